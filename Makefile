@@ -1,0 +1,59 @@
+# Needs Python, make and a package index. `make help` lists the targets.
+
+PYTHON ?= python3
+PYTHON215 ?= $(shell for python in python3.11 python3.10 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 10), (3, 11)])' \
+	>/dev/null 2>&1 && echo $$python && break; done)
+JOBS ?= 2
+
+SOURCES = larq_filter examples tests
+PACKAGING = setup.cfg pyproject.toml
+
+export TF_CPP_MIN_LOG_LEVEL = 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test test-tf215 lint format clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@echo 'PYTHON selects the interpreter (3.10 to 3.12): make test PYTHON=python3.11'
+
+demo: .venv/installed  ## Train a small binary network, about a minute after the installation
+	.venv/bin/python examples/train.py
+
+test: lint  ## All checks: lint, all tests, branch coverage
+	.venv/bin/python -m pytest -n $(JOBS) --cov
+
+test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
+	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras"
+
+lint: .venv/installed  ## Check style
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+
+format: .venv/installed  ## Mend style
+	.venv/bin/ruff check --fix $(SOURCES)
+	.venv/bin/ruff format $(SOURCES)
+
+clean:  ## Remove the environments and the caches
+	rm -rf .venv .venv-tf215 .coverage .coverage.* .hypothesis .pytest_cache .ruff_cache *.egg-info
+
+# A stamp file for each environment: a second run uses what the first one installed.
+
+.venv/installed: $(PACKAGING) constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) \
+	    else "larq_filter needs Python 3.10, 3.11 or 3.12; $(PYTHON) is Python %d.%d. " % v + \
+	    "Name another one: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@echo "Installing into .venv. The first time takes a few minutes and about 3 GB."
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	@touch $@
+
+.venv-tf215/installed: $(PACKAGING) constraints-tf215.txt
+	@$(or $(PYTHON215),false) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 10), (3, 11)])' \
+	    || { echo "TensorFlow 2.15 needs Python 3.10 or 3.11; found: $(or $(PYTHON215),neither)."; \
+	    echo "Name one: make test-tf215 PYTHON215=/path/to/python3.11"; exit 1; } >&2
+	@echo "Installing into .venv-tf215. The first time takes a few minutes and about 2 GB."
+	$(PYTHON215) -m venv .venv-tf215
+	.venv-tf215/bin/python -m pip install --quiet -c constraints-tf215.txt -e ".[test]"
+	@touch $@

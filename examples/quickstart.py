@@ -1,0 +1,40 @@
+"""The shortest way from a Larq model to a trained binary network: no latent weights.
+
+python examples/quickstart.py
+"""
+
+import larq_filter as lf  # first: it makes sure that tf.keras is Keras 2
+
+import larq as lq
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+tf.keras.utils.set_random_seed(0)
+
+# 1,797 images of handwritten digits, 8x8 pixels of 0..16, scaled to -1..1.
+images, labels = load_digits(return_X_y=True)
+images = (images.reshape(-1, 8, 8, 1) / 8 - 1).astype("float32")
+train, validation = (images[:1437], labels[:1437]), (images[1437:], labels[1437:])
+
+# An ordinary Larq model: nothing in it knows of filters.
+binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip", "use_bias": False}
+model = tf.keras.Sequential(
+    [
+        lq.layers.QuantConv2D(64, 3, padding="same", input_shape=(8, 8, 1), **binary),
+        tf.keras.layers.BatchNormalization(scale=False),
+        lq.layers.QuantConv2D(64, 3, padding="same", input_quantizer="ste_sign", **binary),
+        tf.keras.layers.MaxPool2D(),
+        tf.keras.layers.BatchNormalization(scale=False),
+        lq.layers.QuantConv2D(64, 3, padding="same", input_quantizer="ste_sign", **binary),
+        tf.keras.layers.BatchNormalization(scale=False),
+        tf.keras.layers.GlobalAveragePooling2D(),
+        tf.keras.layers.Dense(10, activation="softmax"),
+    ]
+)
+
+# Binary kernels are filtered, everything else is trained by Adam.
+model.compile(lf.FilterOptimizer(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(*train, batch_size=32, epochs=15, validation_data=validation, verbose=2)
+
+loss, accuracy = model.evaluate(*validation, verbose=0)
+print(f"validation accuracy {accuracy:.3f}, loss {loss:.3f}")

@@ -1,0 +1,74 @@
+"""Checks of what users pass to ``FilterOptimizer``: what was received, what is allowed, the cure."""
+
+import math
+import numbers
+
+from larq_filter._keras import keras
+
+
+def refuse_misplaced(kwargs: dict) -> None:
+    """Errors for arguments that people expect here and that live elsewhere; drops harmless ones."""
+    kwargs.pop("is_legacy_optimizer", None)
+    homes = {
+        "learning_rate": "the default optimizer: default_optimizer=tf.keras.optimizers.Adam(1e-3)",
+        "alpha": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...)",
+        "gamma": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...)",
+        "threshold": "the flip rule: flip_rule=larq_filter.flips.Threshold(...)",
+        "weight_decay": "default_optimizer: it would pull -1 and +1 towards 0",
+        "use_ema": "default_optimizer: the average of -1 and +1 is neither",
+    }
+    for name, home in homes.items():
+        value = kwargs.pop(name, None)
+        switched_off = name in ("weight_decay", "use_ema") and not value
+        if value is not None and not switched_off:
+            raise ValueError(
+                f"FilterOptimizer takes no `{name}` (received {value!r}). It belongs to {home}."
+            )
+
+
+def value_of(argument, kind: type, default):
+    """``argument`` if it is a value of ``kind``, ``default()`` for None."""
+    if argument is None:
+        return default()
+    if isinstance(argument, kind):
+        return argument
+    module = kind.__module__.removeprefix("larq_filter.").split(".")[0]
+    raise TypeError(
+        f"Expected a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
+        f"not {argument!r} ({type(argument).__name__})."
+    )
+
+
+def validate_warm_start(warm_start):
+    """``warm_start`` as a float in (0, inf); None stays None."""
+    if warm_start is None:
+        return None
+    if isinstance(warm_start, bool) or not isinstance(warm_start, numbers.Real):
+        raise TypeError(f"`warm_start` must be None or a number > 0, not {warm_start!r}.")
+    if not 0 < warm_start < math.inf:
+        raise ValueError(f"`warm_start` is {warm_start}; it must lie in (0, inf), or be None.")
+    return float(warm_start)
+
+
+def validate_default_optimizer(identifier):
+    """A new-style Keras optimizer from an instance, a name or a config; None stays None."""
+    if identifier is None:
+        return None
+    optimizer = keras.optimizers.get(identifier)
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            f"default_optimizer must be a new-style Keras optimizer, not {type(optimizer)!r}. "
+            f"Use tf.keras.optimizers.{name} in place of the legacy class."
+        )
+    if hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "default_optimizer"):
+        raise TypeError(
+            f"default_optimizer can't be a {name}: it trains the real-valued variables only. Wrap "
+            "the FilterOptimizer itself in a LossScaleOptimizer if you need loss scaling."
+        )
+    if optimizer.global_clipnorm:
+        raise ValueError(
+            f"default_optimizer has global_clipnorm={optimizer.global_clipnorm}, which would be the "
+            "norm of its own variables only. Pass global_clipnorm to FilterOptimizer instead."
+        )
+    return optimizer

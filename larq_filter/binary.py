@@ -1,0 +1,237 @@
+"""What counts as a binary kernel, and whether its layer lets it be -1 or +1.
+
+Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer has ``precision`` 1. The
+mark promises nothing about what the quantizer does to a kernel that already is -1 or +1: it may kill
+the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
+(``DoReFa(1)``). So nothing here goes by a list of classes: ``probe`` runs the kernel's own quantizer.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from larq_filter._keras import keras, tf
+
+# Larq's own import needs Keras 2, which the line above made sure of.
+from larq.quantized_variable import QuantizedVariable  # isort: skip
+
+
+def is_binary(variable) -> bool:
+    """Whether Larq marks ``variable`` as 1 bit wide: a quantizer of ``precision`` 1 is attached."""
+    return isinstance(variable, QuantizedVariable) and variable.precision == 1
+
+
+def sign(values):
+    """-1 where ``values`` is negative, else +1 (Larq's convention for zero); a tensor."""
+    values = tf.convert_to_tensor(values)
+    one = tf.ones_like(values)
+    return tf.where(values < 0, -one, one)
+
+
+def _replicas(variable) -> tuple:
+    """The variable's copies, one per replica; the variable itself when there is no strategy."""
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return tuple(variable.values)
+    return (variable,)
+
+
+def binarize(variable) -> None:
+    """Sets ``variable`` to its signs, on every replica.
+
+    An assignment to a distributed variable inside a replica reaches that replica only; this one is
+    made on each copy.
+    """
+    for copy in _replicas(variable):
+        copy.assign(sign(latent(copy)))
+
+
+def latent(variable):
+    """The stored values of ``variable`` as a tensor: never what its quantizer makes of them."""
+    stored = getattr(variable, "latent_variable", variable)
+    return tf.convert_to_tensor(stored)
+
+
+def holds_signs(variable) -> bool:
+    """Whether every stored value is exactly -1 or +1, on every replica. Needs eager execution."""
+    return all(
+        bool(tf.reduce_all(tf.equal(tf.abs(latent(copy)), 1))) for copy in _replicas(variable)
+    )
+
+
+def _without_state(quantizer):
+    """A copy of ``quantizer`` without metrics, so that probing it counts no flips."""
+    if isinstance(quantizer, keras.layers.Layer) and not quantizer.weights:
+        return type(quantizer).from_config(quantizer.get_config())
+    return quantizer
+
+
+def probe(variable) -> str | None:
+    """Runs the quantizer and the constraint of a binary kernel at random signs.
+
+    Args:
+        variable: a kernel for which ``is_binary`` holds.
+
+    Returns:
+        None if the quantizer gives the kernel back, passes the gradient on unchanged, and the
+        constraint leaves it alone; else one sentence that says what goes wrong and the cure.
+    """
+    random = np.random.default_rng(0)
+    shape = tuple(variable.shape)
+    dtype = getattr(variable, "true_dtype", variable.dtype)
+    kernel = tf.constant(random.choice([-1.0, 1.0], size=shape), dtype)
+    upstream = tf.constant(random.normal(size=shape), dtype)
+    quantizer = _without_state(variable.quantizer)
+    output, gradient = _value_and_gradient(quantizer, kernel, upstream)
+    name = getattr(quantizer, "__name__", type(quantizer).__name__)
+    cure = "convert the model with larq_filter.to_latent_free, or use NoOp(precision=1) or ste_sign"
+    if not bool(tf.reduce_all(tf.equal(output, kernel))):
+        return f"its quantizer {name} changes a kernel of -1 and +1 to other values: {cure}."
+    if gradient is None or not bool(tf.reduce_all(tf.equal(gradient, upstream))):
+        seen = "none" if gradient is None else _describe(gradient / upstream)
+        return f"its quantizer {name} passes {seen} of the gradient at -1 and +1, not all: {cure}."
+    constraint = variable.constraint
+    if constraint is not None:
+        if not bool(tf.reduce_all(tf.equal(constraint(kernel), kernel))):
+            which = getattr(constraint, "__name__", type(constraint).__name__)
+            return (
+                f"its constraint {which} changes a kernel of -1 and +1: remove the constraint, "
+                "or convert the model with larq_filter.to_latent_free."
+            )
+    return None
+
+
+def _value_and_gradient(function, x, upstream):
+    """``function(x)`` and the gradient it passes to ``x`` (None if there is none).
+
+    Symbolic: ``tf.init_scope``, in which optimizers are built, stops every gradient tape.
+    """
+
+    def run(x, upstream):
+        y = function(x)
+        (gradient,) = tf.gradients(y, x, upstream)
+        return (y,) if gradient is None else (y, gradient)
+
+    # The concrete function: calling a new tf.function for each kernel warns of retracing.
+    graph = tf.function(run, autograph=False).get_concrete_function(x, upstream)
+    y, *gradient = graph(x, upstream)
+    return y, gradient[0] if gradient else None
+
+
+def _describe(factor) -> str:
+    """The factor on the gradient as text: one number where it is one."""
+    low, high = float(tf.reduce_min(factor)), float(tf.reduce_max(factor))
+    return f"{low:.3g} times" if abs(high - low) < 1e-3 else f"{low:.3g} to {high:.3g} times"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that keeps a layer from being trained latent-free, with its cure."""
+
+    layer: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.problem}"
+
+
+def layers_of(model) -> list:
+    """All layers that own variables, nested models opened, each once, in the model's order."""
+    layers = {}
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if not isinstance(layer, keras.Model):
+            layers[id(layer)] = layer
+    return list(layers.values())
+
+
+def binary_kernels(model, trainable_only: bool = True) -> list[tuple]:
+    """``(layer, variable)`` for every binary kernel of ``model``, shared ones once.
+
+    Args:
+        model: a built Keras model.
+        trainable_only: leave out the kernels of layers with ``trainable=False``.
+    """
+    kernels = {}
+    for layer in layers_of(model):
+        if layer.trainable or not trainable_only:
+            for variable in layer._trainable_weights:
+                if is_binary(variable):
+                    kernels.setdefault(id(variable.latent_variable), (layer, variable))
+    return list(kernels.values())
+
+
+def check(model) -> list[Finding]:
+    """What would keep ``FilterOptimizer`` from training ``model``, layer by layer, with the cure.
+
+    Sees what the optimizer can't, since it is only given variables: regularizers (on -1 and +1 an
+    L2 penalty is a constant pressure to flip), and quantizers that scale the kernel by its
+    magnitudes after the batch normalisations have learned from them.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        The findings; empty if the model can be trained as it stands.
+
+    Raises:
+        ValueError: the model has not been built.
+    """
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name} has no variables yet: give it an Input or call "
+            "model.build(input_shape) first."
+        )
+    kernels = binary_kernels(model)
+    if not kernels:
+        return [Finding(model.name, NO_BINARY_KERNEL)]
+    trained = _has_trained_statistics(model)
+    findings = []
+    for layer, variable in kernels:
+        problems = [probe(variable), _regularizer_problem(layer, variable)]
+        if trained:
+            problems.append(_scale_problem(variable))
+        findings += [Finding(layer.name, problem) for problem in problems if problem]
+    return findings
+
+
+NO_BINARY_KERNEL = (
+    "no trainable kernel with a 1-bit quantizer. Give a Larq layer "
+    '`kernel_quantizer="ste_sign"` or `larq.quantizers.NoOp(precision=1)`; '
+    "a network without binary kernels is trained by a Keras optimizer, not by a filter."
+)
+
+
+def _regularizer_problem(layer, variable) -> str | None:
+    for attribute, regularizer in vars(layer).items():
+        if attribute.endswith("_regularizer") and regularizer is not None:
+            name = attribute.removesuffix("_regularizer")
+            if variable is getattr(layer, name, None) or variable is getattr(
+                layer, f"{name}_kernel", None
+            ):
+                return (
+                    f"its {attribute} ({type(regularizer).__name__}) presses on -1 and +1 at every "
+                    "step: remove it, or convert the model with larq_filter.to_latent_free."
+                )
+    return None
+
+
+def _has_trained_statistics(model) -> bool:
+    """Whether some batch normalisation has left its initial moving mean of zero."""
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization)
+        and bool(tf.reduce_any(tf.not_equal(layer.moving_mean, 0)))
+        for layer in layers_of(model)
+    )
+
+
+def _scale_problem(variable) -> str | None:
+    """A trained scale that binarising the kernel in place would lose."""
+    if holds_signs(variable):
+        return None
+    values = latent(variable)
+    output = _without_state(variable.quantizer)(values)
+    if bool(tf.reduce_all(tf.equal(tf.abs(output), 1))):
+        return None
+    return (
+        "its quantizer scales the kernel by its magnitudes, and the batch normalisation after it "
+        "has learned that scale: fold it first with larq_filter.to_latent_free."
+    )

@@ -1,0 +1,327 @@
+"""Image classification data: one object that gives the same batches for the same seed.
+
+Two sources: the 1,797 handwritten digits that scikit-learn carries with it (`digits`, nothing to
+download), and every image classification set of TensorFlow Datasets, by name or by the folder of
+a prepared set. Both end in the same `ImageData`, whose training batches of epoch `e` depend on
+`(seed, e)` alone: a run that is resumed at epoch 7 sees what the uninterrupted run saw.
+
+Sets whose decoded images fit into `MEMORY_LIMIT` bytes are decoded once; larger ones are streamed.
+"""
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from larq_filter._keras import tf
+from larq_filter.pipelines import AUGMENT, Augmentation, Memory, Stream, key
+
+MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, training and validation together
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Training and validation images of one data set, ready for `fit`.
+
+    Images come out as float32 `(pixel - mean) / std` with pixels in [0, 255], labels as int32.
+
+    Attributes:
+        name: what `load` was asked for.
+        input_shape: (height, width, channels).
+        num_classes: number of labels.
+        class_names: their names in the order of the labels; numbers where the set has no names.
+        train_examples: number of training images used.
+        validation_examples: number of validation images.
+        mean, std: float32 arrays (channels,), of the raw pixels of the training images.
+        augmentation: what `train` does to the images. Default of `load`: `pad = max(1, height //
+            8)` (4 for CIFAR, 1 for `digits`) and a flip for colour images only, since digits and
+            letters are not mirror symmetric (coloured digits, as in `svhn_cropped`, need
+            `dataclasses.replace(data, augmentation=Augmentation(pad=4, flip=False))`).
+    """
+
+    name: str
+    input_shape: tuple
+    num_classes: int
+    class_names: tuple
+    train_examples: int
+    validation_examples: int
+    mean: np.ndarray
+    std: np.ndarray
+    augmentation: Augmentation
+    _source: Any = dataclasses.field(repr=False)
+
+    def steps_per_epoch(self, batch_size):
+        """Full batches in one epoch; the remainder of the images is left out of that epoch.
+
+        Raises:
+            ValueError: `batch_size` is outside [1, train_examples].
+        """
+        return self.train_examples // _integer("batch_size", batch_size, 1, self.train_examples)
+
+    def train(
+        self, batch_size, *, seed, augment=True, first_epoch=0, epochs=1, steps_per_epoch=None
+    ):
+        """Batches of the epochs `first_epoch`, ..., `epochs - 1`, one epoch after another.
+
+        Order and augmentation of epoch `e` depend on `(seed, e)` only, so that the batches of
+        `first_epoch=k` are the tail of those of `first_epoch=0`, bit for bit.
+
+        Args:
+            batch_size: images a batch, in [1, train_examples].
+            seed: integer in [0, 2**32 - 1].
+            augment: whether to apply `augmentation`.
+            first_epoch: the epoch to begin with, >= 0.
+            epochs: the epoch to end before, > first_epoch (as in `fit`: the total, not the rest).
+            steps_per_epoch: batches an epoch; None for all full batches.
+
+        Returns:
+            `tf.data.Dataset` of (images, labels), `(epochs - first_epoch) * steps_per_epoch` long.
+
+        Raises:
+            ValueError: a number outside its interval.
+        """
+        available = self.steps_per_epoch(batch_size)
+        steps = available if steps_per_epoch is None else steps_per_epoch
+        fix = (
+            f": there are {available} full batches of {batch_size} in {self.train_examples} images"
+        )
+        _integer("steps_per_epoch", steps, 1, available, fix)
+        _integer("seed", seed, 0, 2**32 - 1)
+        _integer("first_epoch", first_epoch, 0, 2**30 - 1)
+        fix = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
+        _integer("epochs", epochs, first_epoch + 1, 2**30, fix)
+
+        def batches_of(epoch):
+            batches = self._source.batches(seed, epoch, batch_size).take(steps)
+            return batches.enumerate().map(lambda step, batch: (epoch, step, batch))
+
+        def finish(epoch, step, batch):
+            images, labels = self._source.fetch(batch)
+            images = tf.ensure_shape(images, (batch_size, *self.input_shape))
+            if augment:
+                images = self.augmentation(images, key(seed, epoch, AUGMENT, step))
+            return self._normalize(images), labels
+
+        data = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
+        data = data.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        length = tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)
+        return data.apply(length).prefetch(tf.data.AUTOTUNE)
+
+    def validation(self, batch_size):
+        """All validation images as `tf.data.Dataset`, in fixed order, the last batch kept."""
+        _integer("batch_size", batch_size, 1, None)
+        data = self._source.validation().batch(batch_size)
+        length = tf.data.experimental.assert_cardinality(-(-self.validation_examples // batch_size))
+        data = data.map(lambda images, labels: (self._normalize(images), labels))
+        return data.apply(length).prefetch(tf.data.AUTOTUNE)
+
+    def _normalize(self, images):
+        return (tf.cast(images, tf.float32) - self.mean) / self.std
+
+
+def load(name, *, data_dir=None, download=False, train_examples=None, image_size=None):
+    """Loads a data set.
+
+    Args:
+        name: `digits` (8x8 grey images, 1,437 for training and 360 for validation, always the
+            same ones; the 17 grey levels are scaled to 0..255); or the name of a TensorFlow
+            Datasets set as `name`, `name/config` or `name:version`; or the path of a folder that
+            holds a prepared set, with or without the version folder.
+        data_dir: folder of prepared sets; default: the environment variable TFDS_DATA_DIR, else
+            `~/tensorflow_datasets`. A prepared set is read from its files alone, so it need not be
+            one that the installed TensorFlow Datasets knows.
+        download: whether a set that is not there may be downloaded and prepared.
+        train_examples: use only that many training images: of a set in memory, the first of a
+            fixed permutation; of a streamed set, the first of its files.
+        image_size: resize to (image_size, image_size), bilinear with antialiasing, aspect ratio
+            not kept; needed where the images of a set differ in size.
+
+    Returns:
+        `ImageData`. The validation images are the split `validation`, or else `test`.
+
+    Raises:
+        FileNotFoundError: the data are not there and `download` is False.
+        ImportError: the extra `data` is not installed.
+        ValueError: unknown name, not an image classification set, a split is missing, the images
+            differ in size, or a number is outside its interval.
+    """
+    if image_size is not None:
+        _integer("image_size", image_size, 1, None)
+    if name == "digits":
+        source, class_names = _digits(image_size), tuple("0123456789")
+    else:
+        builder = _builder(str(name), data_dir, download)
+        source, class_names = _tfds_source(str(name), builder, image_size)
+    if train_examples is not None:
+        fix = f": {name} has {source.size} training images"
+        source = source.first(_integer("train_examples", train_examples, 1, source.size, fix))
+    mean, std = _statistics(source.statistics_images())
+    height, _, channels = source.shape
+    return ImageData(
+        name=str(name),
+        input_shape=source.shape,
+        num_classes=len(class_names),
+        class_names=class_names,
+        train_examples=source.size,
+        validation_examples=source.validation_size,
+        mean=mean,
+        std=std,
+        augmentation=Augmentation(pad=max(1, height // 8), flip=channels == 3),
+        _source=source,
+    )
+
+
+def _digits(image_size):
+    try:
+        from sklearn import datasets, model_selection
+    except ImportError as error:
+        raise ImportError(
+            'the data set "digits" comes with scikit-learn: pip install "larq_filter[data]"'
+        ) from error
+    digits = datasets.load_digits()
+    images = np.round(digits.images[..., None] * (255 / 16)).astype(np.uint8)
+    if image_size is not None:
+        images = _resize(images, image_size).numpy()
+    labels = digits.target.astype(np.int32)
+    parts = model_selection.train_test_split(
+        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
+    )
+    return Memory(*((images[part], labels[part]) for part in parts))
+
+
+def _tfds_source(name, builder, image_size):
+    """(source, class names) of a prepared TensorFlow Datasets set."""
+    info, tfds = builder.info, _tfds(name)
+    features, splits = info.features, info.splits
+    image, label = (dict(features).get(name) for name in ("image", "label"))
+    if not (
+        isinstance(image, tfds.features.Image)
+        and isinstance(label, tfds.features.ClassLabel)
+        and image.np_dtype == np.uint8
+    ):
+        raise ValueError(
+            f"{name!r} has the features {list(features)}: an image classification set with uint8 "
+            "images `image` and class labels `label` is needed"
+        )
+    shape = image.shape if image_size is None else (image_size, image_size, image.shape[-1])
+    if None in shape:
+        raise ValueError(
+            f"the images of {name!r} have the shape {tuple(image.shape)}, None for what differs "
+            "from image to image: pass image_size=, for example image_size=224"
+        )
+    held_out = "validation" if "validation" in splits else "test"
+    if not {"train", held_out} <= set(splits):
+        raise ValueError(
+            f"{name!r} has the splits {list(splits)}: `train` and `validation` or `test` are needed"
+        )
+    if info.file_format.value != "tfrecord":
+        raise ValueError(
+            f"{name!r} is stored as {info.file_format.value}: prepare it with "
+            "file_format='tfrecord'"
+        )
+
+    def decode(record):
+        example = features.deserialize_example(record)
+        image = example["image"] if image_size is None else _resize(example["image"], image_size)
+        return tf.ensure_shape(image, shape), tf.cast(example["label"], tf.int32)
+
+    parts = [
+        ([str(file) for file in splits[split].filepaths], list(splits[split].shard_lengths))
+        for split in ("train", held_out)
+    ]
+    source = Stream(*parts, decode, tuple(shape))
+    if (source.size + source.validation_size) * np.prod(shape) <= MEMORY_LIMIT:
+        source = source.to_memory()
+    return source, tuple(label.names)
+
+
+def _builder(name, data_dir, download):
+    """The TensorFlow Datasets builder of a prepared set, or of one that it may download."""
+    tfds = _tfds(name)
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    root = pathlib.Path(default if data_dir is None else data_dir).expanduser()
+    path, _, version = name.partition(":")
+    folders = (root / path / version, pathlib.Path(name).expanduser())
+    for folder in folders:
+        prepared = _prepared(folder)
+        if prepared is not None:
+            return tfds.builder_from_directory(str(prepared))
+    is_path = path.startswith((".", "~", os.sep))
+    known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+    if not is_path and path.split("/")[0] not in known:
+        close = difflib.get_close_matches(name, known) or ["digits", "mnist", "cifar10"]
+        raise ValueError(
+            f"unknown data set {name!r}, and no prepared set in {folders[0]}: did you mean "
+            f"{', '.join(close)}? The path of a folder with a prepared set is welcome too"
+        )
+    if is_path or not download:
+        fix = (
+            "pass the folder that holds <version>/dataset_info.json, or a name and data_dir="
+            if is_path
+            else "download=True (--download in the examples) fetches it; if you have it, pass "
+            "data_dir= the folder that holds it"
+        )
+        raise FileNotFoundError(
+            f"no prepared set {name!r}: looked for dataset_info.json and features.json in "
+            f"{folders[is_path]} and its version folders; {fix}"
+        )
+    builder = tfds.builder(name, data_dir=str(root))
+    builder.download_and_prepare()
+    return builder
+
+
+def _prepared(folder):
+    """`folder` if it is a prepared set, else its newest version, else that of its only config."""
+    if (folder / "dataset_info.json").is_file() and (folder / "features.json").is_file():
+        return folder
+    for pattern in ("*/dataset_info.json", "*/*/dataset_info.json"):
+        versions = [info.parent for info in folder.glob(pattern)]
+        versions = [path for path in versions if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+        if len({path.parent for path in versions}) > 1:
+            configs = ", ".join(sorted(path.parent.name for path in versions))
+            raise ValueError(f"{folder} holds several sets, pass one as name/config: {configs}")
+        if versions:
+            return max(versions, key=lambda path: [int(n) for n in path.name.split(".")])
+    return None
+
+
+def _tfds(name):
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ImportError(
+            f'{name!r} is not the embedded "digits"; every other data set needs TensorFlow '
+            'Datasets: pip install "larq_filter[data]"'
+        ) from error
+    return tensorflow_datasets
+
+
+def _statistics(batches):
+    """Mean and standard deviation per channel, (channels,), of uint8 image batches."""
+    counts = sum(  # a histogram per channel is exact and small
+        np.stack([np.bincount(plane.ravel(), minlength=256) for plane in np.moveaxis(batch, -1, 0)])
+        for batch in batches
+    )
+    levels, total = np.arange(256.0), counts.sum(axis=1)
+    mean = counts @ levels / total
+    std = np.sqrt(counts @ levels**2 / total - mean**2)
+    std[std == 0] = 1.0  # a constant channel becomes 0, not NaN
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _resize(images, size):
+    resized = tf.image.resize(images, (size, size), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+
+def _integer(name, value, low, high, fix=""):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < low or (high is not None and value > high):
+        allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be {allowed}, got {value}{fix}")
+    return int(value)

@@ -1,0 +1,41 @@
+"""A multilayer perceptron with binary hidden layers, for small images and quick experiments."""
+
+import larq
+
+from larq_filter._keras import tf
+from larq_filter.models._checks import at_least, image_shape
+
+
+def mlp(input_shape=(8, 8, 1), num_classes=10, width=128, depth=2):
+    """`depth` binary dense layers, each followed by batch normalisation, and a real classifier.
+
+    The first layer has binary weights on real-valued pixels, the others binary inputs too. Batch
+    normalisation has no scale, which a sign would undo.
+
+    Args:
+        input_shape: (height, width, channels).
+        num_classes: number of classes, >= 2.
+        width: units of each hidden layer, >= 1.
+        depth: number of hidden layers, >= 1.
+
+    Returns:
+        `tf.keras.Model` that ends in a float32 softmax.
+
+    Raises:
+        ValueError: a number outside its interval.
+    """
+    image = tf.keras.layers.Input(image_shape(input_shape))
+    x = tf.keras.layers.Flatten()(image)
+    for layer in range(at_least("depth", depth)):
+        x = larq.layers.QuantDense(
+            at_least("width", width),
+            input_quantizer="ste_sign" if layer else None,
+            kernel_quantizer="ste_sign",
+            kernel_constraint="weight_clip",
+            kernel_initializer="glorot_normal",
+            use_bias=False,
+        )(x)
+        x = tf.keras.layers.BatchNormalization(momentum=0.9, scale=False)(x)
+    x = tf.keras.layers.Dense(at_least("num_classes", num_classes, 2))(x)
+    x = tf.keras.layers.Activation("softmax", dtype="float32")(x)
+    return tf.keras.Model(image, x, name="mlp")

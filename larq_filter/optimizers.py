@@ -1,0 +1,460 @@
+"""The optimizer: gradient -> filter -> flip rule -> binary weight.
+
+``FilterOptimizer`` trains the binary kernels of a Larq model without latent weights and hands every
+other variable to an ordinary Keras optimizer. It is a new-style ``tf.keras.optimizers.Optimizer``
+that splits the variables in ``apply_gradients``. The alternative, an entry for Larq's
+``CaseOptimizer``, was rejected: that class takes only legacy optimizers, maps variables by a
+process-wide id (a loaded model stops training without a word) and loses its state in every format.
+
+Every rate of filter and flip rule lives in a scalar variable. A schedule writes its variable at the
+start of each step; a constant one is written by callbacks. So compiled steps never hold a stale
+number, and saving a model saves what a callback set.
+"""
+
+from larq_filter import binary, filters, flips
+from larq_filter._keras import keras, tf
+from larq_filter.arguments import (
+    refuse_misplaced,
+    validate_default_optimizer,
+    validate_warm_start,
+    value_of,
+)
+
+for _value in (filters.EMA, filters.CascadedEMA, filters.LeakyIntegrator, filters.Cascade):
+    keras.utils.register_keras_serializable(package="larq_filter")(_value)
+for _value in (flips.Sign, flips.Threshold):
+    keras.utils.register_keras_serializable(package="larq_filter")(_value)
+
+
+def default_alpha(start: float = 1e-2, halving_steps: float = 300):
+    """An adaptation rate that decays without knowing when training ends.
+
+        alpha_t = start / (1 + t / halving_steps)
+
+    The memory ``1/alpha_t`` begins at ``1/start`` steps and ends as the share
+    ``1 / (start * halving_steps)`` of all steps so far. A share of 1 is the running mean, latent
+    training without weight decay. The default numbers are chosen by runs: docs/defaults.md.
+    """
+    return keras.optimizers.schedules.InverseTimeDecay(start, halving_steps, decay_rate=1.0)
+
+
+def default_filter() -> filters.CascadedEMA:
+    """The filter of ``FilterOptimizer()``: ``CascadedEMA(alpha=default_alpha(), gamma=0.1)``."""
+    return filters.CascadedEMA(alpha=default_alpha(), gamma=0.1)
+
+
+@keras.utils.register_keras_serializable(package="larq_filter")
+class FilterOptimizer(keras.optimizers.Optimizer):
+    """Trains binary kernels by filtering their gradients; the rest with ``default_optimizer``.
+
+    For every kernel with a 1-bit quantizer, at each step, with gradient g and weight w in {-1, +1}:
+
+        signal, state = gradient_filter.step(g, state)
+        flipped, flip_state = flip_rule.flip(w, signal, flip_state)
+        w = -w where flipped
+
+    The kernels are found by themselves: latent-free ones (``NoOp(precision=1)``) and ordinary Larq
+    ones whose quantizer gives -1 and +1 back and passes the gradient (``ste_sign``,
+    ``magnitude_aware_sign``); others are refused with the cure. ``build`` sets them to their signs.
+
+    Args:
+        gradient_filter: a filter from ``larq_filter.filters``; None is ``default_filter()``.
+        flip_rule: a rule from ``larq_filter.flips``; None is ``flips.Sign()``.
+        default_optimizer: a new-style Keras optimizer, its name or its config, for all other
+            variables; None only if there are none. Its ``weight_decay`` and ``use_ema`` work as
+            always, on its own variables.
+        warm_start: None starts the filter at zero, so that the first step sets ``w = -sign(g)``
+            whatever w was: right for training from scratch. A number c > 0 keeps trained binary
+            weights: the filter starts at ``-c * rms(g) * w``, with rms(g) the root mean square of
+            the first gradient of that kernel that is not all zero. See the README for its size.
+        clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
+            else; the global norm is over binary and real-valued variables together.
+        jit_compile: compile each update with XLA (Keras does so only where there is a GPU).
+        name: name of the optimizer.
+
+    Attributes:
+        learning_rate: the default optimizer's; Keras' callbacks for the learning rate move it.
+        alpha, gamma, ...: every rate of filter and flip rule by name. A constant one is a variable
+            that may be set (``optimizer.alpha = 1e-4``; Larq's ``HyperparameterScheduler``); a
+            scheduled one reads as its value at the last step and refuses to be set.
+        iterations: steps so far; the default optimizer's counter follows it.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a number outside its interval; at ``build``: no binary kernel, a kernel whose
+            quantizer spoils -1 and +1, real-valued variables without a default optimizer.
+
+    Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452.
+    """
+
+    def __init__(
+        self,
+        gradient_filter: filters.Filter | None = None,
+        flip_rule: flips.FlipRule | None = None,
+        default_optimizer="adam",
+        *,
+        warm_start: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        jit_compile: bool = True,
+        name: str = "FilterOptimizer",
+        **kwargs,
+    ):
+        refuse_misplaced(kwargs)
+        super().__init__(
+            name=name,
+            weight_decay=None,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        self.gradient_filter = value_of(gradient_filter, filters.Filter, default_filter)
+        self.flip_rule = value_of(flip_rule, flips.FlipRule, flips.Sign)
+        self.warm_start = validate_warm_start(warm_start)
+        if self.warm_start is not None:
+            self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
+        self.default_optimizer = validate_default_optimizer(default_optimizer)
+        self._create_rates()
+
+    # Rates ------------------------------------------------------------------------------------
+
+    def _create_rates(self):
+        """One scalar variable a rate, in a dict that ``__getattr__`` and ``__setattr__`` read."""
+        own, flip = self.gradient_filter.rates(), self.flip_rule.rates()
+        self._flip_names = self._no_dependency(
+            {name: f"flip_{name}" if name in own else name for name in flip}
+        )
+        rates = {**own, **{self._flip_names[name]: rate for name, rate in flip.items()}}
+        for name in rates:
+            if hasattr(type(self), name):
+                raise ValueError(
+                    f"The rate name {name!r} is taken by tf.keras.optimizers.Optimizer; "
+                    "give the rate of your filter or flip rule another name."
+                )
+        self._schedules = self._no_dependency(
+            {name: rate for name, rate in rates.items() if filters.is_schedule(rate)}
+        )
+        variables = {}
+        with tf.init_scope():
+            for name, rate in rates.items():
+                variable = variables[name] = self.add_variable([], name=name)
+                start = rate(0) if filters.is_schedule(rate) else rate
+                variable.assign(tf.cast(start, variable.dtype))
+        self._rates = self._no_dependency(variables)
+
+    def __getattr__(self, name):
+        rates = self.__dict__.get("_rates", {})
+        if name not in rates:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        # A tensor can't be assigned to, so a callback can't fight the schedule unnoticed.
+        scheduled = name in self._schedules
+        return tf.convert_to_tensor(rates[name]) if scheduled else rates[name]
+
+    def __setattr__(self, name, value):
+        if name not in self.__dict__.get("_rates", {}):
+            super().__setattr__(name, value)
+            return
+        if name in self._schedules:
+            raise TypeError(
+                f"`{name}` follows {type(self._schedules[name]).__name__}, so it can't be set. "
+                f"Give the filter a constant {name} to set it from a callback."
+            )
+        # Built only to have the value checked; the filter itself never changes.
+        if name in self.gradient_filter.rates():
+            self.gradient_filter.with_rate(name, float(value))
+        else:
+            self.flip_rule.with_rate(name.removeprefix("flip_"), float(value))
+        self._rates[name].assign(value)
+
+    def _advance_schedules(self):
+        for name, schedule in self._schedules.items():
+            variable = self._rates[name]
+            variable.assign(tf.cast(schedule(self.iterations), variable.dtype))
+
+    # The default optimizer ------------------------------------------------------------------------
+
+    @property
+    def learning_rate(self):
+        """The default optimizer's learning rate."""
+        return self._require_default("learning_rate").learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._require_default("learning_rate").learning_rate = value
+
+    @property
+    def _learning_rate(self):
+        # Keras' TensorBoard callback looks here for a schedule.
+        return self._require_default("learning_rate")._learning_rate
+
+    def _require_default(self, name: str):
+        if self.default_optimizer is None:
+            raise AttributeError(f"`{name}` belongs to `default_optimizer`, which is None.")
+        return self.default_optimizer
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Passed on to the default optimizer, the only one that decays weights."""
+        self._require_default("weight_decay").exclude_from_weight_decay(var_list, var_names)
+
+    def finalize_variable_values(self, var_list):
+        """Passed on to the default optimizer, with its own variables only (``use_ema``)."""
+        real = [variable for variable in var_list if not binary.is_binary(variable)]
+        if self.default_optimizer is not None and real:
+            self.default_optimizer.finalize_variable_values(real)
+
+    # Building -------------------------------------------------------------------------------------
+
+    def build(self, var_list):
+        """Creates the states and sets every binary kernel to its signs, on every replica.
+
+        Args:
+            var_list: all trainable variables of the model.
+
+        Raises:
+            ValueError: no binary kernel among them, a kernel whose quantizer or constraint spoils
+                -1 and +1, or real-valued variables without a default optimizer.
+        """
+        if getattr(self, "_built", False):
+            return
+        var_list = list(var_list)
+        kernels = [variable for variable in var_list if binary.is_binary(variable)]
+        real = [variable for variable in var_list if not binary.is_binary(variable)]
+        self._refuse_variables(kernels, real)
+        super().build(var_list)
+        self._states = self._no_dependency({})
+        for variable in kernels:
+            binary.binarize(variable)
+            self._states[self._var_key(variable)] = self._create_states(variable)
+        if self.default_optimizer is not None and real:
+            self.default_optimizer.build(real)
+        self._built = True
+
+    def _refuse_variables(self, kernels, real):
+        if not kernels:
+            raise ValueError(
+                f"FilterOptimizer found no binary kernel among {len(real)} variables: "
+                f"{binary.NO_BINARY_KERNEL}"
+            )
+        refused = [
+            f"\n  {variable.name}: {problem}"
+            for variable in kernels
+            if (problem := binary.probe(variable))
+        ]
+        if refused:
+            raise ValueError("FilterOptimizer can't train these kernels:" + "".join(refused))
+        if real and self.default_optimizer is None:
+            names = ", ".join(variable.name for variable in real[:5])
+            raise ValueError(
+                f"default_optimizer is None, but {len(real)} variables are not binary: {names}"
+                f"{', ...' if len(real) > 5 else ''}. Pass default_optimizer='adam', or set "
+                "trainable=False on their layers."
+            )
+
+    def _create_states(self, variable) -> dict[str, list]:
+        """The arrays of filter and flip rule, zero, and whether a warm start is still to come."""
+        sizes = {"filter": self.gradient_filter.state_size, "flip": self.flip_rule.state_size}
+        states = {
+            part: [
+                self.add_variable_from_reference(variable, f"{part}_{index}")
+                for index in range(size)
+            ]
+            for part, size in sizes.items()
+        }
+        if self.warm_start is not None:
+            states["started"] = self.add_variable_from_reference(variable, "started", shape=[])
+        return states
+
+    # Stepping -------------------------------------------------------------------------------------
+
+    def compute_gradients(self, loss, var_list, tape=None):
+        """As in Keras; a callable loss is evaluated at kernels that are already binary."""
+        if callable(loss) and not callable(var_list):
+            with tf.init_scope():
+                self.build(var_list)
+        return super().compute_gradients(loss, var_list, tape)
+
+    def apply_gradients(
+        self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs
+    ):
+        """Takes one step.
+
+        Args:
+            grads_and_vars: pairs of gradient and variable. Gradients that are None are left out;
+                ``tf.IndexedSlices`` count as zero where they have no row.
+            name: name scope of the operations.
+            skip_gradients_aggregation: the gradients are already summed over replicas.
+            **kwargs: ``experimental_aggregate_gradients``, Keras' older word for the opposite.
+
+        Returns:
+            The variable ``iterations``.
+
+        Raises:
+            RuntimeError: eager first step whose gradients were taken while kernels were not -1 or
+                +1; call ``build`` before the first forward pass.
+            ValueError: no gradient at all, or what ``build`` raises.
+        """
+        aggregate = kwargs.pop("experimental_aggregate_gradients", True)
+        pairs = list(grads_and_vars)
+        if not pairs:
+            return self.iterations
+        variables = [variable for _, variable in pairs]
+        if tf.executing_eagerly() and not getattr(self, "_built", False):
+            _refuse_late_build(variables)
+        with tf.name_scope(name or self.name):
+            with tf.init_scope():
+                self.build(variables)
+            pairs = _without_empty_gradients(pairs)
+            if aggregate and not skip_gradients_aggregation:
+                pairs = self.aggregate_gradients(pairs)
+            gradients = self._clip_gradients([gradient for gradient, _ in pairs])
+            self._step_default(
+                [
+                    (g, v)
+                    for g, (_, v) in zip(gradients, pairs, strict=True)
+                    if not binary.is_binary(v)
+                ]
+            )
+            self._advance_schedules()
+            return self._internal_apply_gradients(
+                [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True) if binary.is_binary(v)]
+            )
+
+    def _step_default(self, pairs):
+        if self.default_optimizer is None:
+            return
+        # Followed, not shared: Keras keeps no two optimizers on one counter through saving.
+        self.default_optimizer.iterations.assign(self.iterations)
+        if pairs:
+            self.default_optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        else:
+            self.default_optimizer.iterations.assign_add(1)
+
+    def update_step(self, gradient, variable):
+        """One step of one kernel: the two lines of the class docstring."""
+        states = self._states[self._var_key(variable)]
+        gradient = tf.convert_to_tensor(gradient)  # IndexedSlices become dense
+        weight = binary.sign(binary.latent(variable))
+        rates = {name: tf.cast(rate, weight.dtype) for name, rate in self._rates.items()}
+        filter_state = self._filter_state(states, gradient, weight)
+        signal, filter_state = self.gradient_filter.step(gradient, filter_state, rates, tf)
+        flipped, flip_state = self.flip_rule.flip(
+            weight,
+            signal,
+            tuple(tf.convert_to_tensor(array) for array in states["flip"]),
+            {name: rates[stored] for name, stored in self._flip_names.items()},
+            tf,
+        )
+        filter_state = self.gradient_filter.feedback(filter_state, flipped, tf)
+        for array, value in zip(states["filter"], filter_state, strict=True):
+            array.assign(value)
+        for array, value in zip(states["flip"], flip_state, strict=True):
+            array.assign(value)
+        variable.assign(tf.where(flipped, -weight, weight))
+
+    def _filter_state(self, states, gradient, weight) -> tuple:
+        """The filter's state before this step; set against the weights when a warm start is due."""
+        state = tuple(tf.convert_to_tensor(array) for array in states["filter"])
+        if self.warm_start is None:
+            return state
+        size = tf.sqrt(tf.reduce_mean(tf.square(gradient)))
+        due = tf.logical_and(tf.equal(states["started"], 0), size > 0)
+        states["started"].assign(tf.where(size > 0, tf.ones_like(size), states["started"]))
+        return tf.cond(
+            due,
+            lambda: self.gradient_filter.state_from_output(-self.warm_start * size * weight, tf),
+            lambda: state,
+        )
+
+    # Saving ---------------------------------------------------------------------------------------
+
+    @property
+    def variables(self):
+        """All variables: the own ones, then the default optimizer's."""
+        variables = super().variables
+        if self.default_optimizer is not None:
+            variables.extend(self.default_optimizer.variables)
+        return variables
+
+    def set_weights(self, weights):
+        """Sets all variables, in the order of ``variables``."""
+        variables = self.variables
+        if len(weights) != len(variables):
+            raise ValueError(
+                f"{self.name} has {len(variables)} variables, but {len(weights)} arrays were given."
+            )
+        for variable, value in zip(variables, weights, strict=True):
+            variable.assign(value)
+
+    def save_own_variables(self, store):
+        """Writes the own variables; Keras saves the default optimizer by itself."""
+        for index, variable in enumerate(self._variables):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        """Reads what ``save_own_variables`` wrote.
+
+        Raises:
+            ValueError: the file holds another filter, flip rule or model.
+        """
+        if len(store.keys()) != len(self._variables):
+            raise ValueError(
+                f"The file holds {len(store.keys())} variables for {self.name}, which has "
+                f"{len(self._variables)}. Compile the model with the filter, flip rule and "
+                "warm_start it was saved with, and build the optimizer before loading weights."
+            )
+        for index, variable in enumerate(self._variables):
+            variable.assign(store[str(index)])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
+        serialize = keras.utils.serialize_keras_object
+        default = self.default_optimizer
+        return {
+            "gradient_filter": serialize(self.gradient_filter),
+            "flip_rule": serialize(self.flip_rule),
+            "default_optimizer": None if default is None else serialize(default),
+            "warm_start": self.warm_start,
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+            "jit_compile": self.jit_compile,
+            "name": self.name,
+            "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for name in ("gradient_filter", "flip_rule", "default_optimizer"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.utils.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
+        return cls(**config)
+
+
+def _refuse_late_build(variables) -> None:
+    """Raises if eager gradients were taken at kernels that only ``build`` would make binary."""
+    wrong = [v.name for v in variables if binary.is_binary(v) and not binary.holds_signs(v)]
+    if wrong:
+        raise RuntimeError(
+            f"The gradients were taken while {wrong[0]} (and {len(wrong) - 1} more) held other values "
+            "than -1 and +1. Call optimizer.build(model.trainable_variables) before the first "
+            "forward pass, or convert the model with larq_filter.to_latent_free."
+        )
+
+
+def _without_empty_gradients(pairs):
+    """The pairs that have a gradient, with Keras' warning about the others."""
+    kept = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+    missing = [variable.name for gradient, variable in pairs if gradient is None]
+    if not kept:
+        raise ValueError(f"No gradients provided for any variable: {missing}.")
+    if missing:
+        tf.get_logger().warning(
+            "Gradients do not exist for variables %s when minimizing the loss.", missing
+        )
+    return kept

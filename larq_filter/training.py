@@ -1,0 +1,341 @@
+"""The one fit loop: a config in, a run folder and a result out.
+
+A run folder holds all that is needed to find the run again and to go on with it:
+
+    config.json     the config, the versions of the packages, the command line
+    metrics.csv     one row an epoch
+    tensorboard/    the same for TensorBoard
+    checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
+    model.keras     the trained model
+    result.json     the result; its presence says that the run is finished
+
+``run`` on a folder that holds an unfinished run of the same config continues it from the last good
+checkpoint; on a finished one it returns the result without training. Data order and augmentation
+depend on seed and epoch only, so a continued run sees what the uninterrupted one would have seen.
+
+``tf.train.Checkpoint`` was chosen over a ``.keras`` file an epoch: it holds the state of Larq's
+``CaseOptimizer`` too, and its checksums tell a damaged file from a good one.
+"""
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import sys
+import time
+
+from larq_filter import binary, callbacks, datasets, methods, models
+from larq_filter._keras import keras, tf
+from larq_filter.conversion import to_latent_free
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that determines a run. Two runs of one config on one machine are the same run.
+
+    Attributes:
+        dataset, data_dir, download, train_examples, image_size: as in ``datasets.load``.
+        model: a name from ``models.names()``.
+        width: channels of the model's first stage, for models that have that argument.
+        method: a name from ``methods.METHODS``; its knobs: ``methods.Knobs``.
+        batch_size: images per step.
+        epochs: passes over the training images.
+        steps_per_epoch: fewer steps than a whole pass; None: a whole pass.
+        seed: of initialisation, data order and augmentation.
+        augment: random crops (and mirror images of colour images).
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
+    train_examples: int | None = None
+    image_size: int | None = None
+    model: str = "birealnet20"
+    width: int | None = None
+    method: str = "filter"
+    knobs: methods.Knobs = dataclasses.field(default_factory=methods.Knobs)
+    batch_size: int = 50
+    epochs: int = 20
+    steps_per_epoch: int | None = None
+    seed: int = 0
+    augment: bool = True
+
+    def __post_init__(self):
+        for name in ("batch_size", "epochs", "steps_per_epoch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came out of a run.
+
+    Attributes:
+        output_dir: the run folder.
+        epochs: epochs trained in all.
+        accuracy: on the validation images after the last epoch, in [0, 1].
+        loss: cross-entropy there, in nats.
+        train_accuracy: on the training images during the last epoch.
+        flip_ratio: share of the binary weights flipped per step, mean over the last epoch.
+        flipped_layers: binary layers in which a weight flipped in any epoch, and how many there are.
+        seconds: wall time of the training, all parts of a continued run together.
+    """
+
+    output_dir: str
+    epochs: int
+    accuracy: float
+    loss: float
+    train_accuracy: float
+    flip_ratio: float
+    flipped_layers: tuple[int, int]
+    seconds: float
+
+
+class RunExists(ValueError):
+    """The run folder belongs to a run of another config."""
+
+
+def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
+    """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
+
+    Args:
+        config: what to train.
+        output_dir: the run folder; created if need be.
+        verbose: as in ``Model.fit``; "auto" shows a progress bar on a terminal, else a line an epoch.
+
+    Returns:
+        The result, read from the folder if the run was finished before.
+
+    Raises:
+        RunExists: the folder holds a run of another config.
+        ValueError, FileNotFoundError: an argument of the config can't be met; see there.
+    """
+    folder = pathlib.Path(output_dir)
+    _refuse_other_run(folder, config)
+    if (folder / "result.json").exists():
+        print(f"{folder} holds the finished run of this config: nothing to train.")
+        return _read_result(folder)
+    keras.utils.set_random_seed(config.seed)
+    data = datasets.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        download=config.download,
+        train_examples=config.train_examples,
+        image_size=config.image_size,
+    )
+    steps = config.steps_per_epoch or data.steps_per_epoch(config.batch_size)
+    model = _build_model(config, data, steps)
+    _write_config(folder, config)  # only now: a wrong argument leaves nothing behind
+    progress = _Progress(model, folder)
+    first_epoch = progress.restore()
+    if first_epoch:
+        print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
+    flips = callbacks.FlipRatio()
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
+    model.fit(
+        data.train(
+            config.batch_size,
+            seed=config.seed,
+            augment=config.augment,
+            first_epoch=first_epoch,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+        ),
+        initial_epoch=first_epoch,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        validation_data=data.validation(config.batch_size),
+        callbacks=[
+            flips,
+            _Layers(flips, progress),
+            keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=first_epoch > 0),
+            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+            progress,
+        ],
+        verbose=verbose,
+    )
+    return _finish(config, folder, model, progress)
+
+
+def _build_model(config: Config, data, steps: int):
+    """The compiled model, checked for whatever would keep the method from training it."""
+    arguments = {} if config.width is None else {"width": config.width}
+    model = models.build(
+        config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
+    )
+    model = methods.compile_for(config.method, model, config.knobs, steps * config.epochs)
+    if config.method == "filter":
+        findings = binary.check(model)
+        if findings:
+            raise ValueError(
+                "This model can't be trained latent-free:\n  "
+                + "\n  ".join(str(finding) for finding in findings)
+            )
+    return model
+
+
+def _refuse_other_run(folder: pathlib.Path, config: Config) -> None:
+    """Raises if the folder holds anything but an earlier part of this run."""
+    path = folder / "config.json"
+    if path.exists():
+        found, wanted = json.loads(path.read_text())["config"], _as_json(config)
+        differs = [
+            f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
+            for name in sorted({*found, *wanted})
+            if found.get(name) != wanted.get(name)
+        ]
+        if differs:
+            raise RunExists(
+                f"{folder} holds another run ({'; '.join(differs)}). Choose another output_dir, "
+                "or repeat the command of that run to continue it."
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
+
+
+def _write_config(folder: pathlib.Path, config: Config) -> None:
+    """Writes config.json, the first file of a run folder, unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    if not path.exists():
+        versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
+        _write_json(
+            path, {"config": _as_json(config), "versions": versions, "command": sys.argv}
+        )
+
+
+def _as_json(config: Config) -> dict:
+    """The config as it comes back from a JSON file."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _write_json(path: pathlib.Path, content) -> None:
+    """Writes whole or not at all: a reader never sees half a file."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, path)
+
+
+class _Progress(keras.callbacks.Callback):
+    """Saves model, optimizer, epoch and wall time after each epoch, and brings them back."""
+
+    def __init__(self, compiled_model, folder: pathlib.Path):
+        super().__init__()
+        self.metrics_path = folder / "metrics.csv"
+        self.epoch = tf.Variable(0, dtype=tf.int64)
+        self.seconds = tf.Variable(0.0, dtype=tf.float64)
+        layers = {layer.name for layer, _ in binary.binary_kernels(compiled_model, False)}
+        self.layers = sorted(layers)
+        self.flipped = tf.Variable(tf.zeros([len(layers)], tf.bool))
+        self.manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(
+                model=compiled_model,
+                optimizer=compiled_model.optimizer,
+                epoch=self.epoch,
+                seconds=self.seconds,
+                flipped=self.flipped,
+            ),
+            str(folder / "checkpoints"),
+            max_to_keep=3,
+        )
+
+    def restore(self) -> int:
+        """Restores the newest good checkpoint; returns its number of epochs, 0 if there is none.
+
+        Raises:
+            RuntimeError: there are checkpoints and none of them can be read.
+        """
+        for path in reversed(self.manager.checkpoints):
+            try:
+                self.manager.checkpoint.restore(path).assert_existing_objects_matched()
+            except Exception as error:  # the reader of damaged files raises a dozen types
+                reason = str(error).strip().splitlines()[0]
+                print(f"Checkpoint {path} can't be read ({reason}); trying the one before.")
+                continue
+            self._drop_rows_after(int(self.epoch))
+            return int(self.epoch)
+        if self.manager.checkpoints:
+            raise RuntimeError(
+                f"No checkpoint in {self.manager.directory} can be read, so the run can't be "
+                "continued. Choose another output_dir, or remove the folder to start again."
+            )
+        return 0
+
+    def _drop_rows_after(self, epochs: int) -> None:
+        """Removes rows of epochs that were logged but not saved before the run was interrupted."""
+        if not self.metrics_path.exists():
+            return
+        with self.metrics_path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < epochs]
+        part = self.metrics_path.with_suffix(".part")
+        with part.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(kept)
+        os.replace(part, self.metrics_path)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.assign(epoch + 1)
+        self.seconds.assign_add(time.monotonic() - self._began)
+        self.manager.save()
+
+
+class _Layers(keras.callbacks.Callback):
+    """Notes in which binary layers weights have flipped so far."""
+
+    def __init__(self, flips: callbacks.FlipRatio, progress: _Progress):
+        super().__init__()
+        self.flips, self.progress = flips, progress
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = [self.flips.per_layer[name] > 0 for name in self.progress.layers]
+        self.progress.flipped.assign(tf.logical_or(self.progress.flipped, now))
+
+
+def _finish(config: Config, folder: pathlib.Path, model, progress: _Progress) -> Result:
+    """Writes the trained model, then the result that marks the run as finished."""
+    if config.method == "bop":
+        # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
+        model = to_latent_free(model)
+    part = folder / "model.part.keras"
+    model.save(part)
+    os.replace(part, folder / "model.keras")
+    with (folder / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    flipped = progress.flipped.numpy()
+    result = Result(
+        output_dir=str(folder),
+        epochs=config.epochs,
+        accuracy=float(last["val_accuracy"]),
+        loss=float(last["val_loss"]),
+        train_accuracy=float(last["accuracy"]),
+        flip_ratio=float(last["flip_ratio"]),
+        flipped_layers=(int(flipped.sum()), len(flipped)),
+        seconds=round(float(progress.seconds), 1),
+    )
+    _write_json(folder / "result.json", dataclasses.asdict(result))
+    return result
+
+
+def _read_result(folder: pathlib.Path) -> Result:
+    content = json.loads((folder / "result.json").read_text())
+    content["flipped_layers"] = tuple(content["flipped_layers"])
+    return Result(**{**content, "output_dir": str(folder)})

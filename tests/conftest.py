@@ -1,0 +1,32 @@
+"""What every test starts from: Keras 2, two logical CPUs, known seeds, float32."""
+
+import pytest
+
+from larq_filter._keras import keras, tf  # before any test imports Larq or tf.keras
+
+# Two logical devices, so that MirroredStrategy has replicas. TensorFlow takes the number of
+# devices only before it computes anything.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Seed Python, NumPy and TensorFlow, and forget the layers of the test before."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def dtypes_restored():
+    """A test may change the default dtypes; the next one finds float32."""
+    yield
+    keras.backend.set_floatx("float32")
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture
+def strategy():
+    """A MirroredStrategy with two replicas."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

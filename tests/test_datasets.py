@@ -1,0 +1,435 @@
+"""Data sets against the arrays they come from, and an independent crop and flip in numpy."""
+
+import dataclasses
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from larq_filter import datasets, pipelines
+from larq_filter._keras import tf
+from larq_filter.pipelines import Augmentation
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits")
+
+
+def collect(data):
+    """(images, labels) of all batches, one after another."""
+    images, labels = zip(*data.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def assert_same(data, expected):
+    """The same batches, bit for bit."""
+    data, expected = list(data.as_numpy_iterator()), list(expected.as_numpy_iterator())
+    assert len(data) == len(expected) > 0
+    for (images, labels), (expected_images, expected_labels) in zip(data, expected, strict=True):
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def raw(data, images):
+    """Pixels in [0, 255] from normalised images."""
+    return np.round(images * data.std + data.mean).astype(int)
+
+
+def as_multiset(images):
+    return sorted(image.tobytes() for image in images)
+
+
+def crops(image, pad, flip):
+    """Every outcome of the augmentation of one image, a dict from (row, column, flip)."""
+    height, width, _ = image.shape
+    padded = np.zeros((height + 2 * pad, width + 2 * pad, image.shape[2]), image.dtype)
+    padded[pad : pad + height, pad : pad + width] = image
+    shifts = [(row, column) for row in range(2 * pad + 1) for column in range(2 * pad + 1)]
+    views = {shift: padded[shift[0] :, shift[1] :][:height, :width] for shift in shifts}
+    result = {(*shift, False): view for shift, view in views.items()}
+    if flip:
+        result.update({(*shift, True): view[:, ::-1] for shift, view in views.items()})
+    return result
+
+
+def test_digits_are_those_of_scikit_learn_split_by_class(digits):
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    train, train_labels = collect(digits.train(479, seed=0, augment=False))
+    held_out, held_out_labels = collect(digits.validation(100))
+    assert (digits.train_examples, len(train)) == (1437, 1437)
+    assert (digits.validation_examples, len(held_out)) == (360, 360)
+    together = raw(digits, np.concatenate([train, held_out]))[..., 0]
+    assert as_multiset(np.round(together * 16 / 255).astype(int)) == as_multiset(
+        source.images.astype(int)
+    )
+    share = np.bincount(source.target) * 1437 / 1797
+    assert np.all(np.abs(np.bincount(train_labels) - share) < 1)
+    assert np.all(
+        np.bincount(train_labels) + np.bincount(held_out_labels) == np.bincount(source.target)
+    )
+    labels = {
+        image.tobytes(): label for image, label in zip(source.images, source.target, strict=True)
+    }
+    pixels = np.round(raw(digits, held_out)[..., 0] * 16 / 255).astype(float)
+    assert [labels[image.tobytes()] for image in pixels] == held_out_labels.tolist()
+
+
+def test_digits_describe_themselves(digits):
+    assert digits.input_shape == (8, 8, 1)
+    assert (digits.num_classes, digits.class_names) == (10, tuple("0123456789"))
+    assert digits.augmentation == Augmentation(pad=1, flip=False)
+    images, labels = next(iter(digits.train(32, seed=0)))
+    assert (images.shape, images.dtype) == ((32, 8, 8, 1), tf.float32)
+    assert (labels.shape, labels.dtype) == ((32,), tf.int32)
+
+
+def test_digits_split_does_not_depend_on_global_seeds():
+    expected = None
+    for seed in (1, 2):
+        np.random.seed(seed)
+        tf.random.set_seed(seed)
+        images, _ = collect(datasets.load("digits").validation(360))
+        expected = images if expected is None else expected
+        np.testing.assert_array_equal(images, expected)
+
+
+def test_training_images_have_mean_0_and_deviation_1(digits):
+    """Tolerance: float32 rounding of 92,000 pixels."""
+    images, _ = collect(digits.train(479, seed=0, augment=False))
+    assert abs(images.mean()) < 1e-4
+    assert abs(images.std() - 1) < 1e-4
+
+
+def test_an_epoch_shows_every_image_once(digits):
+    first, _ = collect(digits.train(479, seed=3, augment=False))
+    second, _ = collect(digits.train(479, seed=3, augment=False, first_epoch=1, epochs=2))
+    assert as_multiset(first) == as_multiset(second)
+    assert not np.array_equal(first, second)
+
+
+def test_batches_depend_on_seed_and_epoch_alone(digits):
+    tf.random.set_seed(1)
+    expected = digits.train(64, seed=7, epochs=2)
+    images, _ = collect(expected)
+    tf.random.set_seed(2)
+    assert_same(digits.train(64, seed=7, epochs=2), expected)
+    assert_same(datasets.load("digits").train(64, seed=7, epochs=2), expected)
+    other, _ = collect(digits.train(64, seed=8, epochs=2))
+    assert not np.array_equal(images, other)
+    half = len(images) // 2
+    assert not np.array_equal(images[:half], images[half:])
+
+
+def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(digits):
+    whole = digits.train(100, seed=5, epochs=5)
+    assert_same(digits.train(100, seed=5, first_epoch=2, epochs=5), whole.skip(2 * 14))
+    short = digits.train(100, seed=5, epochs=5, steps_per_epoch=3)
+    assert_same(
+        digits.train(100, seed=5, first_epoch=4, epochs=5, steps_per_epoch=3), short.skip(4 * 3)
+    )
+
+
+def test_fewer_steps_are_the_first_ones_of_each_epoch(digits):
+    short = digits.train(100, seed=5, epochs=3, steps_per_epoch=2)
+    assert short.cardinality().numpy() == 6
+    for epoch in range(3):
+        whole = digits.train(100, seed=5, first_epoch=epoch, epochs=epoch + 1)
+        assert whole.cardinality().numpy() == digits.steps_per_epoch(100) == 14
+        assert_same(short.skip(2 * epoch).take(2), whole.take(2))
+
+
+def test_augmentation_keeps_order_and_labels_and_changes_every_epoch(digits):
+    """Every augmented image is one of the 9 crops of the image in its place."""
+    plain, plain_labels = collect(digits.train(64, seed=2, augment=False, epochs=2))
+    images, labels = collect(digits.train(64, seed=2, augment=True, epochs=2))
+    np.testing.assert_array_equal(labels, plain_labels)
+    found = []
+    for source, image in zip(raw(digits, plain), raw(digits, images), strict=True):
+        found.append(
+            {shift for shift, crop in crops(source, 1, False).items() if (crop == image).all()}
+        )
+    assert all(found)
+    half = len(found) // 2
+    assert found[:half] != found[half:]
+
+
+@pytest.mark.parametrize("pad", [0, 1, 3])
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmentation_gives_every_crop_equally_often(pad, flip):
+    """5 standard deviations around the expected count of every shift and mirror image."""
+    image = np.random.default_rng(0).integers(1, 256, (7, 5, 3), dtype=np.uint8)
+    count = 4000
+    images = np.repeat(image[None], count, axis=0)
+    augmented = Augmentation(pad, flip)(tf.constant(images), tf.constant([1, 2], tf.int64)).numpy()
+    possible = crops(image, pad, flip)
+    counts = {
+        shift: int((augmented == crop).all((1, 2, 3)).sum()) for shift, crop in possible.items()
+    }
+    assert sum(counts.values()) == count
+    share = 1 / len(possible)
+    deviation = np.sqrt(count * share * (1 - share))
+    assert all(abs(n - count * share) <= 5 * deviation for n in counts.values())
+
+
+def test_augmentation_moves_each_image_of_a_batch_by_itself():
+    images = np.random.default_rng(0).integers(1, 256, (50, 6, 6, 1), dtype=np.uint8)
+    augmented = Augmentation(2, True)(tf.constant(images), tf.constant([3, 4], tf.int64)).numpy()
+    moves = []
+    for image, result in zip(images, augmented, strict=True):
+        (move,) = [m for m, crop in crops(image, 2, True).items() if (crop == result).all()]
+        moves.append(move)
+    assert len(set(moves)) > 20
+
+
+def test_augmentation_can_be_replaced(digits):
+    none = dataclasses.replace(digits, augmentation=Augmentation(pad=0, flip=False))
+    assert_same(none.train(64, seed=2), digits.train(64, seed=2, augment=False))
+
+
+def test_validation_keeps_order_and_the_last_batch(digits):
+    batches = [len(labels) for _, labels in digits.validation(100)]
+    assert batches == [100, 100, 100, 60]
+    assert digits.validation(100).cardinality().numpy() == 4
+    np.testing.assert_array_equal(
+        collect(digits.validation(100))[0], collect(digits.validation(7))[0]
+    )
+
+
+def test_train_examples_takes_the_first_of_a_fixed_order(digits):
+    few, more = (datasets.load("digits", train_examples=n) for n in (20, 50))
+    assert (few.train_examples, few.validation_examples) == (20, 360)
+    few_images = raw(few, collect(few.train(20, seed=0, augment=False))[0])
+    more_images = raw(more, collect(more.train(50, seed=1, augment=False))[0])
+    all_images = raw(digits, collect(digits.train(479, seed=0, augment=False))[0])
+    assert (
+        set(as_multiset(few_images)) < set(as_multiset(more_images)) < set(as_multiset(all_images))
+    )
+    np.testing.assert_allclose(few.mean, few_images.mean(), rtol=1e-6)
+    np.testing.assert_allclose(few.std, few_images.std(), rtol=1e-6)
+
+
+def test_image_size_resizes(digits):
+    same = datasets.load("digits", image_size=8)
+    assert_same(same.validation(60), digits.validation(60))
+    large = datasets.load("digits", image_size=16)
+    assert large.input_shape == (16, 16, 1)
+    assert large.augmentation == Augmentation(pad=2, flip=False)
+    small_pixels, pixels = (raw(d, collect(d.validation(60))[0]) for d in (digits, large))
+    # Bilinear by two, inner pixels: weights 3/4 and 1/4 of the nearest two; 1 for the rounding.
+    quarter = (3 * small_pixels[:, :-1] + small_pixels[:, 1:]) / 4
+    quarter = (3 * quarter[:, :, :-1] + quarter[:, :, 1:]) / 4
+    assert np.abs(pixels[:, 1:-1:2, 1:-1:2] - quarter).max() <= 1
+
+
+def test_statistics_equal_numpy():
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 6, 3), dtype=np.uint8)
+    images[..., 1] = 9
+    mean, std = datasets._statistics([images[:15], images[15:]])
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std[::2], images.std((0, 1, 2))[::2], rtol=1e-6)
+    assert std[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, r"batch_size must be in \[1, 1437\], got 0"),
+        ({"batch_size": 1438}, r"batch_size must be in \[1, 1437\], got 1438"),
+        (
+            {"steps_per_epoch": 15},
+            r"steps_per_epoch must be in \[1, 14\], got 15: there are 14 full",
+        ),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be"),
+        ({"seed": -1}, "seed must be in"),
+        ({"first_epoch": -1}, "first_epoch must be in"),
+        ({"first_epoch": 3, "epochs": 3}, r"epochs must be in \[4, .*epoch to end before"),
+    ],
+)
+def test_train_rejects(digits, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        digits.train(**{"batch_size": 100, "seed": 0, **arguments})
+
+
+def test_validation_and_types_are_checked(digits):
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+        digits.validation(0)
+    with pytest.raises(TypeError, match=r"batch_size must be an integer, got 2\.5"):
+        digits.validation(2.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train_examples": 0}, r"train_examples must be in \[1, 1437\], got 0: digits has 1437"),
+        ({"train_examples": 1438}, r"train_examples must be in \[1, 1437\], got 1438"),
+        ({"image_size": 0}, "image_size must be >= 1, got 0"),
+    ],
+)
+def test_load_rejects(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.load("digits", **arguments)
+
+
+@pytest.mark.parametrize(("name", "module"), [("digits", "sklearn"), ("x", "tensorflow_datasets")])
+def test_missing_extra_is_named(monkeypatch, name, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=re.escape('pip install "larq_filter[data]"')):
+        datasets.load(name)
+
+
+def write_set(folder, images, splits, *, shape=None, names=("cat", "dog"), features=None):
+    """A prepared TensorFlow Datasets set: `splits` maps names to slices of `images`."""
+    import tensorflow_datasets as tfds
+
+    folder.mkdir(parents=True)
+    features = features or {
+        "image": tfds.features.Image(shape=shape or images[0].shape, encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=names),
+    }
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=folder.parent.name, version=folder.name, data_dir=str(folder), module_name="tests"
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10)
+    writer.initialize_splits(list(splits))
+    label = next(name for name in features if name != "image")
+    for split, part in splits.items():
+        writer.add_examples(
+            {split: [{"image": image, label: i % 2} for i, image in enumerate(images[part])]}
+        )
+    writer.close_all()
+    return folder
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 9, 6, 3), dtype=np.uint8)
+SPLITS = {"train": slice(0, 45), "test": slice(45, 60)}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    pytest.importorskip("tensorflow_datasets")
+    root = tmp_path_factory.mktemp("data")
+    write_set(root / "pets" / "1.0.0", IMAGES, SPLITS)
+    return root
+
+
+@pytest.fixture(params=["memory", "streamed"])
+def pets(request, data_dir, monkeypatch):
+    if request.param == "streamed":
+        monkeypatch.setattr(datasets, "MEMORY_LIMIT", 60 * 9 * 6 * 3 - 1)
+        monkeypatch.setattr(pipelines, "SHUFFLE_WINDOW", 8)
+    data = datasets.load("pets", data_dir=data_dir)
+    assert isinstance(data._source, pipelines.Stream) == (request.param == "streamed")
+    return data
+
+
+@pytest.mark.extras
+def test_prepared_set(pets):
+    assert pets.input_shape == (9, 6, 3)
+    assert (pets.train_examples, pets.validation_examples) == (45, 15)
+    assert (pets.num_classes, pets.class_names) == (2, ("cat", "dog"))
+    assert pets.augmentation == Augmentation(pad=1, flip=True)
+    np.testing.assert_allclose(pets.mean, IMAGES[:45].mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(pets.std, IMAGES[:45].std((0, 1, 2)), rtol=1e-6)
+
+
+@pytest.mark.extras
+def test_prepared_set_gives_back_its_images(pets):
+    images, labels = collect(pets.validation(4))
+    assert as_multiset(raw(pets, images)) == as_multiset(IMAGES[45:].astype(int))
+    images, labels = collect(pets.train(45, seed=1, augment=False, epochs=2))
+    known = {image.tobytes(): i % 2 for i, image in enumerate(IMAGES[:45])}
+    for epoch in (slice(0, 45), slice(45, 90)):
+        pixels = raw(pets, images[epoch]).astype(np.uint8)
+        assert as_multiset(pixels) == as_multiset(IMAGES[:45])
+        assert [known[image.tobytes()] for image in pixels] == labels[epoch].tolist()
+    assert not np.array_equal(images[:45], images[45:])
+
+
+@pytest.mark.extras
+def test_prepared_set_resumes(pets):
+    tf.random.set_seed(1)
+    whole = pets.train(10, seed=5, epochs=4)
+    assert whole.cardinality().numpy() == 16
+    expected, _ = collect(whole.skip(2 * 4))
+    tf.random.set_seed(2)
+    resumed, _ = collect(pets.train(10, seed=5, first_epoch=2, epochs=4))
+    np.testing.assert_array_equal(resumed, expected)
+    other, _ = collect(pets.train(10, seed=6, first_epoch=2, epochs=4))
+    assert not np.array_equal(other, expected)
+
+
+@pytest.mark.extras
+def test_streamed_train_examples_are_the_first_of_the_files(data_dir, monkeypatch):
+    monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    data = datasets.load("pets", data_dir=data_dir, train_examples=23)
+    images, _ = collect(data.train(23, seed=0, augment=False))
+    assert as_multiset(raw(data, images).astype(np.uint8)) == as_multiset(IMAGES[:23])
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("name", ["{root}/pets", "{root}/pets/1.0.0", "pets", "pets:1.0.0"])
+def test_prepared_set_is_found(data_dir, name):
+    data = datasets.load(name.format(root=data_dir), data_dir=data_dir)
+    assert data.train_examples == 45
+
+
+@pytest.mark.extras
+def test_newest_version_and_only_config(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    for version, count in (("9.0.0", 20), ("10.0.0", 30)):
+        splits = {"train": slice(0, count), "validation": slice(40, 60), "test": slice(30, 40)}
+        write_set(tmp_path / "pets" / "small" / version, IMAGES, splits)
+    data = datasets.load("pets", data_dir=tmp_path)
+    assert (data.train_examples, data.validation_examples) == (30, 20)
+    assert datasets.load("pets/small:9.0.0", data_dir=tmp_path).train_examples == 20
+    write_set(tmp_path / "pets" / "large" / "1.0.0", IMAGES, SPLITS)
+    with pytest.raises(ValueError, match="pass one as name/config: large, small"):
+        datasets.load("pets", data_dir=tmp_path)
+
+
+@pytest.mark.extras
+def test_images_of_many_sizes_need_image_size(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    images = [np.full((4 + i, 10 - i, 3), 20 * i + 5, np.uint8) for i in range(6)]
+    splits = {"train": slice(0, 4), "test": slice(4, 6)}
+    write_set(tmp_path / "pets" / "1.0.0", images, splits, shape=(None, None, 3))
+    with pytest.raises(ValueError, match=r"shape \(None, None, 3\).*pass image_size="):
+        datasets.load("pets", data_dir=tmp_path)
+    data = datasets.load("pets", data_dir=tmp_path, image_size=5)
+    assert data.input_shape == (5, 5, 3)
+    pixels = raw(data, collect(data.validation(2))[0])
+    np.testing.assert_array_equal(pixels, np.full((2, 5, 5, 3), [[[[85]]], [[[105]]]]))
+
+
+@pytest.mark.extras
+def test_unknown_name_and_missing_data(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(ValueError, match="unknown data set 'cifer10'.*did you mean cifar10"):
+        datasets.load("cifer10", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="unknown data set 'digit'.*did you mean digits"):
+        datasets.load("digit", data_dir=tmp_path)
+    missing = re.escape(str(tmp_path / "mnist")) + ".*download=True.*data_dir="
+    with pytest.raises(FileNotFoundError, match=missing):
+        datasets.load("mnist", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none"))):
+        datasets.load(tmp_path / "none", data_dir=tmp_path)
+
+
+@pytest.mark.extras
+def test_other_tasks_and_missing_splits_are_refused(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = {
+        "image": tfds.features.Image(shape=(9, 6, 3)),
+        "age": tfds.features.Scalar(np.int64),
+    }
+    write_set(tmp_path / "ages" / "1.0.0", IMAGES, SPLITS, features=features)
+    with pytest.raises(ValueError, match=r"has the features \['image', 'age'\]"):
+        datasets.load("ages", data_dir=tmp_path)
+    write_set(tmp_path / "pets" / "1.0.0", IMAGES, {"train": slice(0, 20)})
+    with pytest.raises(ValueError, match=r"has the splits \['train'\]: `train` and `validation`"):
+        datasets.load("pets", data_dir=tmp_path)

@@ -1,0 +1,238 @@
+"""Runs: continued after an interruption, looked up when finished, refused when not the same."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from larq_filter import binary, methods, training
+from larq_filter._keras import keras
+
+SMALL = training.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
+TRAIN = pathlib.Path(__file__).parent.parent / "examples" / "train.py"
+
+
+def weights(folder):
+    model = keras.models.load_model(pathlib.Path(folder) / "model.keras")
+    return model.get_weights()
+
+
+def rows(folder):
+    with (pathlib.Path(folder) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Stop(Exception):
+    """Stands for a crash."""
+
+
+def crash_after(monkeypatch, epochs, before_saving=False):
+    """Makes the loop fail at the end of the given epoch, once its checkpoint is or isn't written."""
+    original = training._Progress.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == epochs
+        if not (last and before_saving):
+            original(self, epoch, logs)
+        if last:
+            raise Stop
+
+    monkeypatch.setattr(training._Progress, "on_epoch_end", on_epoch_end)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    results = {}
+
+    def run(method):
+        if method not in results:
+            config = dataclasses.replace(SMALL, method=method)
+            folder = tmp_path_factory.mktemp(method) / "run"
+            results[method] = training.run(config, folder, verbose=0)
+        return results[method]
+
+    return run
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, method=method)
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 2)
+        training.run(config, folder, verbose=0)
+    assert not (folder / "result.json").exists()
+    result = training.run(config, folder, verbose=0)
+    expected = uninterrupted(method)
+    for a, b in zip(weights(folder), weights(expected.output_dir), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert rows(folder) == rows(expected.output_dir)
+    assert dataclasses.replace(result, output_dir="", seconds=0) == dataclasses.replace(
+        expected, output_dir="", seconds=0
+    )
+
+
+def test_it_says_that_it_continues(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 3)
+        training.run(SMALL, tmp_path / "run", verbose=0)
+    training.run(SMALL, tmp_path / "run", verbose=0)
+    assert "after epoch 3 of 4" in capsys.readouterr().out
+
+
+def test_a_crash_between_log_and_checkpoint_leaves_no_double_row(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 2, before_saving=True)
+        training.run(SMALL, tmp_path / "run", verbose=0)
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == ["0", "1"]
+    training.run(SMALL, tmp_path / "run", verbose=0)
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == ["0", "1", "2", "3"]
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("harm", [damage, truncate])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    harm, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 3)
+        training.run(SMALL, folder, verbose=0)
+    harm(folder / "checkpoints" / "ckpt-3.data-00000-of-00001")
+    training.run(SMALL, folder, verbose=0)
+    said = capsys.readouterr().out
+    assert "ckpt-3 can't be read" in said
+    assert "after epoch 2 of 4" in said
+    expected = uninterrupted("filter")
+    for a, b in zip(weights(folder), weights(expected.output_dir), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_no_readable_checkpoint_is_an_error_and_nothing_is_overwritten(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 1)
+        training.run(SMALL, folder, verbose=0)
+    data_file = folder / "checkpoints" / "ckpt-1.data-00000-of-00001"
+    damage(data_file)
+    damaged = data_file.read_bytes()
+    with pytest.raises(RuntimeError, match="No checkpoint in .* can be read"):
+        training.run(SMALL, folder, verbose=0)
+    assert data_file.read_bytes() == damaged
+
+
+def test_the_run_folder_says_what_was_run(uninterrupted):
+    folder = pathlib.Path(uninterrupted("filter").output_dir)
+    content = json.loads((folder / "config.json").read_text())
+    assert content["config"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert {"larq_filter", "tensorflow", "larq", "python"} <= set(content["versions"])
+    assert len(rows(folder)) == 4
+    assert {"flip_ratio", "val_accuracy", "val_loss"} <= set(rows(folder)[0])
+    assert any((folder / "tensorboard").rglob("events*"))
+    assert len(list((folder / "checkpoints").glob("*.index"))) == 3
+
+
+def test_result_is_that_of_the_saved_model(uninterrupted):
+    from larq_filter import datasets
+
+    result = uninterrupted("filter")
+    model = keras.models.load_model(pathlib.Path(result.output_dir) / "model.keras")
+    validation = datasets.load("digits", train_examples=300).validation(50)
+    loss, accuracy = model.evaluate(validation, verbose=0)
+    assert accuracy == pytest.approx(result.accuracy, abs=1e-6)
+    assert loss == pytest.approx(result.loss, rel=1e-5)
+    assert result.flipped_layers == (2, 2)
+    assert 0 < result.flip_ratio < 0.5
+    assert all(binary.holds_signs(kernel) for _, kernel in binary.binary_kernels(model))
+    before = int(model.optimizer.iterations)
+    assert before == 4 * 6
+
+
+def test_a_finished_run_is_looked_up(uninterrupted, capsys):
+    expected = uninterrupted("filter")
+    model = pathlib.Path(expected.output_dir) / "model.keras"
+    written = model.stat().st_mtime_ns
+    assert training.run(SMALL, expected.output_dir, verbose=0) == expected
+    assert "nothing to train" in capsys.readouterr().out
+    assert model.stat().st_mtime_ns == written
+
+
+def test_another_run_is_not_overwritten(uninterrupted):
+    other = dataclasses.replace(SMALL, seed=7, knobs=methods.Knobs(gamma=0.5))
+    with pytest.raises(training.RunExists) as raised:
+        training.run(other, uninterrupted("filter").output_dir, verbose=0)
+    for word in ("seed: 0 there, 7 now", "knobs", "output_dir"):
+        assert word in str(raised.value)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all my work")
+    with pytest.raises(training.RunExists, match="holds no run"):
+        training.run(SMALL, tmp_path, verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_wrong_argument_leaves_a_folder_that_can_be_used(tmp_path):
+    wrong = dataclasses.replace(SMALL, model="mpl")
+    with pytest.raises(ValueError, match="mlp"):
+        training.run(wrong, tmp_path / "run", verbose=0)
+    training.run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run", verbose=0)
+
+
+def test_bop_model_is_saved_without_the_optimizer_that_would_not_train(uninterrupted):
+    folder = pathlib.Path(uninterrupted("bop").output_dir)
+    model = keras.models.load_model(folder / "model.keras")
+    assert not getattr(model, "optimizer", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epochs": 0}, ["epochs", "0", "at least 1"]),
+        ({"batch_size": -5}, ["batch_size", "-5"]),
+        ({"seed": -1}, ["seed", "-1"]),
+        ({"steps_per_epoch": 0}, ["steps_per_epoch"]),
+    ],
+)
+def test_config_errors(change, words):
+    with pytest.raises(ValueError) as raised:
+        dataclasses.replace(SMALL, **change)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):
+    """SIGKILL once the first checkpoint is there; the same command again."""
+    folder = tmp_path / "run"
+    command = [sys.executable, str(TRAIN), "--model=mlp", "--width=16", "--epochs=4"]
+    command += ["--train_examples=300", "--batch_size=50", "--control=no"]
+    command += [f"--output_dir={folder}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "checkpoint").exists():
+        assert process.poll() is None, "the script ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Continues the run" in again.stdout or "nothing to train" in again.stdout
+    for a, b in zip(weights(folder), weights(uninterrupted("filter").output_dir), strict=True):
+        np.testing.assert_array_equal(a, b)
