@@ -31,8 +31,7 @@ from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter.initializers import RandomSign
 
-# Larq's own import needs Keras 2, which the lines above made sure of.
-import larq  # isort: skip
+import larq
 
 _layers = keras.layers
 _MAPS = tuple(  # work on each channel of the map by itself, and a positive factor passes through
@@ -321,11 +320,12 @@ class _Folding:
 
     def _through_model(self, model, inputs: list) -> list:
         """The scales (or None) of the outputs of ``model``, given those of its inputs."""
-        scales = dict(zip(map(id, model.inputs), inputs))
+        scales = dict(zip(map(id, model.inputs), inputs, strict=True))
         for node in _nodes(model):
             incoming = [scales.get(id(tensor)) for tensor in node.keras_inputs]
             outgoing = self._through(node.layer, incoming)
-            scales.update(zip(map(id, tf.nest.flatten(node.outputs)), outgoing))
+            outputs = map(id, tf.nest.flatten(node.outputs))
+            scales.update(zip(outputs, outgoing, strict=False))
         return [scales.get(id(tensor)) for tensor in model.outputs]
 
     def _through(self, layer, inputs: list) -> list:
@@ -456,7 +456,8 @@ def _rebuild(model, options: Callable) -> tuple:
     for old, clone in reversed(pairs.values()):
         clone.trainable = old.trainable
         if not isinstance(old, keras.Model):
-            for part, its_clone in zip(old._flatten_layers(), clone._flatten_layers()):
+            parts = zip(old._flatten_layers(), clone._flatten_layers(), strict=False)
+            for part, its_clone in parts:
                 its_clone.trainable = part.trainable
     return new, list(pairs.values())
 

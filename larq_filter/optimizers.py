@@ -102,15 +102,17 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         **kwargs,
     ):
         refuse_misplaced(kwargs)
-        super().__init__(
-            name=name,
-            weight_decay=None,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            jit_compile=jit_compile,
-            **kwargs,
-        )
+        # The scope tells `iteration` from the default optimizer's, which HDF5 files need.
+        with tf.name_scope(name):
+            super().__init__(
+                name=name,
+                weight_decay=None,
+                clipnorm=clipnorm,
+                clipvalue=clipvalue,
+                global_clipnorm=global_clipnorm,
+                jit_compile=jit_compile,
+                **kwargs,
+            )
         self.gradient_filter = value_of(gradient_filter, filters.Filter, default_filter)
         self.flip_rule = value_of(flip_rule, flips.FlipRule, flips.Sign)
         self.warm_start = validate_warm_start(warm_start)
@@ -225,9 +227,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._refuse_variables(kernels, real)
         super().build(var_list)
         self._states = self._no_dependency({})
-        for variable in kernels:
+        for position, variable in enumerate(kernels):
             binary.binarize(variable)
-            self._states[self._var_key(variable)] = self._create_states(variable)
+            self._states[self._var_key(variable)] = self._create_states(variable, position)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
         self._built = True
@@ -253,18 +255,21 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 "trainable=False on their layers."
             )
 
-    def _create_states(self, variable) -> dict[str, list]:
+    def _create_states(self, variable, position: int) -> dict[str, list]:
         """The arrays of filter and flip rule, zero, and whether a warm start is still to come."""
+        prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
         sizes = {"filter": self.gradient_filter.state_size, "flip": self.flip_rule.state_size}
         states = {
             part: [
-                self.add_variable_from_reference(variable, f"{part}_{index}")
+                self.add_variable_from_reference(variable, f"{prefix}_{part}_{index}")
                 for index in range(size)
             ]
             for part, size in sizes.items()
         }
         if self.warm_start is not None:
-            states["started"] = self.add_variable_from_reference(variable, "started", shape=[])
+            states["started"] = self.add_variable_from_reference(
+                variable, f"{prefix}_started", shape=[]
+            )
         return states
 
     # Stepping -------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class Stream:
         self.shape = shape
 
     def first(self, count):
-        """The same source with fewer training images: the first `count` in the order of the files."""
+        """The same source with fewer training images: the first `count` of the files."""
         files, counts = self._train
         before = np.cumsum([0, *counts[:-1]])
         counts = [int(n) for n in np.clip(count - before, 0, counts)]

@@ -23,10 +23,12 @@ def dtypes_restored():
     """A test may change the default dtypes; the next one finds float32."""
     yield
     keras.backend.set_floatx("float32")
-    keras.mixed_precision.set_global_policy("float32")
+    keras.mixed_precision.set_global_policy(None)  # whatever floatx says
 
 
 @pytest.fixture
 def strategy():
     """A MirroredStrategy with two replicas."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # The default reduction numbers its collectives process-wide, and strategies would collide.
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)

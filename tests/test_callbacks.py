@@ -49,7 +49,7 @@ class ByHand(keras.callbacks.Callback):
 OPTIMIZERS = {
     "filter": lambda: FilterOptimizer(),
     "latent adam": lambda: keras.optimizers.Adam(0.05),
-    "latent sgd": lambda: keras.optimizers.SGD(0.5),
+    "latent sgd": lambda: keras.optimizers.SGD(5.0),
 }
 
 

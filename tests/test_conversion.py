@@ -1,6 +1,5 @@
 """Conversion to latent-free models and back: same predictions, or a clear refusal."""
 
-import larq
 import numpy as np
 import pytest
 
@@ -8,6 +7,8 @@ from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter.conversion import to_latent, to_latent_free
 from larq_filter.initializers import RandomSign
+
+import larq
 
 layers = keras.layers
 SCALED = "magnitude_aware_sign"
@@ -405,6 +406,49 @@ def test_residual_sums_are_told_by_name_and_can_be_dropped():
             np.testing.assert_array_equal(old.get_weights(), new.get_weights())
 
 
+def test_channels_first_folds_as_channels_last_does():
+    def build(data_format, axis, shape):
+        first = conv(data_format=data_format, activation="relu")
+        pool = layers.MaxPool2D(data_format=data_format)
+        return chain(first, pool, norm(axis=axis), shape=shape)
+
+    last = trained(build("channels_last", -1, (6, 6, 3)))
+    first = build("channels_first", 1, (3, 6, 6))  # not to be run: CPUs have no such convolution
+    first.set_weights(last.get_weights())
+    weights = zip(to_latent_free(first).weights, to_latent_free(last).weights, strict=True)
+    for one, other in weights:
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    wrong_pool = chain(
+        conv(data_format="channels_first"), layers.MaxPool2D(2), norm(axis=1), shape=(4, 6, 6)
+    )
+    with pytest.raises(ValueError, match="MaxPooling2D"):
+        to_latent_free(wrong_pool)
+    in_time = layers.TimeDistributed(conv(data_format="channels_first"))
+    with pytest.raises(ValueError, match="channels first under TimeDistributed"):
+        to_latent_free(chain(in_time, norm(axis=2), shape=(2, 3, 6, 6)))
+
+
+def test_scales_reach_the_right_inputs_and_outputs_of_a_nested_model():
+    one, other = keras.Input((6, 6, 4)), keras.Input((6, 6, 4))
+    inner = keras.Model([one, other], [norm()(other), layers.ReLU()(one)])
+    inputs = keras.Input((6, 6, 3))
+    first, second = conv()(inputs), conv()(inputs)
+    second, first = inner([first, second])
+    model = trained(keras.Model(inputs, layers.add([second, norm()(first)])))
+    assert_same(model, to_latent_free(model), tolerance=1e-5)
+
+
+class Odd(larq.layers.QuantLocallyConnected2D):
+    """Stands for a layer of the user's own."""
+
+
+def test_a_scaled_kernel_of_unknown_layout_is_told():
+    with pytest.raises(ValueError, match="odd: a scaled kernel of Odd"):
+        to_latent_free(chain(Odd(4, 3, kernel_quantizer=SCALED, name="odd"), norm()))
+    model = trained(chain(Odd(4, 3, kernel_quantizer="ste_sign"), norm()))
+    assert_same(model, to_latent_free(model))
+
+
 def test_a_normalisation_of_differently_scaled_inputs_is_told():
     shared, inputs = norm(name="both"), keras.Input((6, 6, 3))
     x = shared(conv(name="one")(inputs))
@@ -432,6 +476,28 @@ def test_trainable_flags_are_carried_over():
     assert flags(free) == flags(model)
     assert flags(free.layers[0]) == flags(frozen) == [False, False, True]
     assert len(free.trainable_weights) == len(model.trainable_weights) == 2
+
+
+def test_trainable_flags_inside_a_layer_are_carried_over():
+    both = layers.Bidirectional(layers.LSTM(2))
+    model = chain(larq.layers.QuantDense(3, kernel_quantizer="ste_sign"), both, shape=(5, 4))
+    both.forward_layer.trainable = False  # its variables now come last in both.weights
+    free = to_latent_free(trained(model))
+    assert [free.layers[1].forward_layer.trainable, free.layers[1].backward_layer.trainable] == [
+        False,
+        True,
+    ]
+    assert_same(model, free)
+
+
+def test_losses_of_the_model_are_carried_over():
+    inputs = keras.Input((6, 6, 3))
+    outputs = norm()(conv()(inputs))
+    model = keras.Model(inputs, outputs)
+    model.add_loss(tf.reduce_mean(outputs))
+    free = to_latent_free(model)
+    assert_same(model, free, tolerance=1e-5)
+    assert len(free.losses) == 1
 
 
 def test_a_dtype_policy_is_kept():
@@ -590,6 +656,8 @@ def _double_precision():
     keras.backend.set_floatx("float32")
 
 
+# QuickNet's blur has a function as initializer; what matters are its values, which are copied.
+@pytest.mark.filterwarnings("ignore:.*initializers.serialize:UserWarning")
 @pytest.mark.extras
 @pytest.mark.parametrize(
     "room, name, tolerance",

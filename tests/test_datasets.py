@@ -185,6 +185,15 @@ def test_augmentation_moves_each_image_of_a_batch_by_itself():
     assert len(set(moves)) > 20
 
 
+def test_augmentation_differs_from_step_to_step_and_from_epoch_to_epoch(digits):
+    """All images are the same one, so batches differ by their random moves alone."""
+    image = np.random.default_rng(0).integers(1, 256, (8, 8, 1), dtype=np.uint8)
+    part = np.repeat(image[None], 40, axis=0), np.zeros(40, np.int32)
+    data = dataclasses.replace(digits, train_examples=40, _source=pipelines.Memory(part, part))
+    batches = [images.numpy().tobytes() for images, _ in data.train(20, seed=0, epochs=3)]
+    assert len(set(batches)) == len(batches) == 6
+
+
 def test_augmentation_can_be_replaced(digits):
     none = dataclasses.replace(digits, augmentation=Augmentation(pad=0, flip=False))
     assert_same(none.train(64, seed=2), digits.train(64, seed=2, augment=False))
@@ -281,20 +290,20 @@ def test_missing_extra_is_named(monkeypatch, name, module):
         datasets.load(name)
 
 
-def write_set(folder, images, splits, *, shape=None, names=("cat", "dog"), features=None):
+def write_set(folder, images, splits, *, shape=None, features=None, per_file=10):
     """A prepared TensorFlow Datasets set: `splits` maps names to slices of `images`."""
     import tensorflow_datasets as tfds
 
     folder.mkdir(parents=True)
     features = features or {
         "image": tfds.features.Image(shape=shape or images[0].shape, encoding_format="png"),
-        "label": tfds.features.ClassLabel(names=names),
+        "label": tfds.features.ClassLabel(names=("cat", "dog")),
     }
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=folder.parent.name, version=folder.name, data_dir=str(folder), module_name="tests"
     )
     info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
-    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=per_file)
     writer.initialize_splits(list(splits))
     label = next(name for name in features if name != "image")
     for split, part in splits.items():
@@ -361,6 +370,19 @@ def test_prepared_set_resumes(pets):
     np.testing.assert_array_equal(resumed, expected)
     other, _ = collect(pets.train(10, seed=6, first_epoch=2, epochs=4))
     assert not np.array_equal(other, expected)
+
+
+@pytest.mark.extras
+def test_streamed_single_file_is_shuffled_anew_every_epoch(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    write_set(tmp_path / "pets" / "1.0.0", IMAGES, SPLITS, per_file=100)
+    data = datasets.load("pets", data_dir=tmp_path)
+    images, _ = collect(data.train(45, seed=1, augment=False, epochs=2))
+    pixels = raw(data, images).astype(np.uint8)
+    for one, other in ((pixels[:45], pixels[45:]), (pixels[:45], IMAGES[:45])):
+        assert as_multiset(one) == as_multiset(other)
+        assert not np.array_equal(one, other)
 
 
 @pytest.mark.extras

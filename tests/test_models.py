@@ -4,13 +4,14 @@ import inspect
 import re
 import sys
 
-import larq
 import numpy as np
 import pytest
 
 from larq_filter import models
 from larq_filter._keras import keras, tf
 from larq_filter.models import PadChannels
+
+import larq
 
 
 def binary_layers(model):

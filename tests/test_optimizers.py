@@ -70,9 +70,9 @@ CASES = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES)
-def test_follows_the_numpy_twin(case, mode, dtype, floatx):
+def test_follows_the_numpy_twin(case, mode, dtype):
     """300 steps; the weights agree except where the twin's signal is a tie within rounding."""
-    floatx(dtype)
+    keras.backend.set_floatx(dtype)
     make, twin_of = CASES[case]
     w = kernel(dtype=dtype)
     twin = twin_of(values(w))

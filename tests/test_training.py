@@ -17,7 +17,7 @@ from larq_filter import binary, methods, training
 from larq_filter._keras import keras
 
 SMALL = training.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
-TRAIN = pathlib.Path(__file__).parent.parent / "examples" / "train.py"
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def weights(folder):
@@ -221,10 +221,11 @@ def test_config_errors(change, words):
 def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):
     """SIGKILL once the first checkpoint is there; the same command again."""
     folder = tmp_path / "run"
-    command = [sys.executable, str(TRAIN), "--model=mlp", "--width=16", "--epochs=4"]
-    command += ["--train_examples=300", "--batch_size=50", "--control=no"]
-    command += [f"--output_dir={folder}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, str(ROOT / "examples" / "train.py"), f"--output_dir={folder}"]
+    command += ["--model=mlp", "--width=16", "--epochs=4", "--train_examples=300", "--control=no"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=environment, **quiet)
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints" / "checkpoint").exists():
         assert process.poll() is None, "the script ended before its first checkpoint"
@@ -232,7 +233,7 @@ def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "Continues the run" in again.stdout or "nothing to train" in again.stdout
     for a, b in zip(weights(folder), weights(uninterrupted("filter").output_dir), strict=True):
         np.testing.assert_array_equal(a, b)

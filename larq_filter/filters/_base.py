@@ -125,7 +125,9 @@ def _revive(item):
     if isinstance(item, dict) and "class_name" in item:
         from larq_filter._keras import keras  # only a saved schedule or stage needs Keras
 
-        return keras.utils.deserialize_keras_object(item)
+        # SavedModel and HDF5 files name a schedule without its module.
+        schedules = dict(vars(keras.optimizers.schedules))
+        return keras.utils.deserialize_keras_object(item, custom_objects=schedules)
     return item
 
 

@@ -9,10 +9,10 @@ The shortcut is the identity; at the two strides it averages 2x2 pixels and fill
 with zeros, so it has no parameters (He et al. 2016, option A; Liu et al. 2018 for the rest).
 """
 
-import larq
-
 from larq_filter._keras import tf
 from larq_filter.models._checks import at_least, image_shape
+
+import larq
 
 layers = tf.keras.layers
 

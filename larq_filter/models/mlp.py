@@ -1,9 +1,9 @@
 """A multilayer perceptron with binary hidden layers, for small images and quick experiments."""
 
-import larq
-
 from larq_filter._keras import tf
 from larq_filter.models._checks import at_least, image_shape
+
+import larq
 
 
 def mlp(input_shape=(8, 8, 1), num_classes=10, width=128, depth=2):

@@ -1,0 +1,141 @@
+"""The import map: imports go downwards only, and each optional package has one room."""
+
+import ast
+import graphlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "larq_filter"
+
+# Lowest first. A module imports from the layers below its own only.
+LAYERS = [
+    ["_keras"],
+    ["filters"],
+    ["flips", "initializers", "arguments"],
+    ["binary"],
+    ["conversion"],
+    ["optimizers"],
+    ["pipelines"],
+    ["callbacks", "datasets", "models", "methods"],
+    ["training"],
+]
+RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
+
+# Optional packages, and the only file of larq_filter that may import each.
+ROOMS = {
+    "absl": None,  # command line flags: examples only
+    "larq_compute_engine": "export.py",
+    "larq_zoo": "models/zoo.py",
+    "matplotlib": "plots.py",
+    "optuna": None,
+    "sklearn": "datasets.py",
+    "tensorflow_datasets": "datasets.py",
+}
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = [name for name in FILES if name != "larq_filter"]
+
+
+def imported(node):
+    """Names of the modules that one statement or call imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: relative import"
+        full = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [name if name in FILES else node.module for name in full]
+    if isinstance(node, ast.Call):
+        function = getattr(node.func, "attr", getattr(node.func, "id", None))
+        argument = node.args[0] if node.args else None
+        if function in ("import_module", "__import__") and isinstance(argument, ast.Constant):
+            return [argument.value]
+    return []
+
+
+def imports(path):
+    """Everything that a file imports, and the part of it that is imported with the file."""
+    tree = ast.parse(path.read_text())
+    inside = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    everything = {name for node in ast.walk(tree) for name in imported(node)}
+    at_once = {name for node in ast.walk(tree) if node not in inside for name in imported(node)}
+    return everything, at_once
+
+
+def unit(name):
+    """The first name below larq_filter: `filters` for `larq_filter.filters.averages`."""
+    return (name.split(".") + [""])[1]
+
+
+def test_every_module_has_a_layer():
+    assert {unit(name) for name in MODULES} == set(RANK)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_downwards(name):
+    everything, _ = imports(FILES[name])
+    ours = {other for other in everything if other.split(".")[0] == "larq_filter"}
+    assert "larq_filter" not in ours, "import from the module that defines the name"
+    upwards = {
+        other
+        for other in ours
+        if unit(other) != unit(name) and RANK[unit(other)] >= RANK[unit(name)]
+    }
+    assert not upwards
+
+
+@pytest.mark.parametrize("package", ["filters", "models"])
+def test_no_cycle_within(package):
+    graph = {
+        name: {other for other in imports(path)[0] if other in FILES and unit(other) == package}
+        for name, path in FILES.items()
+        if unit(name) == package
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if unit(name) == "filters"])
+def test_filters_need_numpy_and_scipy_only(name):
+    _, at_once = imports(FILES[name])
+    outside = {other for other in at_once if unit(other) != "filters"}
+    packages = {other.split(".")[0] for other in outside}
+    assert packages <= {"numpy", "scipy"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_optional_packages_stay_in_their_rooms(name):
+    everything, at_once = imports(FILES[name])
+    file = FILES[name].relative_to(PACKAGE).as_posix()
+    for package in {other.split(".")[0] for other in everything} & set(ROOMS):
+        assert file == ROOMS[package], f"{package} belongs to {ROOMS[package] or 'examples'}"
+        assert package not in at_once, f"import {package} where it is used, inside a function"
+
+
+def test_the_package_does_not_import_its_examples_or_tests():
+    strangers = {"examples", "tests", "pytest"}
+    for name, path in FILES.items():
+        assert not {other.split(".")[0] for other in imports(path)[0]} & strangers, name
+
+
+def test_importing_the_package_imports_no_optional_package():
+    optional = sorted(set(ROOMS) - {"absl"})  # TensorFlow itself imports absl
+    code = f"import sys, larq_filter; print(*[p for p in {optional} if p in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
