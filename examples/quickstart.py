@@ -3,11 +3,12 @@
 python examples/quickstart.py
 """
 
+from sklearn.datasets import load_digits
+
 import larq_filter as lf  # first: it makes sure that tf.keras is Keras 2
 
 import larq as lq
 import tensorflow as tf
-from sklearn.datasets import load_digits
 
 tf.keras.utils.set_random_seed(0)
 

@@ -12,9 +12,9 @@ command again continues an interrupted run; a finished one is only reported.
 import dataclasses
 import pathlib
 
-from larq_filter import methods, models, training  # first: it makes sure tf.keras is Keras 2
-
 from absl import app, flags
+
+from larq_filter import methods, models, training  # first: it makes sure tf.keras is Keras 2
 
 FLAGS = flags.FLAGS
 
@@ -114,10 +114,9 @@ def table(result: training.Result, control: training.Result | None) -> str:
 def main(_):
     try:
         config = config_from_flags()
-        folder = pathlib.Path(
-            FLAGS.output_dir
-            or f"runs/{pathlib.Path(config.dataset).name}-{config.model}-{config.method}-{config.seed}"
-        )
+        dataset = pathlib.Path(config.dataset).name
+        name = f"{dataset}-{config.model}-{config.method}-{config.seed}"
+        folder = pathlib.Path(FLAGS.output_dir or f"runs/{name}")
         result = training.run(config, folder)
         control = None
         if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):

@@ -1,4 +1,4 @@
-"""Checks of what users pass to ``FilterOptimizer``: what was received, what is allowed, the cure."""
+"""Checks of what is passed to ``FilterOptimizer``: what was received, what is allowed, the cure."""
 
 import math
 import numbers
@@ -68,7 +68,7 @@ def validate_default_optimizer(identifier):
         )
     if optimizer.global_clipnorm:
         raise ValueError(
-            f"default_optimizer has global_clipnorm={optimizer.global_clipnorm}, which would be the "
-            "norm of its own variables only. Pass global_clipnorm to FilterOptimizer instead."
+            f"default_optimizer has global_clipnorm={optimizer.global_clipnorm}, which would be "
+            "the norm of its own variables only. Pass global_clipnorm to FilterOptimizer instead."
         )
     return optimizer

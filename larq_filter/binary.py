@@ -1,9 +1,10 @@
 """What counts as a binary kernel, and whether its layer lets it be -1 or +1.
 
-Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer has ``precision`` 1. The
-mark promises nothing about what the quantizer does to a kernel that already is -1 or +1: it may kill
-the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
-(``DoReFa(1)``). So nothing here goes by a list of classes: ``probe`` runs the kernel's own quantizer.
+Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer has ``precision`` 1.
+The mark promises nothing about what the quantizer does to a kernel that already is -1 or +1: it may
+kill the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
+(``DoReFa(1)``). So nothing here goes by a list of classes: ``probe`` runs the kernel's own
+quantizer.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@ A positive signal says that the loss falls when the weight falls. So a weight of
 signal, or of -1 with a negative one, is wrong: ``weight * signal > 0``. A signal of zero says
 nothing and never flips.
 
-Like a filter a flip rule is a frozen value with one pure function; what it remembers per weight goes
-in and comes out as a tuple of arrays.
+Like a filter a flip rule is a frozen value with one pure function; what it remembers per weight
+goes in and comes out as a tuple of arrays.
 """
 
 import dataclasses

@@ -15,12 +15,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import larq
-
 from larq_filter import binary, filters
 from larq_filter._keras import keras
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer, default_alpha
+
+import larq
 
 SCHEDULES = ("default", "linear", "cosine", "constant")
 

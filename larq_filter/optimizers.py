@@ -6,9 +6,7 @@ that splits the variables in ``apply_gradients``. The alternative, an entry for 
 ``CaseOptimizer``, was rejected: that class takes only legacy optimizers, maps variables by a
 process-wide id (a loaded model stops training without a word) and loses its state in every format.
 
-Every rate of filter and flip rule lives in a scalar variable. A schedule writes its variable at the
-start of each step; a constant one is written by callbacks. So compiled steps never hold a stale
-number, and saving a model saves what a callback set.
+``arguments`` checks what users pass, ``rates`` holds the numbers that change during training.
 """
 
 from larq_filter import binary, filters, flips
@@ -19,6 +17,7 @@ from larq_filter.arguments import (
     validate_warm_start,
     value_of,
 )
+from larq_filter.rates import Rates
 
 for _value in (filters.EMA, filters.CascadedEMA, filters.LeakyIntegrator, filters.Cascade):
     keras.utils.register_keras_serializable(package="larq_filter")(_value)
@@ -119,62 +118,18 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if self.warm_start is not None:
             self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
         self.default_optimizer = validate_default_optimizer(default_optimizer)
-        self._create_rates()
-
-    # Rates ------------------------------------------------------------------------------------
-
-    def _create_rates(self):
-        """One scalar variable a rate, in a dict that ``__getattr__`` and ``__setattr__`` read."""
-        own, flip = self.gradient_filter.rates(), self.flip_rule.rates()
-        self._flip_names = self._no_dependency(
-            {name: f"flip_{name}" if name in own else name for name in flip}
-        )
-        rates = {**own, **{self._flip_names[name]: rate for name, rate in flip.items()}}
-        for name in rates:
-            if hasattr(type(self), name):
-                raise ValueError(
-                    f"The rate name {name!r} is taken by tf.keras.optimizers.Optimizer; "
-                    "give the rate of your filter or flip rule another name."
-                )
-        self._schedules = self._no_dependency(
-            {name: rate for name, rate in rates.items() if filters.is_schedule(rate)}
-        )
-        variables = {}
-        with tf.init_scope():
-            for name, rate in rates.items():
-                variable = variables[name] = self.add_variable([], name=name)
-                start = rate(0) if filters.is_schedule(rate) else rate
-                variable.assign(tf.cast(start, variable.dtype))
-        self._rates = self._no_dependency(variables)
+        self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable)
 
     def __getattr__(self, name):
-        rates = self.__dict__.get("_rates", {})
-        if name not in rates:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        # A tensor can't be assigned to, so a callback can't fight the schedule unnoticed.
-        scheduled = name in self._schedules
-        return tf.convert_to_tensor(rates[name]) if scheduled else rates[name]
+        if name in self.__dict__.get("_rates", ()):
+            return self._rates.read(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name, value):
-        if name not in self.__dict__.get("_rates", {}):
-            super().__setattr__(name, value)
-            return
-        if name in self._schedules:
-            raise TypeError(
-                f"`{name}` follows {type(self._schedules[name]).__name__}, so it can't be set. "
-                f"Give the filter a constant {name} to set it from a callback."
-            )
-        # Built only to have the value checked; the filter itself never changes.
-        if name in self.gradient_filter.rates():
-            self.gradient_filter.with_rate(name, float(value))
+        if name in self.__dict__.get("_rates", ()):
+            self._rates.write(name, value)
         else:
-            self.flip_rule.with_rate(name.removeprefix("flip_"), float(value))
-        self._rates[name].assign(value)
-
-    def _advance_schedules(self):
-        for name, schedule in self._schedules.items():
-            variable = self._rates[name]
-            variable.assign(tf.cast(schedule(self.iterations), variable.dtype))
+            super().__setattr__(name, value)
 
     # The default optimizer ------------------------------------------------------------------------
 
@@ -217,11 +172,13 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
         Raises:
             ValueError: no binary kernel among them, a kernel whose quantizer or constraint spoils
-                -1 and +1, or real-valued variables without a default optimizer.
+                -1 and +1, real-valued variables without a default optimizer, or a variable that
+                an earlier call did not know.
         """
-        if getattr(self, "_built", False):
-            return
         var_list = list(var_list)
+        if getattr(self, "_built", False):
+            self._refuse_new_variables(var_list)
+            return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         self._refuse_variables(kernels, real)
@@ -233,6 +190,14 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
         self._built = True
+
+    def _refuse_new_variables(self, variables):
+        new = [v.name for v in variables if self._var_key(v) not in self._index_dict]
+        if new:
+            raise ValueError(
+                f"The optimizer was built without {new[0]} (and {len(new) - 1} more). Variables "
+                "that become trainable later need a new one: compile the model again."
+            )
 
     def _refuse_variables(self, kernels, real):
         if not kernels:
@@ -315,16 +280,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
             gradients = self._clip_gradients([gradient for gradient, _ in pairs])
-            self._step_default(
-                [
-                    (g, v)
-                    for g, (_, v) in zip(gradients, pairs, strict=True)
-                    if not binary.is_binary(v)
-                ]
-            )
-            self._advance_schedules()
+            pairs = [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
+            self._step_default([pair for pair in pairs if not binary.is_binary(pair[1])])
+            self._rates.advance(self.iterations)
             return self._internal_apply_gradients(
-                [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True) if binary.is_binary(v)]
+                [pair for pair in pairs if binary.is_binary(pair[1])]
             )
 
     def _step_default(self, pairs):
@@ -342,14 +302,15 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         states = self._states[self._var_key(variable)]
         gradient = tf.convert_to_tensor(gradient)  # IndexedSlices become dense
         weight = binary.sign(binary.latent(variable))
-        rates = {name: tf.cast(rate, weight.dtype) for name, rate in self._rates.items()}
         filter_state = self._filter_state(states, gradient, weight)
-        signal, filter_state = self.gradient_filter.step(gradient, filter_state, rates, tf)
+        signal, filter_state = self.gradient_filter.step(
+            gradient, filter_state, self._rates.of_filter(weight.dtype), tf
+        )
         flipped, flip_state = self.flip_rule.flip(
             weight,
             signal,
             tuple(tf.convert_to_tensor(array) for array in states["flip"]),
-            {name: rates[stored] for name, stored in self._flip_names.items()},
+            self._rates.of_flip_rule(weight.dtype),
             tf,
         )
         filter_state = self.gradient_filter.feedback(filter_state, flipped, tf)
@@ -446,9 +407,9 @@ def _refuse_late_build(variables) -> None:
     wrong = [v.name for v in variables if binary.is_binary(v) and not binary.holds_signs(v)]
     if wrong:
         raise RuntimeError(
-            f"The gradients were taken while {wrong[0]} (and {len(wrong) - 1} more) held other values "
-            "than -1 and +1. Call optimizer.build(model.trainable_variables) before the first "
-            "forward pass, or convert the model with larq_filter.to_latent_free."
+            f"The gradients were taken while {wrong[0]} (and {len(wrong) - 1} more) held other "
+            "values than -1 and +1. Call optimizer.build(model.trainable_variables) before the "
+            "first forward pass, or convert the model with larq_filter.to_latent_free."
         )
 
 

@@ -82,7 +82,7 @@ class Result:
         loss: cross-entropy there, in nats.
         train_accuracy: on the training images during the last epoch.
         flip_ratio: share of the binary weights flipped per step, mean over the last epoch.
-        flipped_layers: binary layers in which a weight flipped in any epoch, and how many there are.
+        flipped_layers: binary layers in which a weight flipped in any epoch, of how many.
         seconds: wall time of the training, all parts of a continued run together.
     """
 
@@ -106,7 +106,7 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
     Args:
         config: what to train.
         output_dir: the run folder; created if need be.
-        verbose: as in ``Model.fit``; "auto" shows a progress bar on a terminal, else a line an epoch.
+        verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
 
     Returns:
         The result, read from the folder if the run was finished before.
@@ -205,9 +205,7 @@ def _write_config(folder: pathlib.Path, config: Config) -> None:
     path = folder / "config.json"
     if not path.exists():
         versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
-        _write_json(
-            path, {"config": _as_json(config), "versions": versions, "command": sys.argv}
-        )
+        _write_json(path, {"config": _as_json(config), "versions": versions, "command": sys.argv})
 
 
 def _as_json(config: Config) -> dict:

@@ -16,7 +16,7 @@ LAYERS = [
     ["_keras"],
     ["filters"],
     ["flips", "initializers", "arguments"],
-    ["binary"],
+    ["binary", "rates"],
     ["conversion"],
     ["optimizers"],
     ["pipelines"],

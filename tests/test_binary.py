@@ -1,11 +1,12 @@
 """What counts as binary, and what check() finds, in real Larq models."""
 
-import larq as lq
 import numpy as np
 import pytest
 
 from larq_filter import binary, initializers
 from larq_filter._keras import keras, tf
+
+import larq as lq
 
 SIGN = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 

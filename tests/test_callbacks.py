@@ -1,12 +1,13 @@
 """Flip counts against counting by hand."""
 
-import larq as lq
 import numpy as np
 import pytest
 
 from larq_filter import binary, callbacks
 from larq_filter._keras import keras
 from larq_filter.optimizers import FilterOptimizer
+
+import larq as lq
 
 
 def data():

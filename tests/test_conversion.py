@@ -438,6 +438,32 @@ def test_scales_reach_the_right_inputs_and_outputs_of_a_nested_model():
     assert_same(model, to_latent_free(model), tolerance=1e-5)
 
 
+class LearnedScale(larq.quantizers.Quantizer):
+    """A quantizer with a variable of its own, which goes with it."""
+
+    precision = 1
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", initializer=keras.initializers.Constant(0.7))
+
+    def call(self, kernel):
+        return tf.abs(self.scale) * larq.quantizers.ste_sign(kernel)
+
+
+def test_a_learned_scale_is_folded():
+    model = trained(chain(conv(LearnedScale()), norm(), conv("ste_sign"), norm()))
+    free = to_latent_free(model)
+    assert_same(model, free, tolerance=1e-5)
+    assert_latent_free(free, kernels=2)
+    assert len(free.weights) == len(model.weights) - 1
+
+
+def test_a_depthwise_scale_that_the_pointwise_kernel_mixes_is_told():
+    model = chain(separable(scale_per_depthwise_channel, "ste_sign"), norm())
+    with pytest.raises(ValueError, match="depthwise_quantizer scale_per_depthwise_channel gives 6"):
+        to_latent_free(model)
+
+
 class Odd(larq.layers.QuantLocallyConnected2D):
     """Stands for a layer of the user's own."""
 

@@ -1,11 +1,12 @@
 """Each training method beside its control, and what its knobs become."""
 
-import larq as lq
 import numpy as np
 import pytest
 
 from larq_filter import binary, methods, models
 from larq_filter._keras import keras
+
+import larq as lq
 
 CLASSES = 4
 

@@ -2,16 +2,17 @@
 
 import copy
 
-import larq as lq
 import numpy as np
 import pytest
-import references
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import references
 from larq_filter import binary, filters, flips, initializers
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer, default_alpha
+
+import larq as lq
 
 schedules = keras.optimizers.schedules
 SHAPE = (12, 10)
@@ -529,6 +530,32 @@ def test_models_it_can_not_train():
         FilterOptimizer().build(dense())
     with pytest.raises(ValueError, match="default_optimizer is None, but 2 variables"):
         FilterOptimizer(default_optimizer=None).build([kernel(), *dense()])
+
+
+def test_variables_that_become_trainable_later_are_named():
+    x, y = toy_data()
+    model = small_model()
+    model.layers[-1].trainable = False
+    compiled(model).fit(x, y, verbose=0)
+    model.layers[-1].trainable = True
+    optimizer = model.optimizer
+    pairs = [(tf.zeros_like(binary.latent(v)), v) for v in model.trainable_variables]
+    with pytest.raises(ValueError, match="built without dense.*compile the model again"):
+        optimizer.apply_gradients(pairs)
+
+
+@pytest.mark.parametrize("which", ["default", "scheduled"])
+def test_updates_compiled_one_by_one_equal_plain_ones(which):
+    """``jit_compile`` of the optimizer itself, as Keras sets it where there is a GPU."""
+    ends = []
+    for jit_compile in (False, True):
+        w, optimizer = kernel(), make_optimizers()[which]
+        optimizer.build([w])
+        optimizer.jit_compile = jit_compile
+        for g in gradients(60):
+            optimizer.apply_gradients([(tf.constant(g, tf.float32), w)])
+        ends.append(values(w))
+    np.testing.assert_array_equal(*ends)
 
 
 def test_default_optimizer_by_name_and_config():

@@ -35,7 +35,7 @@ class Stop(Exception):
 
 
 def crash_after(monkeypatch, epochs, before_saving=False):
-    """Makes the loop fail at the end of the given epoch, once its checkpoint is or isn't written."""
+    """Makes the loop fail at the end of an epoch, after its checkpoint is written or before."""
     original = training._Progress.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):

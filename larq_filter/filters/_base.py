@@ -206,7 +206,8 @@ class Filter(Value):
         """Filters a recorded sequence in NumPy, like ``scipy.signal.sosfilt`` with schedules.
 
         Args:
-            x: gradients of shape ``(steps, ...)``; the float dtype is kept, integers become float64.
+            x: gradients of shape ``(steps, ...)``; floats keep their dtype, integers become
+                float64.
             state: where an earlier call stopped, or None for zeros.
             first_step: the step that ``x[0]`` belongs to; schedules count from it.
 

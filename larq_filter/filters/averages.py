@@ -3,8 +3,8 @@
 ``EMA`` is what weight decay does to the gradients, ``CascadedEMA`` what weight decay and momentum
 do together (Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452).
 
-Do not mix up an average and an integrator: ``EMA`` weighs the newest gradient with ``alpha`` and has
-gain 1 at frequency zero, momentum as in ``SGD(momentum=...)`` adds the newest gradient whole
+Do not mix up an average and an integrator: ``EMA`` weighs the newest gradient with ``alpha`` and
+has gain 1 at frequency zero, momentum as in ``SGD(momentum=...)`` adds the newest gradient whole
 (``LeakyIntegrator``). Their signs agree while the rates are constant, and only then.
 """
 
@@ -23,8 +23,8 @@ class EMA(Filter):
         y = y + alpha * (x - y)
 
     State: the average y. Transfer function ``alpha / (1 - (1 - alpha) z^-1)``, gain 1 at frequency
-    zero, time constant ``1/alpha`` steps. With ``flips.Threshold`` this is Bop (its ``gamma`` is this
-    ``alpha``).
+    zero, time constant ``1/alpha`` steps. With ``flips.Threshold`` this is Bop, whose ``gamma`` is
+    this ``alpha``.
 
     In float32 a constant input stops moving the average once ``alpha * (x - y)`` is less than half
     of y's last digit: at alpha 1e-7 the step response stops near 0.7. ``compensated=True`` keeps
@@ -89,8 +89,8 @@ class CascadedEMA(Filter):
     State: m and y. Transfer function
     ``alpha gamma / ((1 - (1 - alpha) z^-1) (1 - (1 - gamma) z^-1))``, gain 1 at frequency zero.
     ``gamma = 1`` is ``EMA(alpha)``. In the language of latent weights gamma is ``1 - momentum`` and
-    alpha is ``learning rate * weight decay`` (decoupled decay). Keyword-only, since the ``gamma`` of
-    Bop is the ``alpha`` here.
+    alpha is ``learning rate * weight decay`` (decoupled decay). Keyword-only, since the ``gamma``
+    of Bop is the ``alpha`` here.
 
     Args:
         alpha: adaptation rate, in (0, 1], or a schedule; ``1/alpha`` is the memory in steps.

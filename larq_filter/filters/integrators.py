@@ -20,8 +20,8 @@ class LeakyIntegrator(Filter):
         y = y + (gain * x - leak * y)
 
     State: the sum y. Transfer function ``gain / (1 - (1 - leak) z^-1)``, gain ``gain/leak`` at
-    frequency zero, time constant ``1/leak`` steps. ``leak = 0`` is a plain accumulator: no memory is
-    ever lost (latent SGD without weight decay). ``gain = leak = alpha`` is ``EMA(alpha)``.
+    frequency zero, time constant ``1/leak`` steps. ``leak = 0`` is a plain accumulator: nothing is
+    ever forgotten (latent SGD without weight decay). ``gain = leak = alpha`` is ``EMA(alpha)``.
 
     Args:
         gain: factor on the gradient, in (0, inf), or a schedule.
