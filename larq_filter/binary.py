@@ -29,7 +29,7 @@ def sign(values):
     return tf.where(values < 0, -one, one)
 
 
-def _replicas(variable) -> tuple:
+def replicas(variable) -> tuple:
     """The variable's copies, one per replica; the variable itself when there is no strategy."""
     if isinstance(variable, tf.distribute.DistributedValues):
         return tuple(variable.values)
@@ -42,7 +42,7 @@ def binarize(variable) -> None:
     An assignment to a distributed variable inside a replica reaches that replica only; this one is
     made on each copy.
     """
-    for copy in _replicas(variable):
+    for copy in replicas(variable):
         copy.assign(sign(latent(copy)))
 
 
@@ -55,7 +55,7 @@ def latent(variable):
 def holds_signs(variable) -> bool:
     """Whether every stored value is exactly -1 or +1, on every replica. Needs eager execution."""
     return all(
-        bool(tf.reduce_all(tf.equal(tf.abs(latent(copy)), 1))) for copy in _replicas(variable)
+        bool(tf.reduce_all(tf.equal(tf.abs(latent(copy)), 1))) for copy in replicas(variable)
     )
 
 

@@ -237,6 +237,36 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             )
         return states
 
+    def set_filter_state(self, variable, state) -> None:
+        """Starts the filter of one kernel where another training stopped, on every replica.
+
+        For a start against the current weights ``warm_start`` is enough; this one takes any state,
+        such as that of translated latent weights.
+
+        Args:
+            variable: a binary kernel the optimizer was built with.
+            state: as many arrays of its shape as ``gradient_filter.state_size``.
+
+        Raises:
+            ValueError: an unknown variable, or arrays of another number or shape.
+        """
+        arrays = getattr(self, "_states", {}).get(self._var_key(variable), {}).get("filter")
+        if arrays is None:
+            raise ValueError(
+                f"{variable.name} is no binary kernel that this optimizer was built with: call "
+                "optimizer.build(model.trainable_variables) first."
+            )
+        shapes = [tuple(tf.shape(value).numpy()) for value in state]
+        wanted = [tuple(variable.shape)] * len(arrays)
+        if shapes != wanted:
+            raise ValueError(
+                f"The state of {type(self.gradient_filter).__name__} for {variable.name} is "
+                f"{len(wanted)} arrays of shape {tuple(variable.shape)}; received shapes {shapes}."
+            )
+        for array, value in zip(arrays, state, strict=True):
+            for copy in binary.replicas(array):
+                copy.assign(tf.cast(value, copy.dtype))
+
     # Stepping -------------------------------------------------------------------------------------
 
     def compute_gradients(self, loss, var_list, tape=None):

@@ -710,6 +710,25 @@ def test_set_weights_restores_everything():
         model.optimizer.set_weights(saved[1:])
 
 
+def test_filter_state_can_be_given():
+    """Half a run in NumPy, its state handed over, the other half here: the path of one run."""
+    f = filters.CascadedEMA(alpha=0.05, gamma=0.2)
+    gs = gradients(60)
+    y, state = f.run(gs[:30])
+    expected, _ = f.run(gs[30:], state)
+    w = kernel(-np.sign(y[-1]))
+    optimizer = FilterOptimizer(f, default_optimizer=None)
+    with pytest.raises(ValueError, match=r"optimizer\.build"):
+        optimizer.set_filter_state(w, state)
+    optimizer.build([w])
+    with pytest.raises(ValueError, match=r"2 arrays of shape \(12, 10\)"):
+        optimizer.set_filter_state(w, state[:1])
+    optimizer.set_filter_state(w, state)
+    for g, signal in zip(gs[30:], expected, strict=True):
+        optimizer.apply_gradients([(tf.constant(g, tf.float32), w)])
+        np.testing.assert_array_equal(values(w), -np.sign(signal))
+
+
 # Warm start ---------------------------------------------------------------------------------------
 
 
