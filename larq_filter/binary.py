@@ -59,11 +59,19 @@ def holds_signs(variable) -> bool:
     )
 
 
-def _without_state(quantizer):
-    """A copy of ``quantizer`` without metrics, so that probing it counts no flips."""
+def fresh(quantizer, **options):
+    """A quantizer of its own for each use: no metrics, so that trying it counts no flips.
+
+    One with variables, or a plain function, comes back as it is. ``options`` go into its config.
+    """
     if isinstance(quantizer, keras.layers.Layer) and not quantizer.weights:
-        return type(quantizer).from_config(quantizer.get_config())
+        return type(quantizer).from_config({**quantizer.get_config(), **options})
     return quantizer
+
+
+def name_of(function) -> str:
+    """The name of a function, or of an object's class."""
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def probe(variable) -> str | None:
@@ -80,10 +88,11 @@ def probe(variable) -> str | None:
     shape = tuple(variable.shape)
     dtype = getattr(variable, "true_dtype", variable.dtype)
     kernel = tf.constant(random.choice([-1.0, 1.0], size=shape), dtype)
-    upstream = tf.constant(random.normal(size=shape), dtype)
-    quantizer = _without_state(variable.quantizer)
+    # Powers of two: exact in float16 and bfloat16, to which a mixed precision policy may cast.
+    upstream = tf.constant(2.0 ** random.integers(-4, 5, size=shape), dtype)
+    quantizer = fresh(variable.quantizer)
     output, gradient = _value_and_gradient(quantizer, kernel, upstream)
-    name = getattr(quantizer, "__name__", type(quantizer).__name__)
+    name = name_of(quantizer)
     cure = "convert the model with larq_filter.to_latent_free, or use NoOp(precision=1) or ste_sign"
     if not bool(tf.reduce_all(tf.equal(output, kernel))):
         return f"its quantizer {name} changes a kernel of -1 and +1 to other values: {cure}."
@@ -93,10 +102,9 @@ def probe(variable) -> str | None:
     constraint = variable.constraint
     if constraint is not None:
         if not bool(tf.reduce_all(tf.equal(constraint(kernel), kernel))):
-            which = getattr(constraint, "__name__", type(constraint).__name__)
             return (
-                f"its constraint {which} changes a kernel of -1 and +1: remove the constraint, "
-                "or convert the model with larq_filter.to_latent_free."
+                f"its constraint {name_of(constraint)} changes a kernel of -1 and +1: remove the "
+                "constraint, or convert the model with larq_filter.to_latent_free."
             )
     return None
 
@@ -108,7 +116,7 @@ def _value_and_gradient(function, x, upstream):
     """
 
     def run(x, upstream):
-        y = function(x)
+        y = tf.cast(function(x), x.dtype)
         (gradient,) = tf.gradients(y, x, upstream)
         return (y,) if gradient is None else (y, gradient)
 
@@ -229,7 +237,7 @@ def _scale_problem(variable) -> str | None:
     if holds_signs(variable):
         return None
     values = latent(variable)
-    output = _without_state(variable.quantizer)(values)
+    output = fresh(variable.quantizer)(values)
     if bool(tf.reduce_all(tf.equal(tf.abs(output), 1))):
         return None
     return (

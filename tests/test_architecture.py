@@ -17,6 +17,7 @@ LAYERS = [
     ["filters"],
     ["flips", "initializers", "arguments"],
     ["binary", "rates"],
+    ["folding"],
     ["conversion"],
     ["optimizers"],
     ["pipelines"],

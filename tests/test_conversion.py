@@ -94,7 +94,7 @@ def assert_latent_free(free, kernels):
         larq.quantizers.SteSign(clip_value=1.25),
         larq.quantizers.DoReFa(k_bit=1, mode="weights"),
     ],
-    ids=str,
+    ids=lambda q: q if isinstance(q, str) else binary.name_of(q),
 )
 def test_quantizers_of_signs_keep_the_predictions_bit_for_bit(quantizer):
     quantizer = type(quantizer)(**_config(quantizer)) if not _is_text(quantizer) else quantizer
