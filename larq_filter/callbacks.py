@@ -1,47 +1,113 @@
-"""What binary weights do during training, in Keras' logs.
+"""What binary weights do during training: into Keras' logs, a CSV file and TensorBoard.
 
-The flips are counted inside the training step: a callback is called once per
+Everything is counted inside the training step: a callback is called once per
 ``steps_per_execution`` steps and would miss weights that flip and flip back. Chosen over a counter
 in the optimizer, which could not measure latent training, the method to compare with.
 """
 
-from larq_filter import binary
+import csv
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from larq_filter import analysis, binary, flips
 from larq_filter._keras import keras, tf
+from larq_filter.optimizers import FilterOptimizer
 
 
-class FlipRatio(keras.callbacks.Callback):
-    """Share of the binary weights that change sign in a step, averaged over the steps of an epoch.
-
-    Works for latent weights too (a flip is a change of sign), for every optimizer and under a
-    distribution strategy (replicas agree; the first one is read). Costs one byte per binary weight.
-    Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write what is in
-    the logs when they are called.
-
-    Adds to the logs of each epoch: ``flip_ratio``, over all binary kernels, in [0, 1] per step.
+@dataclasses.dataclass(frozen=True)
+class Activity:
+    """What the weights of one layer, or of all layers, did in one epoch.
 
     Attributes:
-        per_layer: dict from layer name to the flip ratio of its kernels in the last epoch.
+        weights: number of binary weights.
+        flip_ratio: share of the weights that changed sign in a step, mean over the epoch's steps.
+        flip_ratio_epoch: share whose sign at the end of the epoch differs from that at its start.
+        flip_flop: share of the epoch's flips that the epoch itself took back, in [0, 1); 0 if no
+            weight flipped.
+        never_flipped: share that has not changed sign since training began.
+        signal: mean absolute filter signal in the epoch's last step, in units of the gradient; NaN
+            without a ``FilterOptimizer``.
+    """
+
+    weights: int
+    flip_ratio: float
+    flip_ratio_epoch: float
+    flip_flop: float
+    never_flipped: float
+    signal: float
+
+
+class FlipMonitor(keras.callbacks.Callback):
+    """Measures flips for any optimizer, and what the filter says of them for ``FilterOptimizer``.
+
+    A flip is a change of sign, so latent weights are measured like binary ones, scaled kernels like
+    plain ones, from the first step on. Under a distribution strategy the first replica is read.
+    Costs 6 bytes per binary weight, signs and counts.
+
+    Adds to the logs of each epoch, over all binary kernels: ``flip_ratio``, ``flip_ratio_epoch``,
+    ``flip_flop``, ``never_flipped`` (see ``Activity``); with a ``FilterOptimizer`` also ``signal``,
+    every rate of filter and flip rule under its name (``alpha``), ``time_constant`` (steps) and, for
+    a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white-noise gradients.
+    Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
+
+    Args:
+        csv_path: also write one row per epoch and layer there; rows are appended.
+        tensorboard_dir: also write, per layer, the scalars of ``Activity`` and a histogram of the
+            number of flips of each weight since training began.
+
+    Attributes:
+        per_layer: dict from layer name to its ``Activity`` in the last epoch.
+        total: ``Activity`` of all layers together.
 
     Raises:
         ValueError: at the start of training, if the model has no binary kernel.
     """
 
-    def __init__(self):
+    def __init__(self, csv_path=None, tensorboard_dir=None):
         super().__init__()
-        self.per_layer: dict[str, float] = {}
+        self.csv_path = None if csv_path is None else pathlib.Path(csv_path)
+        self.tensorboard_dir = tensorboard_dir
+        self.per_layer: dict[str, Activity] = {}
+        self.total: Activity | None = None
+        self.counters = tf.Module()
         self._counters: list[_Counter] = []
+        self._writer = None
 
-    def set_model(self, model):
-        super().set_model(model)
+    def attach(self, model) -> None:
+        """Creates the counters for ``model``; ``fit`` does so itself.
+
+        Call it before training to restore them: ``tf.train.Checkpoint(flips=monitor.counters)``.
+        """
         kernels = binary.binary_kernels(model, trainable_only=False)
         if not kernels:
             raise ValueError(
-                f"FlipRatio has nothing to count in {model.name}: the model has "
+                f"FlipMonitor has nothing to count in {model.name}: the model has "
                 f"{binary.NO_BINARY_KERNEL}"
             )
         with model.distribute_strategy.scope():
             self._counters = [_Counter(layer.name, variable) for layer, variable in kernels]
+        self.counters.list = self._counters
+        self._attached_to = model
+
+    def set_model(self, model):
+        super().set_model(model)
+        if getattr(self, "_attached_to", None) is not model:
+            self.attach(model)
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        self._filtered = optimizer if isinstance(optimizer, FilterOptimizer) else None
+        if self._filtered is not None:
+            counters = {id(counter.kernel.latent_variable): counter for counter in self._counters}
+            kernels = [v for v in model.trainable_variables if binary.is_binary(v)]
+            self._by_position = [counters[id(kernel.latent_variable)] for kernel in kernels]
+            self._filtered.observe_signals(self._note_signal)
         self._count_in_train_step(model)
+
+    def _note_signal(self, position, signal):
+        """Called by the optimizer, in the graph, with the signal of the kernel at ``position``."""
+        size = tf.cast(tf.reduce_mean(tf.abs(signal)), tf.float32)
+        self._by_position[position].signal.assign(size)
 
     def _count_in_train_step(self, model):
         """Wraps ``model.train_step`` until training ends, and has Keras trace it anew."""
@@ -59,49 +125,132 @@ class FlipRatio(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         del self.model.train_step
         self.model.train_function = None
+        if self._filtered is not None:
+            self._filtered.observe_signals(None)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def on_epoch_begin(self, epoch, logs=None):
         for counter in self._counters:
-            counter.reset()
+            counter.begin_epoch()
 
     def on_epoch_end(self, epoch, logs=None):
-        flips = {}
+        layers = {}
         for counter in self._counters:
-            counted, weights = flips.get(counter.name, (0, 0))
-            flips[counter.name] = (counted + counter.flips_per_step(), weights + counter.size)
-        self.per_layer = {name: counted / weights for name, (counted, weights) in flips.items()}
-        total = sum(counted for counted, _ in flips.values())
+            layers.setdefault(counter.layer, []).append(counter)
+        self.per_layer = {name: _activity(counters) for name, counters in layers.items()}
+        self.total = _activity(self._counters)
         if logs is not None:
-            logs["flip_ratio"] = total / sum(weights for _, weights in flips.values())
+            logs.update(self._scalars())
+        if self.csv_path is not None:
+            self._write_csv(epoch)
+        if self.tensorboard_dir is not None:
+            self._write_tensorboard(epoch, layers)
+
+    def _scalars(self) -> dict[str, float]:
+        """What goes into the logs of an epoch."""
+        scalars = dataclasses.asdict(self.total)
+        del scalars["weights"]
+        if self._filtered is None:
+            del scalars["signal"]
+            return scalars
+        gradient_filter = self._filtered.current(self._filtered.gradient_filter)
+        flip_rule = self._filtered.current(self._filtered.flip_rule)
+        last_step = max(int(self._filtered.iterations.numpy()) - 1, 0)
+        scalars.update(flip_rule.rates_at(last_step))
+        scalars.update(gradient_filter.rates_at(last_step))
+        if gradient_filter.is_linear:
+            scalars["time_constant"] = analysis.time_constant(gradient_filter, last_step)
+            if isinstance(flip_rule, flips.Sign) and np.isfinite(scalars["time_constant"]):
+                predicted = analysis.expected_flip_ratio(gradient_filter, last_step)
+                scalars["predicted_flip_ratio"] = predicted
+        return scalars
+
+    def _write_csv(self, epoch: int) -> None:
+        columns = ["epoch", "layer", *(field.name for field in dataclasses.fields(Activity))]
+        new = not self.csv_path.exists()
+        with self.csv_path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            for name, activity in self.per_layer.items():
+                writer.writerow({"epoch": epoch, "layer": name, **dataclasses.asdict(activity)})
+
+    def _write_tensorboard(self, epoch: int, layers: dict) -> None:
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self.tensorboard_dir))
+        with self._writer.as_default(step=epoch):
+            for name, activity in self.per_layer.items():
+                for quantity, value in dataclasses.asdict(activity).items():
+                    if quantity != "weights" and np.isfinite(value):
+                        tf.summary.scalar(f"{quantity}/{name}", value)
+                counts = [tf.reshape(counter.flips, [-1]) for counter in layers[name]]
+                tf.summary.histogram(f"flips_per_weight/{name}", tf.concat(counts, 0))
+        self._writer.flush()
 
 
-class _Counter:
-    """Counts the sign changes of one kernel from step to step, in the graph."""
+class _Counter(tf.Module):
+    """Counts the sign changes of every weight of one kernel from step to step, in the graph."""
 
     def __init__(self, name: str, kernel):
-        self.name = name
+        super().__init__()
         self.kernel = kernel
+        self.layer = name
         self.size = int(kernel.shape.num_elements())
         shared = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
             "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
         }
-        self.negative = tf.Variable(tf.zeros(kernel.shape, tf.bool), **shared)
-        self.flips = tf.Variable(tf.zeros([], tf.int64), **shared)
-        self.steps = tf.Variable(tf.zeros([], tf.int64), **shared)
+        shape = kernel.shape
+        self.before = tf.Variable(tf.zeros(shape, tf.bool), **shared)  # negative one step ago
+        self.at_start = tf.Variable(tf.zeros(shape, tf.bool), **shared)  # ... at the epoch's start
+        self.flips = tf.Variable(tf.zeros(shape, tf.int32), **shared)  # since training began
+        self.flips_before = tf.Variable(tf.zeros([], tf.int64), **shared)  # in earlier epochs
+        self.steps = tf.Variable(tf.zeros([], tf.int64), **shared)  # of this epoch
+        self.signal = tf.Variable(float("nan"), trainable=False)
 
-    def reset(self):
-        self.negative.assign(binary.latent(self.kernel) < 0)
-        self.flips.assign(0)
+    def _all_flips(self) -> int:
+        return int(tf.reduce_sum(tf.cast(self.flips, tf.int64)))
+
+    def begin_epoch(self):
+        negative = binary.latent(self.kernel) < 0
+        self.before.assign(negative)
+        self.at_start.assign(negative)
+        self.flips_before.assign(self._all_flips())
         self.steps.assign(0)
 
     def count(self):
         negative = binary.latent(self.kernel) < 0
-        changed = tf.math.count_nonzero(tf.not_equal(negative, self.negative))
-        self.flips.assign_add(changed)
+        self.flips.assign_add(tf.cast(tf.not_equal(negative, self.before), tf.int32))
+        self.before.assign(negative)
         self.steps.assign_add(1)
-        self.negative.assign(negative)
 
-    def flips_per_step(self) -> float:
-        return int(self.flips.numpy()) / max(int(self.steps.numpy()), 1)
+    def totals(self) -> np.ndarray:
+        """Weights, flips per step, flips, net flips, weights that never flipped."""
+        flips = self._all_flips() - self.flips_before.numpy()
+        net = int(tf.math.count_nonzero(tf.not_equal(self.before, self.at_start)))
+        never = self.size - int(tf.math.count_nonzero(self.flips))
+        per_step = flips / max(self.steps.numpy(), 1)
+        return np.array([self.size, per_step, flips, net, never], np.float64)
+
+
+def _weighted_mean(signals: list[tuple[float, int]]) -> float:
+    weights = sum(size for _, size in signals)
+    return sum(signal * size for signal, size in signals) / weights if weights else float("nan")
+
+
+def _activity(counters: list[_Counter]) -> Activity:
+    """The activity of several kernels together, each counted by its number of weights."""
+    weights, per_step, flips, net, never = sum(counter.totals() for counter in counters)
+    signals = [(counter.signal.numpy(), counter.size) for counter in counters]
+    signals = [(signal, size) for signal, size in signals if np.isfinite(signal)]  # not frozen
+    return Activity(
+        weights=int(weights),
+        flip_ratio=float(per_step / weights),
+        flip_ratio_epoch=float(net / weights),
+        flip_flop=float(1 - net / flips) if flips else 0.0,
+        never_flipped=float(never / weights),
+        signal=_weighted_mean(signals),
+    )

@@ -19,7 +19,14 @@ from larq_filter.arguments import (
 )
 from larq_filter.rates import Rates
 
-for _value in (filters.EMA, filters.CascadedEMA, filters.LeakyIntegrator, filters.Cascade):
+for _value in (
+    filters.EMA,
+    filters.CascadedEMA,
+    filters.LeakyIntegrator,
+    filters.HeavyBall,
+    filters.SecondOrderSections,
+    filters.Cascade,
+):
     keras.utils.register_keras_serializable(package="larq_filter")(_value)
 for _value in (flips.Sign, flips.Threshold):
     keras.utils.register_keras_serializable(package="larq_filter")(_value)
@@ -119,6 +126,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
         self.default_optimizer = validate_default_optimizer(default_optimizer)
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable)
+        self._observer = None
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):
@@ -224,7 +232,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """The arrays of filter and flip rule, zero, and whether a warm start is still to come."""
         prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
         sizes = {"filter": self.gradient_filter.state_size, "flip": self.flip_rule.state_size}
-        states = {
+        states = {"position": position}
+        states |= {
             part: [
                 self.add_variable_from_reference(variable, f"{prefix}_{part}_{index}")
                 for index in range(size)
@@ -266,6 +275,19 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         for array, value in zip(arrays, state, strict=True):
             for copy in binary.replicas(array):
                 copy.assign(tf.cast(value, copy.dtype))
+
+    def observe_signals(self, observer) -> None:
+        """Has ``observer(position, signal)`` called in the graph of every step traced from now on.
+
+        Args:
+            observer: a function, or None for nobody; ``position`` counts the binary kernels in the
+                order of the variables the optimizer was built with.
+        """
+        self._observer = observer
+
+    def current(self, value):
+        """``gradient_filter`` or ``flip_rule`` with constant rates as callbacks have set them."""
+        return self._rates.current(value)
 
     # Stepping -------------------------------------------------------------------------------------
 
@@ -336,6 +358,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         signal, filter_state = self.gradient_filter.step(
             gradient, filter_state, self._rates.of_filter(weight.dtype), tf
         )
+        if self._observer is not None:
+            self._observer(states["position"], signal)
         flipped, flip_state = self.flip_rule.flip(
             weight,
             signal,

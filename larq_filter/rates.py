@@ -72,6 +72,14 @@ class Rates:
             self._flip_rule.with_rate(name.removeprefix("flip_"), float(value))
         self._variables[name].assign(value)
 
+    def current(self, value):
+        """The filter or the flip rule with its constant rates as they are set now."""
+        names = self._flip_names if value is self._flip_rule else {n: n for n in value.rates()}
+        for name, stored in names.items():
+            if stored not in self._schedules:
+                value = value.with_rate(name, float(self._variables[stored].numpy()))
+        return value
+
     def advance(self, step) -> None:
         """Sets every scheduled rate to its value at ``step``, counted from 0."""
         for name, schedule in self._schedules.items():

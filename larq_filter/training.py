@@ -4,6 +4,7 @@ A run folder holds all that is needed to find the run again and to go on with it
 
     config.json     the config, the versions of the packages, the command line
     metrics.csv     one row an epoch
+    flips.csv       one row an epoch and binary layer
     tensorboard/    the same for TensorBoard
     checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
     model.keras     the trained model
@@ -131,11 +132,12 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
     steps = config.steps_per_epoch or data.steps_per_epoch(config.batch_size)
     model = _build_model(config, data, steps)
     _write_config(folder, config)  # only now: a wrong argument leaves nothing behind
-    progress = _Progress(model, folder)
+    monitor = callbacks.FlipMonitor(folder / "flips.csv", folder / "tensorboard" / "flips")
+    monitor.attach(model)
+    progress = _Progress(model, monitor, folder)
     first_epoch = progress.restore()
     if first_epoch:
         print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
-    flips = callbacks.FlipRatio()
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
     model.fit(
@@ -152,15 +154,14 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
         steps_per_epoch=steps,
         validation_data=data.validation(config.batch_size),
         callbacks=[
-            flips,
-            _Layers(flips, progress),
+            monitor,
             keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=first_epoch > 0),
             keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
             progress,
         ],
         verbose=verbose,
     )
-    return _finish(config, folder, model, progress)
+    return _finish(config, folder, model, monitor, float(progress.seconds))
 
 
 def _build_model(config: Config, data, steps: int):
@@ -233,21 +234,18 @@ def _write_json(path: pathlib.Path, content) -> None:
 class _Progress(keras.callbacks.Callback):
     """Saves model, optimizer, epoch and wall time after each epoch, and brings them back."""
 
-    def __init__(self, compiled_model, folder: pathlib.Path):
+    def __init__(self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path):
         super().__init__()
-        self.metrics_path = folder / "metrics.csv"
+        self.tables = [folder / "metrics.csv", folder / "flips.csv"]
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        layers = {layer.name for layer, _ in binary.binary_kernels(compiled_model, False)}
-        self.layers = sorted(layers)
-        self.flipped = tf.Variable(tf.zeros([len(layers)], tf.bool))
         self.manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(
                 model=compiled_model,
                 optimizer=compiled_model.optimizer,
                 epoch=self.epoch,
                 seconds=self.seconds,
-                flipped=self.flipped,
+                flips=monitor.counters,
             ),
             str(folder / "checkpoints"),
             max_to_keep=3,
@@ -266,7 +264,8 @@ class _Progress(keras.callbacks.Callback):
                 reason = str(error).strip().splitlines()[0]
                 print(f"Checkpoint {path} can't be read ({reason}); trying the one before.")
                 continue
-            self._drop_rows_after(int(self.epoch))
+            for table in self.tables:
+                _drop_rows_after(table, int(self.epoch))
             return int(self.epoch)
         if self.manager.checkpoints:
             raise RuntimeError(
@@ -274,18 +273,6 @@ class _Progress(keras.callbacks.Callback):
                 "continued. Choose another output_dir, or remove the folder to start again."
             )
         return 0
-
-    def _drop_rows_after(self, epochs: int) -> None:
-        """Removes rows of epochs that were logged but not saved before the run was interrupted."""
-        if not self.metrics_path.exists():
-            return
-        with self.metrics_path.open(newline="") as file:
-            rows = list(csv.reader(file))
-        kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < epochs]
-        part = self.metrics_path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(kept)
-        os.replace(part, self.metrics_path)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -296,19 +283,20 @@ class _Progress(keras.callbacks.Callback):
         self.manager.save()
 
 
-class _Layers(keras.callbacks.Callback):
-    """Notes in which binary layers weights have flipped so far."""
+def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
+    """Removes rows of epochs that were logged but not saved before the run was interrupted."""
+    if not table.exists():
+        return
+    with table.open(newline="") as file:
+        rows = list(csv.reader(file))
+    kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < epochs]
+    part = table.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(kept)
+    os.replace(part, table)
 
-    def __init__(self, flips: callbacks.FlipRatio, progress: _Progress):
-        super().__init__()
-        self.flips, self.progress = flips, progress
 
-    def on_epoch_end(self, epoch, logs=None):
-        now = [self.flips.per_layer[name] > 0 for name in self.progress.layers]
-        self.progress.flipped.assign(tf.logical_or(self.progress.flipped, now))
-
-
-def _finish(config: Config, folder: pathlib.Path, model, progress: _Progress) -> Result:
+def _finish(config: Config, folder: pathlib.Path, model, monitor, seconds: float) -> Result:
     """Writes the trained model, then the result that marks the run as finished."""
     if config.method == "bop":
         # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
@@ -318,7 +306,7 @@ def _finish(config: Config, folder: pathlib.Path, model, progress: _Progress) ->
     os.replace(part, folder / "model.keras")
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    flipped = progress.flipped.numpy()
+    layers = monitor.per_layer.values()
     result = Result(
         output_dir=str(folder),
         epochs=config.epochs,
@@ -326,8 +314,8 @@ def _finish(config: Config, folder: pathlib.Path, model, progress: _Progress) ->
         loss=float(last["val_loss"]),
         train_accuracy=float(last["accuracy"]),
         flip_ratio=float(last["flip_ratio"]),
-        flipped_layers=(int(flipped.sum()), len(flipped)),
-        seconds=round(float(progress.seconds), 1),
+        flipped_layers=(sum(layer.never_flipped < 1 for layer in layers), len(layers)),
+        seconds=round(seconds, 1),
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))
     return result

@@ -1,10 +1,12 @@
 """Flip counts against counting by hand."""
 
+import csv
+
 import numpy as np
 import pytest
 
-from larq_filter import binary, callbacks
-from larq_filter._keras import keras
+from larq_filter import binary, callbacks, filters, flips
+from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
 import larq as lq
@@ -62,14 +64,16 @@ def test_flip_ratio_is_the_count_by_hand(name, quantizer):
     model.compile(OPTIMIZERS[name](), "sparse_categorical_crossentropy")
     if name == "filter":
         model.optimizer.build(model.trainable_variables)
-    flips, hand = callbacks.FlipRatio(), ByHand()
-    history = model.fit(x, y, batch_size=8, verbose=0, callbacks=[flips, hand]).history
+    monitor, hand = callbacks.FlipMonitor(), ByHand()
+    history = model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor, hand]).history
     sizes = np.array([8 * 16, 16 * 12])
     expected = hand.flips / hand.steps
     assert hand.flips.min() > 0
     assert history["flip_ratio"][0] == pytest.approx(expected.sum() / sizes.sum(), abs=1e-12)
-    assert flips.per_layer["first"] == pytest.approx(expected[0] / sizes[0], abs=1e-12)
-    assert flips.per_layer["second"] == pytest.approx(expected[1] / sizes[1], abs=1e-12)
+    assert monitor.per_layer["first"].flip_ratio == pytest.approx(expected[0] / sizes[0], abs=1e-12)
+    assert monitor.per_layer["second"].flip_ratio == pytest.approx(
+        expected[1] / sizes[1], abs=1e-12
+    )
 
 
 def test_counts_every_step_under_steps_per_execution():
@@ -82,7 +86,7 @@ def test_counts_every_step_under_steps_per_execution():
         model.compile(
             FilterOptimizer(), "sparse_categorical_crossentropy", steps_per_execution=steps
         )
-        callback = callbacks.FlipRatio()
+        callback = callbacks.FlipMonitor()
         fit = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
         ratios.append(model.fit(x, y, callbacks=[callback], **fit).history["flip_ratio"])
     assert ratios[0] == ratios[1]
@@ -95,20 +99,21 @@ def test_frozen_kernels_count_zero():
     for layer, _ in binary.binary_kernels(model):
         layer.trainable = False
     model.compile("adam", "sparse_categorical_crossentropy")
-    callback = callbacks.FlipRatio()
+    callback = callbacks.FlipMonitor()
     history = model.fit(x, y, verbose=0, callbacks=[callback]).history
     assert history["flip_ratio"] == [0.0]
-    assert callback.per_layer == {"first": 0.0, "second": 0.0}
+    assert [layer.flip_ratio for layer in callback.per_layer.values()] == [0.0, 0.0]
+    assert callback.total.never_flipped == 1.0
 
 
 def test_the_model_is_left_as_it_was():
     x, y = data()
     model = model_of()
     model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
-    model.fit(x, y, verbose=0, callbacks=[callbacks.FlipRatio()])
+    model.fit(x, y, verbose=0, callbacks=[callbacks.FlipMonitor()])
     assert "train_step" not in vars(model)
     model.fit(x, y, verbose=0)  # traces the model's own step again
-    model.fit(x, y, verbose=0, callbacks=[callbacks.FlipRatio()])
+    model.fit(x, y, verbose=0, callbacks=[callbacks.FlipMonitor()])
 
 
 def test_replicas_count_once(strategy):
@@ -118,8 +123,8 @@ def test_replicas_count_once(strategy):
         model = model_of()
         model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
         model.optimizer.build(model.trainable_variables)
-    flips, hand = callbacks.FlipRatio(), ByHand()
-    history = model.fit(x, y, batch_size=8, verbose=0, callbacks=[flips, hand]).history
+    monitor, hand = callbacks.FlipMonitor(), ByHand()
+    history = model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor, hand]).history
     expected = hand.flips.sum() / hand.steps / (8 * 16 + 16 * 12)
     assert expected > 0
     assert history["flip_ratio"][0] == pytest.approx(expected, abs=1e-12)
@@ -129,5 +134,108 @@ def test_nothing_to_count():
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
     model.compile("adam", "mse")
     x, _ = data()
-    with pytest.raises(ValueError, match="FlipRatio has nothing to count"):
-        model.fit(x, np.zeros((64, 3)), verbose=0, callbacks=[callbacks.FlipRatio()])
+    with pytest.raises(ValueError, match="FlipMonitor has nothing to count"):
+        model.fit(x, np.zeros((64, 3)), verbose=0, callbacks=[callbacks.FlipMonitor()])
+
+
+class ByHandPerWeight(keras.callbacks.Callback):
+    """Keeps the signs after every batch: the whole history of every weight."""
+
+    def on_train_begin(self, logs=None):
+        self.history = [negative(self.model)]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.history.append(negative(self.model))
+
+
+def test_every_quantity_against_the_history_of_signs():
+    """Two epochs of 8 steps; quantities of the second one, from the recorded signs."""
+    x, y = data()
+    model = model_of()
+    model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    monitor, hand = callbacks.FlipMonitor(), ByHandPerWeight()
+    fit = {"batch_size": 8, "epochs": 2, "verbose": 0}
+    logs = model.fit(x, y, callbacks=[monitor, hand], **fit).history
+    for index, name in enumerate(["first", "second"]):
+        signs = np.array([step[index] for step in hand.history])  # (17, in, out)
+        flipped = signs[1:] != signs[:-1]
+        net = np.mean(signs[16] != signs[8])
+        layer = monitor.per_layer[name]
+        assert layer.weights == signs[0].size
+        assert layer.flip_ratio == pytest.approx(flipped[8:].mean(), abs=1e-12)
+        assert layer.flip_ratio_epoch == pytest.approx(net, abs=1e-12)
+        assert layer.flip_flop == pytest.approx(1 - net / flipped[8:].sum(axis=0).mean(), abs=1e-12)
+        assert layer.never_flipped == pytest.approx(np.mean(flipped.sum(axis=0) == 0), abs=1e-12)
+        assert layer.flip_flop > 0
+    for quantity in ("flip_ratio", "flip_ratio_epoch", "flip_flop", "never_flipped", "signal"):
+        assert logs[quantity][1] == getattr(monitor.total, quantity)
+
+
+def test_signal_rates_and_prediction_of_the_filter():
+    """One step per epoch by hand: the signal is the state, the rates those of the last step."""
+    x, y = data()
+    model = model_of()
+    f = filters.CascadedEMA(
+        alpha=keras.optimizers.schedules.PolynomialDecay(0.1, 4, 0.02), gamma=0.5
+    )
+    model.compile(FilterOptimizer(f), "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor()
+    logs = model.fit(x, y, batch_size=64, epochs=3, verbose=0, callbacks=[monitor]).history
+    assert logs["alpha"] == pytest.approx([0.1, 0.08, 0.06])
+    assert logs["gamma"] == pytest.approx([0.5] * 3)
+    assert logs["time_constant"] == pytest.approx([10, 12.5, 1 / 0.06])
+    a, b = 1 - 0.06, 0.5
+    assert logs["predicted_flip_ratio"][2] == pytest.approx(
+        np.arccos((a + b) / (1 + a * b)) / np.pi
+    )
+    states = [v.numpy() for v in model.optimizer.variables if "filter_1" in v.name]
+    expected = np.mean(np.abs(np.concatenate([state.ravel() for state in states])))
+    assert logs["signal"][2] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_rate_set_by_a_callback_is_the_one_reported():
+    x, y = data()
+    model = model_of()
+    rule = flips.Threshold(1e-3)
+    model.compile(FilterOptimizer(filters.EMA(0.5), rule), "sparse_categorical_crossentropy")
+    model.optimizer.alpha = 0.25
+    model.optimizer.threshold = 1e-4
+    logs = model.fit(x, y, verbose=0, callbacks=[callbacks.FlipMonitor()]).history
+    assert logs["alpha"] == [0.25]
+    assert logs["threshold"] == pytest.approx([1e-4])
+    assert logs["time_constant"] == [4.0]
+    assert "predicted_flip_ratio" not in logs  # it holds for Sign
+
+
+def test_latent_training_has_flips_and_no_signal():
+    x, y = data()
+    model = model_of()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    logs = model.fit(x, y, verbose=0, callbacks=[callbacks.FlipMonitor()]).history
+    assert "flip_ratio" in logs
+    assert not {"signal", "alpha", "predicted_flip_ratio"} & set(logs)
+
+
+def test_csv_and_tensorboard_hold_every_layer(tmp_path):
+    x, y = data()
+    model = model_of()
+    model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor(tmp_path / "flips.csv", tmp_path / "board")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[monitor])
+    with (tmp_path / "flips.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["epoch"], row["layer"]) for row in table] == [
+        ("0", "first"),
+        ("0", "second"),
+        ("1", "first"),
+        ("1", "second"),
+    ]
+    assert float(table[3]["flip_ratio"]) == monitor.per_layer["second"].flip_ratio
+    (events,) = (tmp_path / "board").glob("events*")
+    tags = {
+        value.tag
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+    }
+    assert {"flip_ratio/first", "never_flipped/second", "flips_per_weight/first"} <= tags

@@ -202,6 +202,11 @@ class Filter(Value):
             "and no frequency response."
         )
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the filter has second-order sections."""
+        return type(self).sos is not Filter.sos
+
     def run(self, x, state: tuple | None = None, first_step: int = 0) -> tuple[np.ndarray, tuple]:
         """Filters a recorded sequence in NumPy, like ``scipy.signal.sosfilt`` with schedules.
 

@@ -63,6 +63,10 @@ class Cascade(Filter):
     def state_size(self) -> int:
         return sum(stage.state_size for stage in self.stages)
 
+    @property
+    def is_linear(self) -> bool:
+        return all(stage.is_linear for stage in self.stages)
+
     def _split(self, state: tuple) -> list[tuple]:
         """The flat state, cut into the part of each stage."""
         ends = np.cumsum([stage.state_size for stage in self.stages])

@@ -1,0 +1,495 @@
+"""From the hyperparameters of latent weights to those of a filter, and back.
+
+Latent training keeps a real-valued w behind each binary weight ``theta = sign(w)`` and moves it by
+SGD with the gradient g with respect to theta (straight through: ``SteSign(clip_value=None)``; the
+default, which stops the gradient where ``abs(w) > 1``, is a clipping). All that SGD does to w is
+linear in the gradients, so ``-w``, times any positive constant, is the signal of a linear filter,
+and theta is what ``FilterOptimizer`` with the rule ``flips.Sign`` keeps. With learning rate eps,
+weight decay lambda, momentum mu, ``k = eps lambda`` and ``gamma = 1 - mu``:
+
+| latent SGD | filter | output at the start |
+|---|---|---|
+| no momentum | ``EMA(k)`` | -lambda w_0 |
+| decoupled decay | ``CascadedEMA(alpha=k, gamma=gamma)`` | -lambda gamma w_0 (1) |
+| decoupled, eps scheduled (2) | ``LeakyIntegrator(eps, gamma)``, ``(lambda, k)`` | -lambda w_0 |
+| L2 in the gradient, eps constant | ``CascadedEMA`` (3) | -lambda w_0, both stages |
+| L2, eps scheduled or poles complex | ``HeavyBall`` | -lambda w_0 |
+| no decay | ``EMA(gamma)``, ``LeakyIntegrator(eps, 0)`` (2) | -gamma w_0 (1) |
+
+(1) With the normalised velocity without the factor gamma. (2) Keras' velocity takes eps inside:
+``LeakyIntegrator(eps, gamma)`` comes first, and the start has no factor gamma; for the other
+velocities the row above holds with schedules too. (3) ``alpha gamma = k``, ``alpha + gamma = 1 - mu
++ k``: alpha is about ``k / (1 - mu)``, ten times ``k`` at momentum 0.9. The poles are complex when
+``(1 - mu + k)^2 < 4 k``. With the normalised velocity ``k = (1 - mu) eps lambda``.
+
+The accumulator of the last row has the signs of the running mean, ``alpha_t = eps_t / sum eps_r``,
+which it is up to a positive factor. Rejected: that mean itself, since a schedule would have to sum
+the learning rate up from step 0 at each step.
+
+Three conventions of the velocity: "keras", ``u = mu u + eps_t g``; "pytorch", ``u = mu u + g``,
+scaled by eps_t when it is added; "normalised", ``u = mu u + (1 - mu) g``, scaled likewise. They
+differ in the schedule's place, and the last one in the size of eps. Keras' ``regularizers.l2(c)``
+has the gradient ``2 c w``: weight_decay is ``2 * c`` and decoupled False. ``SGD(weight_decay=...)``
+of Keras is decoupled; that of PyTorch is inside the gradient.
+
+Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452, sections 3 and 4; schedules, L2,
+Nesterov and initial states derived here and checked in tests/test_hyperparameters.py.
+"""
+
+import dataclasses
+import math
+import numbers
+
+import numpy as np
+
+from larq_filter import binary, filters
+from larq_filter._keras import keras, tf
+from larq_filter.filters import is_schedule
+
+EXACT = "exact"
+INITIAL = "initial condition only"
+NO_EFFECT = "no effect"
+NOT_LINEAR = "no linear equivalent"
+VELOCITIES = ("keras", "pytorch", "normalised")
+
+
+@keras.utils.register_keras_serializable(package="larq_filter")
+class Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a constant: ``factor * schedule(step)``, in float64.
+
+    Args:
+        schedule: a Keras schedule.
+        factor: a number.
+    """
+
+    def __init__(self, schedule, factor: float):
+        self.schedule, self.factor = schedule, float(factor)
+
+    def __call__(self, step):
+        return self.factor * tf.cast(self.schedule(step), tf.float64)
+
+    def __repr__(self) -> str:
+        return f"{self.factor:.6g} * {_show(self.schedule)}"
+
+    def get_config(self) -> dict:
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "factor": self.factor}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Scaled":
+        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
+        return cls(schedule, config["factor"])
+
+
+def _times(rate, factor: float):
+    """``factor * rate`` of a number or a schedule."""
+    if not is_schedule(rate):
+        return factor * rate
+    if isinstance(rate, Scaled):
+        rate, factor = rate.schedule, rate.factor * factor
+    return Scaled(rate, factor)
+
+
+def _over(rate, divisor: float):
+    """``rate / divisor``; what ``_times`` made is taken apart again without rounding."""
+    if isinstance(rate, Scaled):
+        factor = rate.factor / divisor
+        return rate.schedule if factor == 1 else Scaled(rate.schedule, factor)
+    return _times(rate, 1 / divisor) if is_schedule(rate) else rate / divisor
+
+
+def _one_minus(x: float) -> float:
+    """``1 - x`` to 15 digits: 0.1 for 0.9, where floats give 0.09999999999999998."""
+    return float(f"{1 - x:.15g}")
+
+
+def _show(rate) -> str:
+    """A number to six digits; a schedule with where it starts."""
+    if is_schedule(rate):
+        return repr(rate) if isinstance(rate, Scaled) else f"{type(rate).__name__}({rate(0):.6g}..)"
+    return f"{rate:.6g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """What became of one latent hyperparameter: its name, its status, and how."""
+
+    name: str
+    status: str
+    became: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentSGD:
+    """The hyperparameters of SGD on latent weights; the arguments of ``filter_from_sgd``."""
+
+    learning_rate: filters.Rate
+    weight_decay: float
+    momentum: float = 0.0
+    decoupled: bool = False
+    velocity: str = "keras"
+    nesterov: bool = False
+
+    def __post_init__(self):
+        filters.validate_rate(
+            "learning_rate", self.learning_rate, filters.Interval(0, math.inf, True, True)
+        )
+        _validate_number(
+            "weight_decay", self.weight_decay, filters.Interval(0, math.inf, False, True)
+        )
+        _validate_number("momentum", self.momentum, filters.Interval(0, 1, False, True))
+        if self.velocity not in VELOCITIES:
+            raise ValueError(f"`velocity` is {self.velocity!r}; it must be one of {VELOCITIES}.")
+        start = self.learning_rate(0) if self.scheduled else self.learning_rate
+        per_step = float(start) * self.weight_decay
+        if per_step > 1 and (self.decoupled or not self.momentum):
+            raise ValueError(
+                f"learning_rate * weight_decay is {per_step:g}; it must lie in [0, 1]: beyond it "
+                "the decay turns the weights round at each step. Lower the weight decay."
+            )
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate is a schedule."""
+        return is_schedule(self.learning_rate)
+
+    def __str__(self) -> str:
+        decay = "decoupled weight decay" if self.decoupled else "L2 inside the gradient"
+        nesterov = ", Nesterov" if self.nesterov else ""
+        return (
+            f"latent SGD: learning rate {_show(self.learning_rate)}, {decay} "
+            f"{self.weight_decay:g}, momentum {self.momentum:g} ({self.velocity}{nesterov})"
+        )
+
+
+def _validate_number(name: str, value, interval: filters.Interval) -> None:
+    if is_schedule(value) or isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` must be a number in {interval}, not {value!r}. Only the learning rate may "
+            "be a schedule."
+        )
+    filters.validate_rate(name, value, interval)
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """Latent SGD as a filter: the same binary weights at each step, on the same gradients.
+
+    ``str()`` of it is a table for people.
+
+    Attributes:
+        latent: the hyperparameters it was made from.
+        filter: for ``FilterOptimizer(translation.filter)`` with the rule ``flips.Sign()``.
+        initial_output: what the filter's output starts at, as a factor on the latent w_0.
+        initial_inner: the same for the stages before the last.
+        knobs: what became of each of the seven latent hyperparameters.
+    """
+
+    latent: LatentSGD
+    filter: filters.Filter
+    initial_output: float
+    initial_inner: float
+    knobs: tuple[Knob, ...]
+
+    @property
+    def status(self) -> dict[str, str]:
+        """Name of each latent knob to its status."""
+        return {knob.name: knob.status for knob in self.knobs}
+
+    def initial_state(self, w_0) -> tuple:
+        """The filter's state that stands for latent weights ``w_0``.
+
+        Without it the filter starts at zero, as latent weights that are all 0.
+
+        Args:
+            w_0: latent weights, an array or a kernel of a Larq layer (its latent values).
+
+        Returns:
+            Arrays of the shape and dtype of ``w_0`` for ``optimizer.set_filter_state``.
+        """
+        w_0 = np.asarray(binary.latent(w_0) if hasattr(w_0, "latent_variable") else w_0)
+        w_0 = w_0 if np.issubdtype(w_0.dtype, np.floating) else w_0.astype(np.float64)
+        if not self.initial_inner:
+            return self.filter.state_from_output(self.initial_output * w_0, np)
+        inner, last = _stages(self.filter)
+        return inner.state_from_output(self.initial_inner * w_0, np) + last.state_from_output(
+            self.initial_output * w_0, np
+        )
+
+    def __str__(self) -> str:
+        width = max(len(knob.name) for knob in self.knobs)
+        rates = ", ".join(f"{name} {_show(rate)}" for name, rate in self.filter.rates().items())
+        return "\n".join(
+            [str(self.latent), f"filter: {type(self.filter).__name__}: {rates}"]
+            + [f"  {knob.name:<{width}}  {knob.status:<22}  {knob.became}" for knob in self.knobs]
+        )
+
+
+def _stages(cascade: filters.CascadedEMA) -> tuple[filters.EMA, filters.EMA]:
+    return tuple(filters.EMA(rate, cascade.compensated) for rate in (cascade.gamma, cascade.alpha))
+
+
+def filter_from_sgd(
+    learning_rate: filters.Rate,
+    weight_decay: float,
+    momentum: float = 0.0,
+    decoupled: bool = False,
+    velocity: str = "keras",
+    nesterov: bool = False,
+) -> Translation:
+    """The filter whose signs are the binary weights of latent SGD, at every step.
+
+    Args:
+        learning_rate: eps, in (0, inf), or a Keras schedule.
+        weight_decay: lambda, in [0, inf); ``2 * c`` for ``regularizers.l2(c)``.
+        momentum: mu, in [0, 1).
+        decoupled: True: ``w`` shrinks by ``eps_t * lambda`` before the step, as Keras'
+            ``SGD(weight_decay=lambda)``. False: ``lambda * w`` is added to the gradient.
+        velocity: "keras", "pytorch" or "normalised", see the module's text.
+        nesterov: look one step ahead, as ``SGD(nesterov=True)``. Exact, in every case.
+
+    Returns:
+        A ``Translation``: ``.filter``, ``.initial_state(w_0)``, ``.status``.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a number outside its interval, or so large a ``learning_rate * weight_decay``
+            that the latent weights themselves would grow without end.
+
+    Example:
+        >>> filter_from_sgd(0.1, 5e-4, momentum=0.9).filter
+        CascadedEMA(alpha=0.000502247..., gamma=0.099547752..., compensated=None)
+    """
+    latent = LatentSGD(learning_rate, weight_decay, momentum, decoupled, velocity, nesterov)
+    in_series = decoupled or not weight_decay or not momentum
+    f, output, inner = _in_series(latent) if in_series else _in_a_loop(latent)
+    return Translation(latent, f, output, inner, _knobs(latent, f, output))
+
+
+def _in_series(latent: LatentSGD) -> tuple[filters.Filter, float, float]:
+    """Decoupled weight decay, or none: momentum, then memory. Filter, initial output and inner."""
+    eps, decay, mu = latent.learning_rate, latent.weight_decay, latent.momentum
+    gamma, alpha, unit = _one_minus(mu), _times(eps, decay), decay or 1.0
+    ahead = latent.nesterov and mu > 0
+    if latent.velocity == "keras" and latent.scheduled and mu:
+        # The learning rate goes into the velocity, so it stands first.
+        momentum = [filters.LeakyIntegrator(eps, 1.0 if ahead else gamma)]
+        momentum += [_lookahead(mu, 1.0)] if ahead else []
+        memory = filters.LeakyIntegrator(unit, alpha if decay else 0.0)
+        return filters.Cascade([*momentum, memory]), -unit, 0.0
+    output = -unit if latent.velocity == "normalised" else -unit * gamma
+    if decay and mu and not ahead:
+        return filters.CascadedEMA(alpha=alpha, gamma=gamma), output, 0.0
+    memory = filters.EMA(alpha) if decay else filters.LeakyIntegrator(eps, 0.0)
+    if not mu:
+        return memory, output, 0.0
+    momentum = _lookahead(mu, gamma) if ahead else filters.EMA(gamma)
+    return filters.Cascade([momentum, memory]), output, 0.0
+
+
+def _lookahead(mu: float, gain: float) -> filters.SecondOrderSections:
+    """Nesterov's ``g + mu u`` with ``u = mu u + g``, times ``gain``."""
+    return filters.SecondOrderSections([[gain * (1 + mu), -gain * mu, 0.0, 1.0, -mu, 0.0]])
+
+
+def _in_a_loop(latent: LatentSGD) -> tuple[filters.Filter, float, float]:
+    """Momentum and L2 inside the gradient. Filter, initial output and inner."""
+    gamma = _one_minus(latent.momentum)
+    per_step = _times(latent.learning_rate, latent.weight_decay)
+    if not latent.scheduled and not latent.nesterov:
+        k = per_step * (gamma if latent.velocity == "normalised" else 1.0)
+        discriminant = (gamma + k) ** 2 - 4 * k
+        if discriminant >= 0 and k < 1:
+            root = (gamma + k + math.sqrt(discriminant)) / 2
+            start = -latent.weight_decay
+            return filters.CascadedEMA(alpha=k / root, gamma=root), start, start
+    gain, rate = {
+        "keras": (per_step, 1.0),
+        "pytorch": (1.0, per_step),
+        "normalised": (gamma, per_step),
+    }[latent.velocity]
+    ball = filters.HeavyBall(gain=gain, leak=gamma, rate=rate, nesterov=latent.nesterov)
+    return ball, -latent.weight_decay, 0.0
+
+
+def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, ...]:
+    """What became of the seven."""
+    decay, mu, scheduled = latent.weight_decay, latent.momentum, latent.scheduled
+    if decay:
+        forgotten = "forgotten as the filter forgets"
+        product = "alpha" if latent.decoupled or not mu else "alpha gamma"
+        product = "gain rate" if isinstance(f, filters.HeavyBall) else product
+        size = _show(_times(latent.learning_rate, decay))
+        rate = EXACT, f"only learning rate * weight decay counts: {product} = {size}"
+        decays = EXACT, "the share that is forgotten per step, with the learning rate"
+    else:
+        forgotten = "outweighed in time; no effect if w_0 = 0"
+        rate = EXACT if scheduled else INITIAL, "its size only rescales the initialisation"
+        decays = NO_EFFECT, "none: all gradients since the start count alike"
+    course = EXACT, "the share decays alike, and the window of the filter grows"
+    if isinstance(f, filters.CascadedEMA):
+        smoothing = f"the gradient is smoothed: gamma = {f.gamma:.6g}"
+    else:
+        smoothing = f"the gradient is smoothed: 1 - momentum = {_one_minus(mu):g}"
+    return (
+        Knob("initialisation", INITIAL, f"the output starts at {output:g} * w_0, {forgotten}"),
+        Knob("learning rate", *rate),
+        Knob("lr decay", *(course if scheduled else (NO_EFFECT, "none: constant"))),
+        Knob("weight decay", *decays),
+        Knob("momentum", *((EXACT, smoothing) if mu else (NO_EFFECT, "none: gamma = 1"))),
+        Knob("clipping", NOT_LINEAR, "none assumed: weight_clip and SteSign's clip_value saturate"),
+        Knob("scaling", NO_EFFECT, "a positive factor per filter changes no sign"),
+    )
+
+
+# The way back -------------------------------------------------------------------------------------
+
+
+def sgd_from_filter(
+    gradient_filter: filters.Filter,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    decoupled: bool = False,
+    velocity: str = "keras",
+) -> LatentSGD:
+    """Latent SGD with the binary weights of ``gradient_filter`` and the rule ``flips.Sign``.
+
+    A filter only fixes the product of learning rate and weight decay: give one of the two. A filter
+    that starts at zero stands for latent weights that start at zero.
+
+    Args:
+        gradient_filter: ``EMA``, ``CascadedEMA``, ``HeavyBall`` or ``LeakyIntegrator(gain, 0)``.
+        learning_rate: of latent SGD; if the filter is scheduled, its value at step 0.
+        weight_decay: of latent SGD, instead.
+        decoupled: as in ``filter_from_sgd``.
+        velocity: as in ``filter_from_sgd``.
+
+    Returns:
+        ``LatentSGD``; ``filter_from_sgd(**dataclasses.asdict(it))`` is the filter again.
+
+    Raises:
+        TypeError: not a filter of these kinds.
+        ValueError: no latent SGD of this kind has these binary weights; says which has.
+    """
+    f = gradient_filter
+    if velocity not in VELOCITIES:
+        raise ValueError(f"`velocity` is {velocity!r}; it must be one of {VELOCITIES}.")
+    if isinstance(f, filters.LeakyIntegrator) and f.leak == 0:
+        return LatentSGD(f.gain, 0.0, 0.0, decoupled, velocity)
+    if (learning_rate is None) == (weight_decay is None):
+        raise ValueError(
+            "The filter fixes the product of learning_rate and weight_decay only: give one of the "
+            f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
+        )
+    per_step, momentum, nesterov = _product(f, decoupled, velocity)
+    if weight_decay is None:
+        start = per_step(0) if is_schedule(per_step) else per_step
+        weight_decay = float(start) / learning_rate
+    if not weight_decay > 0:
+        raise ValueError(
+            f"`weight_decay` is {weight_decay:g}; it must be positive, since the filter forgets "
+            "(where a schedule starts at 0 it can't come from a learning rate: give weight_decay)."
+        )
+    eps = (
+        _over(per_step, weight_decay)
+        if learning_rate is None or is_schedule(per_step)
+        else learning_rate
+    )
+    return LatentSGD(eps, weight_decay, momentum, decoupled, velocity, nesterov)
+
+
+def _product(f: filters.Filter, decoupled: bool, velocity: str) -> tuple:
+    """``eps * lambda`` (a number or a schedule), momentum and nesterov that give the filter."""
+    if isinstance(f, filters.EMA):
+        return f.alpha, 0.0, False
+    if isinstance(f, filters.CascadedEMA):
+        scheduled = is_schedule(f.alpha)
+        if is_schedule(f.gamma):
+            raise ValueError("A scheduled gamma has no latent SGD: its momentum is constant.")
+        if f.gamma == 1:
+            return f.alpha, 0.0, False
+        if decoupled and not (scheduled and velocity == "keras"):
+            return f.alpha, _one_minus(f.gamma), False
+        if scheduled:
+            raise ValueError(
+                "CascadedEMA with a scheduled alpha is latent SGD with decoupled=True and "
+                'velocity="pytorch" or "normalised", whose learning rate stands outside the '
+                f"velocity; received decoupled={decoupled}, velocity={velocity!r}."
+            )
+        k, momentum = f.alpha * f.gamma, (1 - f.alpha) * (1 - f.gamma)
+        return (k / (1 - momentum) if velocity == "normalised" else k), momentum, False
+    if isinstance(f, filters.HeavyBall):
+        return _product_of_ball(f, decoupled, velocity), _one_minus(f.leak), f.nesterov
+    raise TypeError(
+        f"Only EMA, CascadedEMA, HeavyBall and LeakyIntegrator(gain, leak=0) have a known latent "
+        f"SGD, not {f!r}."
+    )
+
+
+def _product_of_ball(f: filters.HeavyBall, decoupled: bool, velocity: str):
+    if decoupled:
+        raise ValueError("HeavyBall is latent SGD with decoupled=False: L2 inside the gradient.")
+    if not any(is_schedule(rate) for rate in f.rates().values()):
+        k = f.gain * f.rate
+        return k / f.leak if velocity == "normalised" else k
+    outer = {"keras": (f.rate, 1.0), "pytorch": (f.gain, 1.0), "normalised": (f.gain, f.leak)}
+    received, wanted = outer[velocity]
+    if is_schedule(f.leak) or received != wanted:
+        raise ValueError(
+            f'{f!r} is no latent SGD with velocity="{velocity}". It has a constant leak, and the '
+            'schedule is the gain, with rate 1 ("keras"), or the rate, with gain 1 ("pytorch") '
+            'or gain = leak ("normalised").'
+        )
+    return f.gain if velocity == "keras" else f.rate
+
+
+# The other knobs ----------------------------------------------------------------------------------
+
+
+def translate_clipping(limit: float | None) -> Knob:
+    """Latent clipping to ``[-limit, limit]``: Larq's ``weight_clip``, ``SteSign(clip_value)``.
+
+    Raises:
+        ValueError: there is a limit. No linear filter saturates.
+    """
+    if limit is None or limit == math.inf:
+        return Knob("clipping", NO_EFFECT, "none")
+    raise ValueError(
+        f"Clipping latent weights to {limit:g} has {NOT_LINEAR}: it saturates the state, so that "
+        "what a gradient does depends on those before it. Train without a constraint and with "
+        "SteSign(clip_value=None) to compare; weight decay bounds the weights as well."
+    )
+
+
+def translate_scaling(scaling: str | None) -> Knob:
+    """Scaling in the forward pass: None, "mean_abs" (magnitude-aware sign) or "standardised".
+
+    Raises:
+        ValueError: standardised weights, or an unknown scaling.
+    """
+    if scaling is None:
+        return Knob("scaling", NO_EFFECT, "none")
+    if scaling == "mean_abs":
+        return Knob(
+            "scaling", NO_EFFECT, "one positive factor per filter, which batch norm divides out"
+        )
+    if scaling == "standardised":
+        raise ValueError(
+            f"Standardised latent weights have {NOT_LINEAR}: dividing by the standard deviation "
+            "has no effect on signs, but subtracting the mean of the filter makes each binary "
+            "weight depend on all others. Equal halves of +1 and -1 need a flip rule, not a filter."
+        )
+    raise ValueError(f'`scaling` is {scaling!r}; it must be None, "mean_abs" or "standardised".')
+
+
+def translate_adam(*_, **__) -> Knob:
+    """Adam on latent weights.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        f"Adam's division by the root of the squared gradients has {NOT_LINEAR}: it is a gain that "
+        "depends on the gradients themselves. Start from the latent SGD recipe of the network "
+        "instead, or from larq_filter.analysis.suggest."
+    )

@@ -1,0 +1,313 @@
+"""Figures: what filters do, how often weights flip, and what became of the latent knobs.
+
+Every function returns a ``matplotlib.figure.Figure`` and leaves the state of ``pyplot`` alone:
+``figure.savefig("bode.pdf")`` writes it, a notebook shows it. Lines differ in style as well as in
+colour (Okabe and Ito's palette), so they can be told apart in grey and by the colour-blind.
+
+Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs it.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from larq_filter import analysis
+from larq_filter.filters import Filter
+
+# Okabe and Ito's palette, black first, without the yellow, which paper swallows.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+STYLES = ("-", "--", "-.", ":")
+WIDTH = 6.5  # inches: the text of a page
+FONT = {"family": "DejaVu Sans", "size": 10}  # points, at that width
+HALF_POWER = -10 * math.log10(2)  # dB
+LOWEST_GAIN = -80.0  # dB, where the picture ends
+
+
+def bode(
+    filters: Filter | Sequence[Filter],
+    labels: Sequence[str] | None = None,
+    steps_per_epoch: float | None = None,
+    step: int = 0,
+):
+    """Gain in dB and phase in degrees over frequency; a dot at each cutoff that exists.
+
+    The gain is relative to that at frequency 0, unless that is 0 or infinite: the sign of the
+    signal knows no scale. Gains below -80 dB are left out of the picture.
+
+    Args:
+        filters: one linear filter or several.
+        labels: a name for each; None: its ``repr``.
+        steps_per_epoch: None for cycles per step, a positive number for cycles per epoch.
+        step: the training step that schedules are read at, from 0.
+
+    Returns:
+        A figure of two axes, gain above phase.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        TypeError: something in ``filters`` is not a filter.
+        ValueError: a filter is not linear; no filter; labels of another number.
+    """
+    named = _named(filters, labels)
+    frequencies = _frequencies(named, step, steps_per_epoch)
+    figure, (above, below) = _figure(2, height=5.2, sharex=True)
+    lowest = 0.0
+    for (label, f), line in zip(named, _lines(), strict=False):
+        _, response = analysis.frequency_response(f, frequencies, step, steps_per_epoch)
+        at_zero = float(analysis.gain(f, 0.0, step)[1])
+        reference = at_zero if 0 < at_zero < math.inf else 1.0
+        decibels = 20 * np.log10(np.maximum(np.abs(response) / reference, 1e-12))
+        lowest = min(lowest, decibels.min())
+        above.plot(frequencies, decibels, label=label, **line)
+        below.plot(frequencies, np.degrees(np.unwrap(np.angle(response))), **line)
+        try:
+            cutoff = analysis.cutoff(f, step, steps_per_epoch)
+        except ValueError:  # it has none
+            continue
+        above.plot(cutoff, HALF_POWER, "o", color=line["color"], markersize=6)
+    above.set(xscale="log", ylabel="gain (dB)")
+    above.set_ylim(bottom=max(LOWEST_GAIN, lowest - 3))
+    unit = "step" if steps_per_epoch is None else "epoch"
+    below.set(xlabel=f"frequency (cycles per {unit})", ylabel="phase (degrees)")
+    below.yaxis.set_major_locator(_matplotlib("ticker").MultipleLocator(90))
+    _legend(above, "dot: cutoff (-3 dB)")
+    return figure
+
+
+def impulse_responses(
+    filters: Filter | Sequence[Filter],
+    labels: Sequence[str] | None = None,
+    steps_per_epoch: float | None = None,
+    step: int = 0,
+):
+    """What one gradient leaves in the signal, over its age; each curve relative to its peak.
+
+    Args:
+        filters: one linear filter or several.
+        labels: a name for each; None: its ``repr``.
+        steps_per_epoch: None for an age in steps, a positive number for epochs.
+        step: the training step that schedules are read at (and held), from 0.
+
+    Returns:
+        A figure of one axis, five of the longest finite time constants wide.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        TypeError: something in ``filters`` is not a filter.
+        ValueError: a filter is not linear; no filter; labels of another number; a
+            ``steps_per_epoch`` that is not positive.
+    """
+    named = _named(filters, labels)
+    analysis.gain(named[0][1], 0.0, step, steps_per_epoch)  # checks steps_per_epoch
+    steps = max(20, math.ceil(5 * _longest_memory(named, step)))
+    every = max(1, steps // 5000)  # more points than these don't show
+    age = np.arange(0, steps, every) / (steps_per_epoch or 1)
+    figure, axes = _figure(1, height=3.4)
+    for (label, f), line in zip(named, _lines(), strict=False):
+        response = analysis.impulse_response(f, steps, step)
+        peak = np.max(np.abs(response))
+        axes.plot(age, response[::every] / (peak if peak > 0 else 1.0), label=label, **line)
+    unit = "steps" if steps_per_epoch is None else "epochs"
+    axes.set(xlabel=f"age of the gradient ({unit})", ylabel="weight in the signal (peak = 1)")
+    axes.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    axes.margins(x=0.01)
+    _legend(axes)
+    return figure
+
+
+def flip_ratio(
+    measured: Sequence[float] | Mapping[str, Sequence[float]],
+    predicted: Sequence[float] | Mapping[str, Sequence[float]] | Filter | None = None,
+    steps_per_epoch: int | None = None,
+):
+    """Share of the binary weights that flip in a step, epoch by epoch, on a logarithmic scale.
+
+    Args:
+        measured: one run, a number in [0, 1] per epoch (``flip_ratio`` of
+            ``history.history``), or several: label to numbers.
+        predicted: the same kind of numbers; or the filter that trained, from which
+            ``analysis.expected_flip_ratio`` in the middle of each epoch is drawn. None: nothing.
+        steps_per_epoch: batches per epoch; needed for a filter only.
+
+    Returns:
+        A figure of one axis; epochs are counted from 1, as Keras prints them. Zeros, which a
+        logarithmic scale has no place for, leave gaps.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: nothing measured; a number outside [0, 1]; a filter without
+            ``steps_per_epoch``, or one that is not linear.
+    """
+    runs = _runs("measured", measured, "measured")
+    if isinstance(predicted, Filter):
+        if steps_per_epoch is None:
+            raise ValueError(
+                "`predicted` is a filter and `steps_per_epoch` is None; give the number of batches "
+                "per epoch, to know its rates in each epoch."
+            )
+        middles = [
+            int((epoch + 0.5) * steps_per_epoch) for epoch in range(max(map(len, runs.values())))
+        ]
+        predicted = [analysis.expected_flip_ratio(predicted, step) for step in middles]
+    expected = {} if predicted is None else _runs("predicted", predicted, "predicted, white noise")
+    figure, axes = _figure(1, height=3.4)
+    lines = _lines()
+    for label, values in runs.items():
+        style = {**next(lines), "linestyle": "-", "marker": "os^Dv"[len(axes.lines) % 5]}
+        epochs, values = np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan)
+        axes.plot(epochs, values, label=label, markersize=4, **style)
+    for index, (label, values) in enumerate(expected.items()):
+        epochs, values = np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan)
+        style = {"color": "0.45", "linestyle": STYLES[1 + index % 3], "linewidth": 1.8}
+        axes.plot(epochs, values, label=label, **style)
+    axes.set(yscale="log", xlabel="epoch", ylabel="flip ratio (share of weights per step)")
+    axes.xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
+    _legend(axes)
+    return figure
+
+
+def knobs_table(
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[str] = ("latent training", "gradient filter", "status"),
+):
+    """A table in print style: what each latent hyperparameter becomes.
+
+    Args:
+        rows: one tuple of texts per knob, as many as there are columns. Long texts are wrapped.
+        columns: the headings.
+
+    Returns:
+        A figure as tall as its text.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: no row, or a row of another length than the headings.
+    """
+    if not rows:
+        raise ValueError("`rows` is empty; give one tuple of texts per latent hyperparameter.")
+    for row in rows:
+        if isinstance(row, str) or len(row) != len(columns):
+            raise ValueError(
+                f"Each row must have {len(columns)} texts {tuple(columns)}, not {row!r}."
+            )
+    table = [tuple(map(str, columns)), *(tuple(map(str, row)) for row in rows)]
+    shares = _shares(table)
+    characters = WIDTH * 72 / (0.56 * FONT["size"])  # on one line; DejaVu's mean advance
+    cells = [
+        [
+            textwrap.wrap(text, max(8, int(s * characters) - 2)) or [""]
+            for text, s in zip(row, shares, strict=True)
+        ]
+        for row in table
+    ]
+    heights = [max(map(len, row)) + 0.7 for row in cells]  # lines of text
+    figure, axes = _figure(1, height=(sum(heights) + 0.6) * FONT["size"] * 1.3 / 72)
+    figure.set_layout_engine("none")
+    axes.set_position((0, 0, 1, 1))
+    axes.set(xlim=(-0.01, 1.01), ylim=(sum(heights) + 0.3, -0.3))
+    axes.set_axis_off()
+    starts = np.cumsum([0.0, *shares[:-1]])
+    top = 0.0
+    for index, (row, height) in enumerate(zip(cells, heights, strict=True)):
+        axes.axhline(
+            top, color="black" if index < 2 else "0.8", linewidth=1.2 if index < 2 else 0.6
+        )
+        for start, lines in zip(starts, row, strict=True):
+            weight = "bold" if index == 0 else "normal"
+            axes.text(
+                start + 0.005,
+                top + 0.35,
+                "\n".join(lines),
+                va="top",
+                weight=weight,
+                **FONT,
+                linespacing=1.3,
+            )
+        top += height
+    axes.axhline(top, color="black", linewidth=1.2)
+    return figure
+
+
+def _matplotlib(module: str):
+    """A module of Matplotlib, or an error that says what to type."""
+    from importlib import import_module
+
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'Drawing needs Matplotlib. Type: pip install "larq_filter[plot]"'
+        ) from error
+    return import_module(f"matplotlib.{module}")
+
+
+def _figure(rows: int, height: float, sharex: bool = False):
+    """A figure of ``rows`` axes, without pyplot, in this module's style."""
+    figure = _matplotlib("figure").Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
+    axes = figure.subplots(rows, 1, sharex=sharex, squeeze=False)[:, 0]
+    for each in axes:
+        each.grid(True, color="0.9", linewidth=0.6)
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(labelsize=FONT["size"])
+        each.xaxis.label.set_size(FONT["size"])
+        each.yaxis.label.set_size(FONT["size"])
+    return figure, axes if rows > 1 else axes[0]
+
+
+def _legend(axes, title: str | None = None) -> None:
+    size = FONT["size"] - 1
+    axes.legend(title=title, fontsize=size, title_fontsize=size, frameon=False)
+
+
+def _lines():
+    """Endless line styles: colour and dashes change together, no pair soon repeats."""
+    index = 0
+    while True:
+        colour, style = COLOURS[index % len(COLOURS)], STYLES[index % len(STYLES)]
+        yield {"color": colour, "linestyle": style, "linewidth": 1.8}
+        index += 1
+
+
+def _named(filters, labels) -> list[tuple[str, Filter]]:
+    """Labels and filters in pairs."""
+    filters = [filters] if isinstance(filters, Filter) else list(filters)
+    labels = [repr(f) for f in filters] if labels is None else list(labels)
+    if not filters:
+        raise ValueError("There is no filter to draw; give at least one.")
+    if len(labels) != len(filters):
+        raise ValueError(f"There are {len(filters)} filters and {len(labels)} labels: {labels}.")
+    return list(zip(labels, filters, strict=True))
+
+
+def _longest_memory(named, step: int) -> float:
+    """The longest finite time constant, in steps, at most a million; 1 where all are infinite."""
+    memories = [analysis.time_constant(f, step) for _, f in named]
+    return min(1e6, max((memory for memory in memories if memory < math.inf), default=1.0))
+
+
+def _frequencies(named, step: int, steps_per_epoch) -> np.ndarray:
+    """Logarithmic, from far below the lowest corner to the highest frequency there is."""
+    lowest = 0.005 / (_longest_memory(named, step) + 10)
+    frequencies, _ = analysis.gain(named[0][1], None, step, steps_per_epoch)  # in the right unit
+    return np.geomspace(lowest * 2 * frequencies[-1], frequencies[-1], 801)
+
+
+def _runs(name: str, values, label: str) -> dict[str, np.ndarray]:
+    """Label to flip ratios, for one run and for several."""
+    runs = values if isinstance(values, Mapping) else {label: values}
+    runs = {str(key): np.atleast_1d(np.asarray(run, np.float64)) for key, run in runs.items()}
+    if not runs or not all(run.ndim == 1 and len(run) for run in runs.values()):
+        raise ValueError(f"`{name}` must hold one number per epoch for each run, not {values!r}.")
+    for key, run in runs.items():
+        outside = run[~((run >= 0) & (run <= 1))]
+        if len(outside):
+            raise ValueError(f"`{name}` contains {outside[0]} in {key!r}; it must lie in [0, 1].")
+    return runs
+
+
+def _shares(table) -> list[float]:
+    """Width of each column as a share of the figure: the square root of its longest text."""
+    weights = [math.sqrt(max(len(row[column]) for row in table)) for column in range(len(table[0]))]
+    return [weight / sum(weights) for weight in weights]
