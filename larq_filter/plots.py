@@ -23,6 +23,7 @@ WIDTH = 6.5  # inches: the text of a page
 FONT = {"family": "DejaVu Sans", "size": 10}  # points, at that width
 HALF_POWER = -10 * math.log10(2)  # dB
 LOWEST_GAIN = -80.0  # dB, where the picture ends
+NO_PHASE = -200.0  # dB, where rounding decides the phase: a zero on the unit circle
 
 
 def bode(
@@ -38,7 +39,7 @@ def bode(
 
     Args:
         filters: one linear filter or several.
-        labels: a name for each; None: its ``repr``.
+        labels: a name for each; None: class and rates.
         steps_per_epoch: None for cycles per step, a positive number for cycles per epoch.
         step: the training step that schedules are read at, from 0.
 
@@ -61,7 +62,8 @@ def bode(
         decibels = 20 * np.log10(np.maximum(np.abs(response) / reference, 1e-12))
         lowest = min(lowest, decibels.min())
         above.plot(frequencies, decibels, label=label, **line)
-        below.plot(frequencies, np.degrees(np.unwrap(np.angle(response))), **line)
+        phase = np.degrees(np.unwrap(np.angle(response)))
+        below.plot(frequencies, np.where(decibels > NO_PHASE, phase, np.nan), **line)
         try:
             cutoff = analysis.cutoff(f, step, steps_per_epoch)
         except ValueError:  # it has none
@@ -86,7 +88,7 @@ def impulse_responses(
 
     Args:
         filters: one linear filter or several.
-        labels: a name for each; None: its ``repr``.
+        labels: a name for each; None: class and rates.
         steps_per_epoch: None for an age in steps, a positive number for epochs.
         step: the training step that schedules are read at (and held), from 0.
 
@@ -164,6 +166,8 @@ def flip_ratio(
         axes.plot(epochs, values, label=label, **style)
     axes.set(yscale="log", xlabel="epoch", ylabel="flip ratio (share of weights per step)")
     axes.xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(0.5, max(map(len, [*runs.values(), *expected.values()])) + 0.5)
+    axes.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
     _legend(axes)
     return figure
 
@@ -216,15 +220,8 @@ def knobs_table(
         )
         for start, lines in zip(starts, row, strict=True):
             weight = "bold" if index == 0 else "normal"
-            axes.text(
-                start + 0.005,
-                top + 0.35,
-                "\n".join(lines),
-                va="top",
-                weight=weight,
-                **FONT,
-                linespacing=1.3,
-            )
+            for line, text in enumerate(lines):  # one by one, so that baselines agree
+                axes.text(start + 0.005, top + 0.95 + line, text, weight=weight, **FONT)
         top += height
     axes.axhline(top, color="black", linewidth=1.2)
     return figure
@@ -273,12 +270,23 @@ def _lines():
 def _named(filters, labels) -> list[tuple[str, Filter]]:
     """Labels and filters in pairs."""
     filters = [filters] if isinstance(filters, Filter) else list(filters)
-    labels = [repr(f) for f in filters] if labels is None else list(labels)
     if not filters:
         raise ValueError("There is no filter to draw; give at least one.")
+    labels = [_label(f) for f in filters] if labels is None else list(labels)
     if len(labels) != len(filters):
         raise ValueError(f"There are {len(filters)} filters and {len(labels)} labels: {labels}.")
     return list(zip(labels, filters, strict=True))
+
+
+def _label(f: Filter) -> str:
+    """``EMA(alpha=0.01)``; a schedule by the name of its class."""
+    if not isinstance(f, Filter):
+        return repr(f)  # analysis refuses it
+    rates = (
+        f"{name}={type(rate).__name__ if callable(rate) else format(rate, 'g')}"
+        for name, rate in f.rates().items()
+    )
+    return f"{type(f).__name__}({', '.join(rates)})"
 
 
 def _longest_memory(named, step: int) -> float:

@@ -70,10 +70,8 @@ def test_flip_ratio_is_the_count_by_hand(name, quantizer):
     expected = hand.flips / hand.steps
     assert hand.flips.min() > 0
     assert history["flip_ratio"][0] == pytest.approx(expected.sum() / sizes.sum(), abs=1e-12)
-    assert monitor.per_layer["first"].flip_ratio == pytest.approx(expected[0] / sizes[0], abs=1e-12)
-    assert monitor.per_layer["second"].flip_ratio == pytest.approx(
-        expected[1] / sizes[1], abs=1e-12
-    )
+    measured = [monitor.per_layer[name].flip_ratio for name in ("first", "second")]
+    assert measured == pytest.approx(list(expected / sizes), abs=1e-12)
 
 
 def test_counts_every_step_under_steps_per_execution():
@@ -186,9 +184,8 @@ def test_signal_rates_and_prediction_of_the_filter():
     assert logs["gamma"] == pytest.approx([0.5] * 3)
     assert logs["time_constant"] == pytest.approx([10, 12.5, 1 / 0.06])
     a, b = 1 - 0.06, 0.5
-    assert logs["predicted_flip_ratio"][2] == pytest.approx(
-        np.arccos((a + b) / (1 + a * b)) / np.pi
-    )
+    predicted = np.arccos((a + b) / (1 + a * b)) / np.pi
+    assert logs["predicted_flip_ratio"][2] == pytest.approx(predicted)
     states = [v.numpy() for v in model.optimizer.variables if "filter_1" in v.name]
     expected = np.mean(np.abs(np.concatenate([state.ravel() for state in states])))
     assert logs["signal"][2] == pytest.approx(expected, rel=1e-5)

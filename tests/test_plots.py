@@ -1,0 +1,224 @@
+"""Figures: the data of the drawn lines against analysis, the units in the labels."""
+
+import math
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from larq_filter import analysis, filters, plots
+from larq_filter._keras import keras
+from larq_filter.filters import EMA, CascadedEMA, LeakyIntegrator
+
+SLOW, FAST = CascadedEMA(alpha=1e-3, gamma=0.1), EMA(0.05)
+
+
+def lines(axes):
+    """Data of the curves with a label, by label."""
+    curves = (line for line in axes.lines if not line.get_label().startswith("_"))
+    return {line.get_label(): line.get_data() for line in curves}
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("steps_per_epoch", [None, 390])
+def test_bode_draws_what_analysis_says(steps_per_epoch):
+    figure = plots.bode([SLOW, FAST], ["slow", "fast"], steps_per_epoch)
+    above, below = figure.axes
+    for name, f, curve in zip(["slow", "fast"], [SLOW, FAST], below.lines, strict=True):
+        frequencies, decibels = lines(above)[name]
+        _, gain = analysis.gain(f, frequencies, steps_per_epoch=steps_per_epoch)
+        np.testing.assert_allclose(10 ** (decibels / 20), gain, rtol=1e-12)
+        _, phase = analysis.phase(f, frequencies, steps_per_epoch=steps_per_epoch)
+        np.testing.assert_array_equal(curve.get_ydata(), np.degrees(phase))
+        assert frequencies[-1] == pytest.approx(0.5 * (steps_per_epoch or 1))
+        assert frequencies[0] < 0.05 * analysis.cutoff(f, steps_per_epoch=steps_per_epoch)
+    dots = [line for line in above.lines if line.get_marker() == "o"]
+    for dot, f in zip(dots, [SLOW, FAST], strict=True):
+        (frequency,), (decibels,) = dot.get_data()
+        assert frequency == analysis.cutoff(f, steps_per_epoch=steps_per_epoch)
+        _, gain = analysis.gain(f, frequency, steps_per_epoch=steps_per_epoch)
+        assert decibels == pytest.approx(20 * math.log10(gain), abs=1e-9)
+    assert above.get_xscale() == "log"
+    assert above.get_ylabel() == "gain (dB)"
+    assert below.get_ylabel() == "phase (degrees)"
+    unit = "cycles per step" if steps_per_epoch is None else "cycles per epoch"
+    assert below.get_xlabel() == f"frequency ({unit})"
+    assert legend(above) == ["slow", "fast"]
+    assert "cutoff" in above.get_legend().get_title().get_text()
+
+
+@pytest.mark.extras
+def test_bode_of_filters_without_a_cutoff():
+    """An accumulator is drawn at its own scale, a fast average without a dot."""
+    above, _ = plots.bode([LeakyIntegrator(0.5, 0.0), EMA(0.9)]).axes
+    assert not [line for line in above.lines if line.get_marker() == "o"]
+    frequencies, decibels = lines(above)["LeakyIntegrator(gain=0.5, leak=0)"]
+    _, gain = analysis.gain(LeakyIntegrator(0.5, 0.0), frequencies)
+    np.testing.assert_allclose(decibels, 20 * np.log10(gain), atol=1e-9)
+
+
+@pytest.mark.extras
+def test_bode_is_relative_to_frequency_zero():
+    above, _ = plots.bode([LeakyIntegrator(gain=3.0, leak=0.1), EMA(0.1)], ["loud", "unit"]).axes
+    np.testing.assert_allclose(lines(above)["loud"][1], lines(above)["unit"][1], atol=1e-9)
+
+
+@pytest.mark.extras
+def test_no_phase_where_nothing_passes():
+    class Butterworth(filters.Filter):
+        def sos(self, step=0):
+            return signal.butter(2, 1e-2, fs=1.0, output="sos")
+
+    _, below = plots.bode(Butterworth()).axes
+    assert np.isnan(below.lines[0].get_ydata()).nonzero()[0].tolist() == [800]
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize(("steps_per_epoch", "unit"), [(None, "steps"), (100, "epochs")])
+def test_impulse_responses(steps_per_epoch, unit):
+    (axes,) = plots.impulse_responses([SLOW, FAST], ["slow", "fast"], steps_per_epoch).axes
+    for name, f in {"slow": SLOW, "fast": FAST}.items():
+        age, weight = lines(axes)[name]
+        steps = np.rint(age * (steps_per_epoch or 1)).astype(int)
+        h = analysis.impulse_response(f, steps[-1] + 1)
+        np.testing.assert_allclose(weight, h[steps] / np.max(h), rtol=1e-12)
+        assert 4 * analysis.time_constant(SLOW) < steps[-1] < 6 * analysis.time_constant(SLOW)
+    assert axes.get_xlabel() == f"age of the gradient ({unit})"
+    assert axes.get_ylabel() == "weight in the signal (peak = 1)"
+
+
+@pytest.mark.extras
+def test_schedules_are_read_at_the_step():
+    f = CascadedEMA(alpha=keras.optimizers.schedules.PolynomialDecay(1e-2, 100, 0.0), gamma=0.5)
+    held = CascadedEMA(alpha=f.rates_at(50)["alpha"], gamma=0.5)
+    for draw in (plots.bode, plots.impulse_responses):
+        axes, same = draw(f, step=50).axes[0], draw(held, ["held"]).axes[0]
+        np.testing.assert_array_equal(
+            lines(axes)["CascadedEMA(alpha=PolynomialDecay, gamma=0.5)"][1], lines(same)["held"][1]
+        )
+
+
+@pytest.mark.extras
+def test_flip_ratio_of_one_run():
+    (axes,) = plots.flip_ratio([0.02, 0.01, 0.0]).axes
+    epochs, ratios = lines(axes)["measured"]
+    assert epochs.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(ratios, [0.02, 0.01, np.nan])  # no place on a logarithm
+    assert (axes.get_yscale(), axes.get_xlabel()) == ("log", "epoch")
+    assert axes.get_ylabel() == "flip ratio (share of weights per step)"
+
+
+@pytest.mark.extras
+def test_flip_ratio_of_several_runs_and_the_filter():
+    f = analysis.suggest(100, 4).filter()
+    measured = {"seed 0": [0.01, 0.005, 0.004, 0.001], "seed 1": [0.02, 0.01, 0.005]}
+    (axes,) = plots.flip_ratio(measured, f, steps_per_epoch=100).axes
+    for name, ratios in measured.items():
+        assert lines(axes)[name][1].tolist() == ratios
+    epochs, expected = lines(axes)["predicted, white noise"]
+    assert epochs.tolist() == [1, 2, 3, 4]
+    middles = [50, 150, 250, 350]
+    assert expected.tolist() == [analysis.expected_flip_ratio(f, step) for step in middles]
+    (same,) = plots.flip_ratio(measured, {"theory": expected}).axes
+    assert lines(same)["theory"][1].tolist() == expected.tolist()
+    assert legend(same) == ["seed 0", "seed 1", "theory"]
+
+
+ROWS = [
+    ("momentum", "gamma = 1 - momentum", "exact"),
+    ("initial magnitude", "the initial output, which is forgotten " * 4, "initial condition only"),
+    ("clipping", "saturation", "no linear equivalent"),
+]
+
+
+@pytest.mark.extras
+def test_knobs_table_holds_every_word_inside_the_picture():
+    figure = plots.knobs_table(ROWS)
+    (axes,) = figure.axes
+    written = " ".join(text.get_text() for text in axes.texts).split()
+    words = " ".join(" ".join(row) for row in ROWS).split()
+    assert sorted(written) == sorted(words + "latent training gradient filter status".split())
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+    for index, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[:index] + boxes[index + 1 :]) == 0
+    assert plots.knobs_table(ROWS, ("a", "b", "c")).axes[0].texts[0].get_text() == "a"
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("draw", [plots.bode, plots.impulse_responses])
+def test_lines_differ_in_style_and_in_colour(draw):
+    axes = draw([EMA(0.1 / k) for k in range(1, 13)]).axes[0]
+    named = [line for line in axes.lines if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in named}) == 12
+    for one, other in zip(named, named[1:], strict=False):
+        assert one.get_color() != other.get_color()
+        assert one.get_linestyle() != other.get_linestyle()
+
+
+@pytest.mark.extras
+def test_figures_leave_pyplot_alone(tmp_path):
+    code = """
+    import sys
+    from larq_filter import plots
+    from larq_filter.filters import EMA
+    plots.bode(EMA(0.1)).savefig(sys.argv[1])
+    plots.impulse_responses(EMA(0.1)).savefig(sys.argv[1])
+    plots.flip_ratio([0.1]).savefig(sys.argv[1])
+    assert "matplotlib.pyplot" not in sys.modules
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "figure.pdf")]
+    subprocess.run(command, check=True, timeout=300)
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.bode(EMA(0.1)),
+        lambda: plots.impulse_responses(EMA(0.1)),
+        lambda: plots.flip_ratio([0.1]),
+        lambda: plots.knobs_table(ROWS),
+    ],
+)
+def test_without_matplotlib(draw, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'pip install "larq_filter\[plot\]"'):
+        draw()
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "words"),
+    [
+        (lambda: plots.bode([]), ValueError, ["at least one"]),
+        (lambda: plots.bode([EMA(0.1)], ["a", "b"]), ValueError, ["1 filters", "2 labels"]),
+        (lambda: plots.bode([0.1]), TypeError, ["0.1", "filter"]),
+        (lambda: plots.bode(EMA(0.1), steps_per_epoch=0), ValueError, ["steps_per_epoch"]),
+        (lambda: plots.impulse_responses(EMA(0.1), None, -1), ValueError, ["steps_per_epoch"]),
+        (lambda: plots.impulse_responses([]), ValueError, ["at least one"]),
+        (lambda: plots.flip_ratio([]), ValueError, ["measured", "per epoch"]),
+        (lambda: plots.flip_ratio({}), ValueError, ["measured", "per epoch"]),
+        (lambda: plots.flip_ratio([0.1, 1.5]), ValueError, ["1.5", "[0, 1]"]),
+        (lambda: plots.flip_ratio([0.1], {"a": [-0.1]}), ValueError, ["-0.1", "'a'", "[0, 1]"]),
+        (lambda: plots.flip_ratio([0.1], EMA(0.1)), ValueError, ["steps_per_epoch", "None"]),
+        (lambda: plots.knobs_table([]), ValueError, ["empty"]),
+        (lambda: plots.knobs_table([("a", "b")]), ValueError, ["3 texts", "('a', 'b')"]),
+        (lambda: plots.knobs_table(["abc"]), ValueError, ["3 texts", "'abc'"]),
+    ],
+)
+def test_errors_come_before_the_drawing(draw, error, words, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(error) as raised:
+        draw()
+    for word in words:
+        assert word in str(raised.value)
