@@ -8,6 +8,7 @@ signal when the weight changes sign. The layers are Larq's, the optimizer is `Fi
 
 from larq_filter import (
     _keras,  # noqa: F401  first: it makes sure that tf.keras is Keras 2
+    analysis,
     binary,
     callbacks,
     conversion,
@@ -18,6 +19,7 @@ from larq_filter import (
     methods,
     models,
     optimizers,
+    plots,
     training,
 )
 from larq_filter.binary import check
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FilterOptimizer",
+    "analysis",
     "binary",
     "callbacks",
     "check",
@@ -39,6 +42,7 @@ __all__ = [
     "methods",
     "models",
     "optimizers",
+    "plots",
     "to_latent",
     "to_latent_free",
     "training",

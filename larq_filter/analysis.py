@@ -483,7 +483,7 @@ def _covariance(increments: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 
     Smith's doubling: from the covariance after n steps to that after 2n. It adds positive terms
     only, and squares ``I + F`` as ``I + (2 F + F^2)``, so poles at 1 - 1e-7 keep their digits;
-    ``scipy.linalg.solve_discrete_lyapunov`` is given A, where they are gone.
+    ``scipy.linalg.solve_discrete_lyapunov`` is off by 1e-4 for a double pole at 0.9999.
     """
     covariance = np.outer(inputs, inputs)
     for _ in range(100):  # 2^100 steps

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from larq_filter import analysis
-from larq_filter.filters import Filter
+from larq_filter.filters import Filter, is_schedule
 
 # Okabe and Ito's palette, black first, without the yellow, which paper swallows.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -221,7 +221,7 @@ def knobs_table(
         for start, lines in zip(starts, row, strict=True):
             weight = "bold" if index == 0 else "normal"
             for line, text in enumerate(lines):  # one by one, so that baselines agree
-                axes.text(start + 0.005, top + 0.95 + line, text, weight=weight, **FONT)
+                axes.text(start + 0.005, top + 1.05 + line, text, weight=weight, **FONT)
         top += height
     axes.axhline(top, color="black", linewidth=1.2)
     return figure
@@ -255,7 +255,7 @@ def _figure(rows: int, height: float, sharex: bool = False):
 
 def _legend(axes, title: str | None = None) -> None:
     size = FONT["size"] - 1
-    axes.legend(title=title, fontsize=size, title_fontsize=size, frameon=False)
+    axes.legend(title=title, fontsize=size, title_fontsize=size, frameon=False, alignment="left")
 
 
 def _lines():
@@ -283,7 +283,7 @@ def _label(f: Filter) -> str:
     if not isinstance(f, Filter):
         return repr(f)  # analysis refuses it
     rates = (
-        f"{name}={type(rate).__name__ if callable(rate) else format(rate, 'g')}"
+        f"{name}={type(rate).__name__ if is_schedule(rate) else format(rate, 'g')}"
         for name, rate in f.rates().items()
     )
     return f"{type(f).__name__}({', '.join(rates)})"

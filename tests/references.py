@@ -80,3 +80,52 @@ def crop_and_flip(image, pad, top, left, mirror):
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     cut = padded[top : top + height, left : left + width]
     return cut[:, ::-1] if mirror else cut
+
+
+class LatentReference:
+    """SGD on latent weights in all its conventions, float64; ``step(gradient) -> sign``.
+
+    Written from the update rules of Keras (learning rate inside the velocity), PyTorch (outside)
+    and normalised momentum, each with weight decay inside the gradient or decoupled before the
+    step, and Nesterov's look ahead as the two libraries write it.
+
+    Args:
+        weights: latent weights at the start.
+        eps: learning rate, as a function of the step.
+        decay, mu: weight decay and momentum.
+        decoupled, velocity, nesterov: as in ``larq_filter.hyperparameters``.
+    """
+
+    def __init__(self, weights, eps, decay, mu, decoupled, velocity, nesterov=False):
+        self.w = np.array(weights, np.float64)
+        self.u = np.zeros_like(self.w)
+        self.eps, self.decay, self.mu, self.t = eps, decay, mu, 0
+        self.decoupled, self.velocity, self.nesterov = decoupled, velocity, nesterov
+
+    def step(self, g):
+        eps, mu = self.eps(self.t), self.mu
+        if not self.decoupled:
+            g = g + self.decay * self.w
+        inside = eps if self.velocity == "keras" else 1.0
+        inside *= (1 - mu) if self.velocity == "normalised" else 1.0
+        outside = 1.0 if self.velocity == "keras" else eps
+        self.u = mu * self.u + inside * g
+        move = inside * g + mu * self.u if self.nesterov else self.u
+        shrink = eps * self.decay if self.decoupled else 0.0
+        self.w = (1 - shrink) * self.w - outside * move
+        self.t += 1
+        return np.where(self.w < 0, -1.0, 1.0)
+
+
+class WeightedMeanReference:
+    """The running mean of all gradients, weighted with the learning rate; float64."""
+
+    def __init__(self, shape, eps):
+        self.y, self.eps, self.total, self.t = np.zeros(shape), eps, 0.0, 0
+
+    def step(self, g):
+        eps = self.eps(self.t)
+        self.total += eps
+        self.y = self.y + eps / self.total * (g - self.y)
+        self.t += 1
+        return np.where(self.y > 0, -1.0, 1.0)

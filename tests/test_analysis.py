@@ -44,7 +44,8 @@ FORGETTING = {
     "double pole": CascadedEMA(alpha=0.05, gamma=0.05),
     "slow first": Cascade([EMA(1e-3), EMA(0.5), EMA(1.0)]),
     "leaky": LeakyIntegrator(gain=3.0, leak=0.02),
-    "butterworth": butterworth(3, 0.02),
+    "heavy ball": filters.HeavyBall(gain=0.01, leak=0.1),
+    "butterworth": filters.SecondOrderSections(signal.butter(3, 0.02, fs=1.0, output="sos")),
     "butterworth 8": butterworth(8, 0.1),
     "chebyshev": Sections(signal.cheby1(4, 1, 0.05, fs=1.0, output="sos")),
     "high pass": butterworth(2, 0.1, "highpass"),
@@ -410,6 +411,14 @@ def test_cascade_formulas(alpha, gamma):
     assert analysis.time_constant(f) == pytest.approx(1 / min(alpha, gamma), rel=tolerance)
 
 
+def test_double_pole_near_the_circle():
+    """1/(1 - r z^-1)^2 has energy (1 + r^2)/(1 - r^2)^3; SciPy's general solver is 1e-4 off."""
+    r = 1 - 2.0**-13  # its square is exact
+    energy = (1 + r**2) / ((1 - r) * (1 + r)) ** 3
+    f = Sections([1.0, 0.0, 0.0, 1.0, -2 * r, r**2])
+    assert analysis.noise_gain(f) ** 2 == pytest.approx(energy, rel=1e-13)
+
+
 @settings(max_examples=60, deadline=None)
 @given(alpha=log_rates, gain=st.floats(1e-3, 1e3))
 def test_a_positive_gain_changes_no_flip(alpha, gain):
@@ -421,7 +430,7 @@ def test_a_positive_gain_changes_no_flip(alpha, gain):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    radius=st.floats(0, 0.9999),
+    radius=st.floats(0, 0.99),  # SciPy's own error: 1e-4 at a double pole of 0.9999
     angle=st.floats(0, math.pi),
     zeros=st.tuples(*[st.floats(-2, 2)] * 2),
 )

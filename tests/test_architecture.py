@@ -17,11 +17,12 @@ LAYERS = [
     ["filters"],
     ["flips", "initializers", "arguments"],
     ["binary", "rates"],
-    ["folding"],
-    ["conversion"],
+    ["folding", "analysis"],
+    ["conversion", "hyperparameters"],
     ["optimizers"],
     ["pipelines"],
     ["callbacks", "datasets", "models", "methods"],
+    ["plots"],
     ["training"],
 ]
 RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
