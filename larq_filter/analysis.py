@@ -5,11 +5,7 @@ they are at that step of a schedule. Frequencies are in cycles per step, 0 to 0.
 epoch where ``steps_per_epoch`` is given. Filters that are not linear have no ``sos`` and raise its
 ValueError.
 
-A gradient filter remembers thousands to millions of steps: its poles lie within 1e-3 to 1e-7 of
-z = 1, where ``1 + a_1 z^-1 + ...`` loses as many digits. So polynomials are written in
-``d = z - 1`` here, whose coefficients are exact differences of the stored ones, instead of being
-handed to ``scipy.signal.sosfreqz``. What remains is the rounding of the stored coefficients
-themselves: a rate ``alpha`` comes back with relative error ``2^-53 / alpha``.
+The numerics, polynomials in ``z - 1``, are in ``state_space``.
 """
 
 import dataclasses
@@ -21,6 +17,13 @@ from scipy import optimize, signal
 
 from larq_filter import filters
 from larq_filter._keras import keras
+from larq_filter.state_space import (
+    distances_of,
+    energies,
+    forgetting_sections,
+    is_silent,
+    sections_of,
+)
 
 DEFAULT_FREQUENCIES = 1001  # logarithmic, 115 a decade
 LOWEST_FREQUENCY = 1e-9  # cycles per step; the cutoff of EMA(1e-6) is 1.6e-7
@@ -49,14 +52,14 @@ def frequency_response(
         ValueError: the filter is not linear, a frequency lies outside its interval, ``step`` or
             ``steps_per_epoch`` is not positive.
     """
-    sections = _sections(f, step)
+    sections = sections_of(f, step)
     frequencies, d = _grid(frequencies, steps_per_epoch)
     response = np.ones(d.shape, complex)
     with np.errstate(divide="ignore", invalid="ignore"):
         for numerator, denominator in sections:
             response *= np.polyval(numerator[::-1], d) / np.polyval(denominator[::-1], d)
     infinite = np.isnan(response)  # 1/0: a pole at this very frequency
-    return frequencies, np.where(infinite, 0 if _is_silent(sections) else np.inf, response)
+    return frequencies, np.where(infinite, 0 if is_silent(sections) else np.inf, response)
 
 
 def gain(
@@ -89,7 +92,7 @@ def group_delay(
     At frequency 0 it is ``mean_delay``. NaN where the gain is 0 or infinite. Arguments and errors
     as in ``frequency_response``.
     """
-    sections = _sections(f, step)
+    sections = sections_of(f, step)
     frequencies, d = _grid(frequencies, steps_per_epoch)
     slope = np.zeros(d.shape, complex)
     for numerator, denominator in sections:
@@ -182,7 +185,7 @@ def time_constant(f: filters.Filter, step: int = 0) -> float:
         TypeError: ``f`` is not a filter.
         ValueError: the filter is not linear, ``step`` is negative.
     """
-    distance = min(_distances(_sections(f, step)))
+    distance = min(distances_of(sections_of(f, step)))
     return math.inf if distance <= 0 else 1 / distance
 
 
@@ -198,7 +201,7 @@ def mean_delay(f: filters.Filter, step: int = 0) -> float:
         TypeError: ``f`` is not a filter.
         ValueError: not linear; the filter never forgets; its gain at frequency 0 is 0.
     """
-    sections = _forgetting(f, step, "mean delay")
+    sections = forgetting_sections(f, step, "mean delay")
     if any(numerator[0] == 0 for numerator, _ in sections):
         raise ValueError(f"{f!r} has no mean delay: its impulse response adds up to 0.")
     return float(sum(d[1] / d[0] - n[1] / n[0] for n, d in sections))
@@ -216,7 +219,7 @@ def noise_gain(f: filters.Filter, step: int = 0) -> float:
         TypeError: ``f`` is not a filter.
         ValueError: not linear; the filter never forgets, so that its signal grows without end.
     """
-    return math.sqrt(_energies(_forgetting(f, step, "noise gain"))[0])
+    return math.sqrt(energies(forgetting_sections(f, step, "noise gain"))[0])
 
 
 def expected_flip_ratio(f: filters.Filter, step: int = 0) -> float:
@@ -250,10 +253,10 @@ def expected_flip_ratio(f: filters.Filter, step: int = 0) -> float:
     Source: Kedem, "Spectral analysis and discrimination by zero-crossings", Proceedings of the IEEE
     74 (1986), the cosine formula.
     """
-    sections = _sections(f, step)
-    if _is_silent(sections):
+    sections = sections_of(f, step)
+    if is_silent(sections):
         return 0.0
-    _, difference, total = _energies(_forgetting(f, step, "expected flip ratio"))
+    _, difference, total = energies(forgetting_sections(f, step, "expected flip ratio"))
     return 2 / math.pi * math.atan2(math.sqrt(difference), math.sqrt(total))
 
 
@@ -372,62 +375,6 @@ def _grid(frequencies, steps_per_epoch) -> tuple[np.ndarray, np.ndarray]:
     return frequencies, 2j * np.sin(half) * np.exp(1j * half)
 
 
-def _sections(f: filters.Filter, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Numerator and denominator of each section as polynomials in ``d``, constant term first.
-
-    A section without z^-2 has degree 1. The subtractions below are exact near z = 1.
-    """
-    if not isinstance(f, filters.Filter):
-        raise TypeError(
-            f"`f` must be a filter from larq_filter.filters, not {f!r} ({type(f).__name__})."
-        )
-    if step < 0:
-        raise ValueError(f"`step` is {step}; training steps are counted from 0.")
-    sections = []
-    for b0, b1, b2, _, a1, a2 in f.sos(step):
-        if a2 == 0 and b2 == 0:
-            section = ([b0 + b1, b0], [1 + a1, 1.0])
-        else:
-            constant = (2 + a1) + (a2 - 1)
-            section = ([(b0 + b1) + b2, 2 * b0 + b1, b0], [constant, 2 + a1, 1.0])
-        sections.append(tuple(np.array(polynomial, np.float64) for polynomial in section))
-    return sections
-
-
-def _is_silent(sections) -> bool:
-    """Whether no gradient reaches the signal: a rate that has fallen to 0."""
-    return any(not np.any(numerator) for numerator, _ in sections)
-
-
-def _distances(sections) -> list[float]:
-    """``1 - abs(p)`` of each section's slowest pole p; 0 or less on and outside the unit circle."""
-    distances = []
-    for _, (constant, *linear, _) in sections:
-        if not linear:  # d + constant
-            roots = [-constant]
-        elif (discriminant := linear[0] ** 2 - 4 * constant) < 0:  # abs(p)^2 = a_2
-            square = 1 - linear[0] + constant
-            distances.append((linear[0] - constant) / (1 + math.sqrt(square)))
-            continue
-        else:
-            larger = -(linear[0] + math.copysign(math.sqrt(discriminant), linear[0])) / 2
-            roots = [larger, constant / larger if larger else 0.0]
-        distances.append(min(-root if root >= -1 else 2 + root for root in roots))
-    return distances
-
-
-def _forgetting(f: filters.Filter, step: int, quantity: str) -> list:
-    """The sections, fastest first, of a filter whose impulse response dies out."""
-    sections = _sections(f, step)
-    distances = _distances(sections)
-    if min(distances) <= 0:
-        raise ValueError(
-            f"{f!r} has no {quantity} at step {step}: it never forgets (a pole on the unit circle, "
-            "like an accumulator's). Give it a leak, or a rate above 0."
-        )
-    return [sections[index] for index in np.argsort(distances)[::-1]]
-
-
 def _log_slope(polynomial: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Derivative of the logarithm of a polynomial in ``d``; NaN at its zeros."""
     value = np.polyval(polynomial[::-1], d)
@@ -439,9 +386,9 @@ def _log_slope(polynomial: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 def _response(f: filters.Filter, steps, step: int, make_input) -> np.ndarray:
     """The filter, its rates held as at ``step``, run on ``make_input(steps)``."""
-    sections = _sections(f, step)
+    sections = sections_of(f, step)
     if steps is None:
-        distances = _distances(sections)
+        distances = distances_of(sections)
         needed = math.inf
         if min(distances) > 0:
             poles = [len(denominator) - 1 for _, denominator in sections]
@@ -453,61 +400,3 @@ def _response(f: filters.Filter, steps, step: int, make_input) -> np.ndarray:
             )
         steps = math.ceil(needed)
     return signal.sosfilt(f.sos(step), make_input(_count("steps", steps)))
-
-
-def _state_space(sections) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """The cascade as ``s' = s + F s + B x, y = out s + direct x``, with the sections' states in s.
-
-    The state of a section with input u is w, d w, ...; its highest derivative is
-    ``top = u - sum_i denominator_i d^i w``, and its output ``sum_i numerator_i d^i w``.
-    """
-    n = sum(len(denominator) - 1 for _, denominator in sections)
-    increments, inputs = np.zeros((n, n)), np.zeros(n)
-    out, direct = np.zeros(n), 1.0
-    start = 0
-    for numerator, denominator in sections:
-        own = slice(start, start + len(denominator) - 1)
-        start = own.stop
-        top = out.copy()
-        top[own] -= denominator[:-1]
-        increments[own, own] = np.eye(len(denominator) - 1, k=1)
-        increments[start - 1], inputs[start - 1] = top, direct
-        out = numerator[-1] * top
-        out[own] += numerator[:-1]
-        direct *= numerator[-1]
-    return increments, inputs, out, direct
-
-
-def _covariance(increments: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """Stationary covariance P of the state for white noise: ``P = A P A' + B B'``, A = I + F.
-
-    Smith's doubling: from the covariance after n steps to that after 2n. It adds positive terms
-    only, and squares ``I + F`` as ``I + (2 F + F^2)``, so poles at 1 - 1e-7 keep their digits;
-    ``scipy.linalg.solve_discrete_lyapunov`` is off by 1e-4 for a double pole at 0.9999.
-    """
-    covariance = np.outer(inputs, inputs)
-    for _ in range(100):  # 2^100 steps
-        transition = np.eye(len(inputs)) + increments
-        added = transition @ covariance @ transition.T
-        covariance = covariance + added
-        increments = 2 * increments + increments @ increments
-        if np.all(np.diag(added) <= 1e-17 * np.diag(covariance)):
-            break
-    return covariance
-
-
-def _energies(sections) -> tuple[float, float, float]:
-    """Sums over k of ``h_k^2``, ``(h_k - h_{k-1})^2`` and ``(h_k + h_{k-1})^2``."""
-    increments, inputs, out, direct = _state_space(sections)
-    covariance = _covariance(increments, inputs)
-
-    def energy(row, *samples):
-        return max(float(row @ covariance @ row), 0.0) + sum(sample**2 for sample in samples)
-
-    change = out @ increments
-    first = float(out @ inputs)
-    return (
-        energy(out, direct),
-        energy(change, direct, first - direct),
-        energy(change + 2 * out, direct, first + direct),
-    )

@@ -212,19 +212,22 @@ def knobs_table(
     axes.set_position((0, 0, 1, 1))
     axes.set(xlim=(-0.01, 1.01), ylim=(sum(heights) + 0.3, -0.3))
     axes.set_axis_off()
-    starts = np.cumsum([0.0, *shares[:-1]])
+    _draw_cells(axes, cells, np.cumsum([0.0, *shares[:-1]]), heights)
+    return figure
+
+
+def _draw_cells(axes, cells, starts, heights) -> None:
+    """Texts and rules of a table; ``cells[row][column]`` is a list of lines, row 0 the headings."""
+    heavy, light = {"color": "black", "linewidth": 1.2}, {"color": "0.8", "linewidth": 0.6}
     top = 0.0
     for index, (row, height) in enumerate(zip(cells, heights, strict=True)):
-        axes.axhline(
-            top, color="black" if index < 2 else "0.8", linewidth=1.2 if index < 2 else 0.6
-        )
+        axes.axhline(top, **(heavy if index < 2 else light))
         for start, lines in zip(starts, row, strict=True):
             weight = "bold" if index == 0 else "normal"
             for line, text in enumerate(lines):  # one by one, so that baselines agree
                 axes.text(start + 0.005, top + 1.05 + line, text, weight=weight, **FONT)
         top += height
-    axes.axhline(top, color="black", linewidth=1.2)
-    return figure
+    axes.axhline(top, **heavy)
 
 
 def _matplotlib(module: str):

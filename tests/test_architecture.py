@@ -16,7 +16,7 @@ LAYERS = [
     ["_keras"],
     ["filters"],
     ["flips", "initializers", "arguments"],
-    ["binary", "rates"],
+    ["binary", "rates", "state_space"],
     ["folding", "analysis"],
     ["conversion", "hyperparameters"],
     ["optimizers"],
