@@ -10,8 +10,9 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter import binary, datasets, filters, models  # first: it makes sure of Keras 2
+from larq_filter import analysis, binary, datasets, filters, models
 from larq_filter.conversion import to_latent, to_latent_free
+from larq_filter.hyperparameters import filter_from_sgd
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 import larq
@@ -313,3 +314,170 @@ class FilterTrainer(Trainer):
 
     def update(self, pairs) -> None:
         self.optimizer.apply_gradients(pairs)
+
+
+# The claims: each function runs its recipes and returns numbers, ready for a JSON file -------------
+
+
+def magnitude(lab: Lab, seeds) -> dict:
+    """Scaling w_0 and the learning rate by c and the weight decay by 1/c changes nothing."""
+    base = Latent()
+    translation = filter_from_sgd(
+        base.learning_rate, base.weight_decay, base.momentum, decoupled=True
+    )
+    recipes = {"original": base}
+    recipes |= {f"all three scaled by {c:g}": scaled(base, c) for c in (4.0, 3.0)}
+    recipes["translated filter"] = Filtered(
+        **translation.filter.rates_at(0), output=translation.initial_output
+    )
+    recipes["only the learning rate, by 4"] = dataclasses.replace(base, learning_rate=0.4)
+    differing = {
+        label: [
+            int((lab.run(base, s)["signs"] != lab.run(recipe, s)["signs"]).any(0).sum())
+            for s in seeds
+        ]
+        for label, recipe in recipes.items()
+    }
+    return {"curves": curves(lab, recipes, seeds), "differing": differing}
+
+
+def scaled(recipe: Latent, c: float) -> Latent:
+    return dataclasses.replace(
+        recipe,
+        magnitude=c * recipe.magnitude,
+        learning_rate=c * recipe.learning_rate,
+        weight_decay=recipe.weight_decay / c,
+    )
+
+
+def product(lab: Lab, seeds) -> dict:
+    """Learning rate times weight decay against either of them."""
+    rates, products = (0.01, 0.1, 1.0, 10.0), (1e-1, 1e-2, 1e-3, 1e-4)
+    latent = {
+        f"{p:g}": {f"{e:g}": Latent(learning_rate=e, weight_decay=p / e) for e in rates}
+        for p in products
+    }
+    return {
+        "latent": {p: finals(lab, recipes, seeds) for p, recipes in latent.items()},
+        "filter": finals(lab, {f"{p:g}": Filtered(alpha=p) for p in products}, seeds),
+    }
+
+
+def initialisation(lab: Lab, seeds) -> dict:
+    """What the magnitude of w_0 does, and when it is forgotten."""
+    base = Latent()
+    large = {"1": base} | {
+        f"{c:g}": dataclasses.replace(base, magnitude=c) for c in (0.1, 10.0, 100.0)
+    }
+    replayed, parted = {}, {}
+    for p in (1e-1, 1e-2, 1e-3):
+        recipe = Latent(weight_decay=p / base.learning_rate)
+        other = dataclasses.replace(recipe, magnitude=10.0)
+        parted[f"{p:g}"] = [
+            (lab.run(recipe, s)["signs"] != lab.run(other, s)["signs"]).mean(1).tolist()
+            for s in seeds
+        ]
+        replayed[f"{p:g}"] = [replay(lab, recipe, s).tolist() for s in seeds]
+    return {"curves": curves(lab, large, seeds), "parted": parted, "replayed": replayed}
+
+
+def replay(lab: Lab, recipe: Latent, seed: int) -> np.ndarray:
+    """Share of one kernel's weights that differ, step by step, on gradients recorded once.
+
+    Both filters see the gradients of the run with w_0; the second starts at ten times w_0.
+    """
+    gradients, w_0 = lab.record(recipe, seed)
+    translation = filter_from_sgd(
+        recipe.learning_rate, recipe.weight_decay, recipe.momentum, decoupled=True
+    )
+    signals = [
+        translation.filter.run(gradients, translation.initial_state(c * w_0))[0]
+        for c in (recipe.magnitude, 10 * recipe.magnitude)
+    ]
+    return np.mean((signals[0] > 0) != (signals[1] > 0), axis=(1, 2))
+
+
+def clipping_scaling(lab: Lab, seeds) -> dict:
+    """What is done to latent weights besides SGD, with weight decay and without."""
+    data = {}
+    for decay in (0.01, 0.0):
+        recipes = {name: Latent(weight_decay=decay, treatment=name) for name in TREATMENTS}
+        data[f"{decay:g}"] = finals(lab, recipes, seeds)
+        for name, recipe in recipes.items():
+            pairs = [
+                (lab.run(recipes["plain"], s)["signs"], lab.run(recipe, s)["signs"]) for s in seeds
+            ]
+            for when, epoch in (("first", 1), ("last", -1)):
+                data[f"{decay:g}"][name][f"differing_{when}"] = [
+                    float((one[epoch] != two[epoch]).mean()) for one, two in pairs
+                ]
+    return data
+
+
+def alpha_decay(lab: Lab, seeds) -> dict:
+    """A constant alpha against windows that grow."""
+    recipes = {
+        "constant 0.01": Filtered(),
+        "constant 0.001": Filtered(alpha=1e-3),
+        "default, from 0.01": Filtered(schedule="default"),
+        "linear, 0.01 to 0": Filtered(schedule="linear"),
+        "frozen at random": Latent(learning_rate=0.0, weight_decay=0.0),
+    }
+    return {"curves": curves(lab, recipes, seeds)}
+
+
+def gamma(lab: Lab, seeds) -> dict:
+    """Measured flips against those that white noise would cause."""
+    data = {}
+    for alpha in (3e-2, 1e-2, 3e-3):
+        recipes = {f"{g:g}": Filtered(alpha=alpha, gamma=g) for g in (1.0, 0.3, 0.1, 0.03)}
+        data[f"{alpha:g}"] = finals(lab, recipes, seeds)
+        for g, recipe in recipes.items():
+            f = filters.CascadedEMA(alpha=alpha, gamma=recipe.gamma)
+            data[f"{alpha:g}"][g]["expected"] = analysis.expected_flip_ratio(f)
+    return data
+
+
+def order(lab: Lab, seeds) -> dict:
+    """One average against two at the same memory 1/alpha."""
+    alphas = (3e-2, 1e-2, 3e-3, 1e-3)
+    return {
+        schedule: {
+            name: finals(
+                lab,
+                {f"{a:g}": Filtered(alpha=a, gamma=g, schedule=schedule) for a in alphas},
+                seeds,
+            )
+            for name, g in (("first order", 1.0), ("second order, gamma 0.1", 0.1))
+        }
+        for schedule in ("constant", "linear")
+    }
+
+
+def curves(lab: Lab, recipes: dict, seeds) -> dict:
+    """Label to quantity to one list over epochs for each seed."""
+    return {
+        label: {
+            quantity: [lab.run(recipe, seed)[quantity] for seed in seeds]
+            for quantity in ("flip_ratio", "loss", "accuracy")
+        }
+        for label, recipe in recipes.items()
+    }
+
+
+def finals(lab: Lab, recipes: dict, seeds) -> dict:
+    """Label to quantity to its mean over the last quarter of the epochs, one for each seed."""
+    quarter = -max(1, lab.setting.epochs // 4)
+    return {
+        label: {
+            quantity: [float(np.mean(lab.run(recipe, s)[quantity][quarter:])) for s in seeds]
+            for quantity in ("flip_ratio", "accuracy")
+        }
+        for label, recipe in recipes.items()
+    }
+
+
+CLAIMS = {
+    claim.__name__: claim
+    for claim in (magnitude, product, initialisation, clipping_scaling, alpha_decay, gamma, order)
+}

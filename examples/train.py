@@ -56,7 +56,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "alpha_halving_steps",
     None,
-    "Steps after which alpha has halved under alpha_schedule=default. Default: 300.",
+    "Steps after which alpha has halved under alpha_schedule=default. Default: 100.",
     1,
 )
 flags.DEFINE_float(

@@ -49,7 +49,7 @@ class FlipMonitor(keras.callbacks.Callback):
     Adds to the logs of each epoch, over all binary kernels: ``flip_ratio``, ``flip_ratio_epoch``,
     ``flip_flop``, ``never_flipped`` (see ``Activity``); with a ``FilterOptimizer`` also ``signal``,
     every rate of filter and flip rule under its name (``alpha``), ``time_constant`` (steps) and,
-    for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white-noise gradients.
+    for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white noise.
     Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
 
     Args:

@@ -32,14 +32,15 @@ for _value in (flips.Sign, flips.Threshold):
     keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 
-def default_alpha(start: float = 1e-2, halving_steps: float = 300):
+def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     """An adaptation rate that decays without knowing when training ends.
 
         alpha_t = start / (1 + t / halving_steps)
 
-    The memory ``1/alpha_t`` begins at ``1/start`` steps and ends as the share
-    ``1 / (start * halving_steps)`` of all steps so far. A share of 1 is the running mean, latent
-    training without weight decay. The default numbers are chosen by runs: docs/defaults.md.
+    The memory ``1/alpha_t`` begins at ``1/start`` steps and then is the share
+    ``1 / (start * halving_steps)`` of all steps so far. With the default numbers that share is 1:
+    from the first 100 steps on the filter is the running mean of all gradients, which is what
+    latent training without weight decay is. Chosen by runs: docs/defaults.md.
     """
     return keras.optimizers.schedules.InverseTimeDecay(start, halving_steps, decay_rate=1.0)
 

@@ -78,8 +78,8 @@ def test_bop_is_larqs_own():
 @pytest.mark.parametrize(
     ("knobs", "expected"),
     [
-        (methods.Knobs(), [1e-2, 5e-3, 2.5e-3]),  # halves after 300 steps: t = 0, 300, 900
-        (methods.Knobs(alpha=4e-2), [4e-2, 2e-2, 1e-2]),
+        (methods.Knobs(), [1e-2, 2.5e-3, 1e-3]),  # halves after 100 steps: t = 0, 300, 900
+        (methods.Knobs(alpha=4e-2), [4e-2, 1e-2, 4e-3]),
         (methods.Knobs(alpha_halving_steps=900), [1e-2, 7.5e-3, 5e-3]),
         (methods.Knobs(alpha_schedule="linear"), [1e-2, 7.5e-3, 2.5e-3]),
         (methods.Knobs(alpha_schedule="cosine", alpha=1e-3), [1e-3, 8.536e-4, 1.464e-4]),
