@@ -316,7 +316,7 @@ class FilterTrainer(Trainer):
         self.optimizer.apply_gradients(pairs)
 
 
-# The claims: each function runs its recipes and returns numbers, ready for a JSON file -------------
+# The claims: each function runs its recipes and returns numbers, ready for a JSON file ------------
 
 
 def magnitude(lab: Lab, seeds) -> dict:

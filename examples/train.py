@@ -12,7 +12,7 @@ command again continues an interrupted run; a finished one is only reported.
 import dataclasses
 import pathlib
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from larq_filter import methods, models, training  # first: it makes sure tf.keras is Keras 2
 
@@ -48,10 +48,10 @@ flags.DEFINE_float(
 )
 flags.DEFINE_enum(
     "alpha_schedule",
-    "default",
+    "linear",
     list(methods.SCHEDULES),
-    "Decay of alpha over the run: default needs no horizon (for bop it is constant), linear and "
-    "cosine end at 0 (linear: Quist et al. 2023).",
+    "Decay of alpha over the run: linear (Quist et al. 2023) and cosine end at 0, default is that "
+    "of FilterOptimizer(), which needs no horizon (for bop: constant).",
 )
 flags.DEFINE_integer(
     "alpha_halving_steps",
@@ -112,6 +112,7 @@ def table(result: training.Result, control: training.Result | None) -> str:
 
 
 def main(_):
+    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
         dataset = pathlib.Path(config.dataset).name

@@ -32,8 +32,8 @@ differ in the schedule's place, and the last one in the size of eps. Keras' ``re
 has the gradient ``2 c w``: weight_decay is ``2 * c`` and decoupled False. ``SGD(weight_decay=...)``
 of Keras is decoupled; that of PyTorch is inside the gradient.
 
-Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452, sections 3 and 4; schedules, L2,
-Nesterov and initial states derived here and checked in tests/test_hyperparameters.py.
+Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452; schedules, L2, Nesterov and initial
+states derived here and checked in tests/test_hyperparameters.py.
 """
 
 import dataclasses
@@ -258,7 +258,7 @@ def filter_from_sgd(
 
     Example:
         >>> filter_from_sgd(0.1, 5e-4, momentum=0.9).filter
-        CascadedEMA(alpha=0.000502247..., gamma=0.099547752..., compensated=None)
+        CascadedEMA(alpha=0.00050227..., gamma=0.09954772..., compensated=None)
     """
     latent = LatentSGD(learning_rate, weight_decay, momentum, decoupled, velocity, nesterov)
     in_series = decoupled or not weight_decay or not momentum

@@ -51,7 +51,8 @@ class Knobs:
         alpha: adaptation rate of the filter or of Bop (Bop calls it gamma), in (0, 1]; None: the
             method's default.
         gamma: gradient smoothing of the filter, in (0, 1]; 1 is none.
-        alpha_schedule: ``default`` (no horizon), ``linear``, ``cosine`` or ``constant``.
+        alpha_schedule: ``linear`` or ``cosine`` to 0, ``constant``, or ``default``: that of
+            ``FilterOptimizer()``, which needs no horizon (for Bop: constant).
         alpha_halving_steps: steps after which the ``default`` alpha has halved; None: its own.
         threshold: Bop's threshold, in units of the gradient.
         learning_rate: of the real-valued variables, and of latent weights; None: 1e-3, SGD 0.1.
@@ -60,7 +61,7 @@ class Knobs:
 
     alpha: float | None = None
     gamma: float = 0.1
-    alpha_schedule: str = "default"
+    alpha_schedule: str = "linear"
     alpha_halving_steps: int | None = None
     threshold: float = 1e-8
     learning_rate: float | None = None

@@ -7,6 +7,10 @@ loop: real training of a latent Larq model by Keras' SGD beside its latent-free 
 import dataclasses
 import functools
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -620,3 +624,35 @@ def test_a_scale_changes_no_sign_and_standardising_does():
     scaled = w * np.mean(np.abs(w), axis=1, keepdims=True)
     np.testing.assert_array_equal(np.sign(scaled), np.sign(w))
     assert np.any(np.sign(w - w.mean(axis=1, keepdims=True)) != np.sign(w))
+
+
+# The example --------------------------------------------------------------------------------------
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def translate(*arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "translate.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_example_prints_the_numbers_and_python_that_runs(schedule):
+    arguments = ["--learning_rate=0.1", "--weight_decay=5e-4", "--momentum=0.9"]
+    arguments += ["--batch_size=128", "--dataset_size=50000", f"--schedule={schedule}"]
+    result = translate(*arguments)
+    assert result.returncode == 0, result.stderr
+    text, _, code = result.stdout.partition("\nPython:\n")
+    for part in ["inside the gradient  alpha 0.000502, gamma 0.0995", "alpha 5e-05, gamma 0.1"]:
+        assert part in text
+    row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["0"])
+    assert row == ["0", "0.000502", "0.0995", "1991", "5.1", "2.31e-03"]
+    space = {}
+    exec(code, space)
+    rate = schedules.CosineDecay(0.1, 200 * 391) if schedule == "cosine" else 0.1
+    assert space["optimizer"].gradient_filter == filter_from_sgd(rate, 5e-4, 0.9).filter

@@ -39,10 +39,17 @@ print("agreed")
 
 # What a process would find installed: other versions, or nothing at all.
 INSTALLED = """
-import importlib.metadata, sys
+import sys
+from importlib import metadata
 
-versions, real = {versions!r}, importlib.metadata.version
-importlib.metadata.version = lambda name: versions.get(name) or real(name)
+versions, real = {versions!r}, metadata.version
+
+def version(name):
+    if name in versions and versions[name] is None:
+        raise metadata.PackageNotFoundError(name)
+    return versions.get(name) or real(name)
+
+metadata.version = version
 for module in {missing!r}:
     sys.modules[module] = None  # importing it fails, and find_spec finds nothing
 """
@@ -162,6 +169,18 @@ def test_tensorflow_too_old():
     message = error_where(versions={"tensorflow": "2.13.1"})
     assert "needs TensorFlow 2.15 or later, and found 2.13.1" in message
     assert message.endswith('Type: pip install "tensorflow>=2.15" "tf-keras>=2.15"')
+
+
+def test_tensorflow_from_a_distribution_of_another_name():
+    stub = """
+import importlib.machinery, types
+sys.modules["tensorflow"] = types.ModuleType("tensorflow")
+sys.modules["tensorflow"].__spec__ = importlib.machinery.ModuleSpec("tensorflow", None)
+sys.modules["tensorflow"].__version__ = "2.14.0"
+"""
+    setup = INSTALLED.format(versions={"tensorflow": None}, missing=[])
+    message = import_error(setup + stub + "import larq_filter")
+    assert "needs TensorFlow 2.15 or later, and found 2.14.0" in message
 
 
 def test_tensorflow_missing():

@@ -50,7 +50,7 @@ def control():
 
 TUNED = {
     "filter": methods.Knobs(),
-    "bop": methods.Knobs(alpha=1e-2, threshold=1e-6),
+    "bop": methods.Knobs(alpha=1e-2, alpha_schedule="constant", threshold=1e-6),
     "adam": methods.Knobs(learning_rate=1e-2),
     "sgd": methods.Knobs(),
 }
@@ -78,10 +78,13 @@ def test_bop_is_larqs_own():
 @pytest.mark.parametrize(
     ("knobs", "expected"),
     [
-        (methods.Knobs(), [1e-2, 2.5e-3, 1e-3]),  # halves after 100 steps: t = 0, 300, 900
-        (methods.Knobs(alpha=4e-2), [4e-2, 1e-2, 4e-3]),
-        (methods.Knobs(alpha_halving_steps=900), [1e-2, 7.5e-3, 5e-3]),
-        (methods.Knobs(alpha_schedule="linear"), [1e-2, 7.5e-3, 2.5e-3]),
+        (methods.Knobs(), [1e-2, 7.5e-3, 2.5e-3]),  # linear to 0 in 1200 steps: t = 0, 300, 900
+        (methods.Knobs(alpha_schedule="default"), [1e-2, 2.5e-3, 1e-3]),  # halves in 100 steps
+        (methods.Knobs(alpha_schedule="default", alpha=4e-2), [4e-2, 1e-2, 4e-3]),
+        (
+            methods.Knobs(alpha_schedule="default", alpha_halving_steps=900),
+            [1e-2, 7.5e-3, 5e-3],
+        ),
         (methods.Knobs(alpha_schedule="cosine", alpha=1e-3), [1e-3, 8.536e-4, 1.464e-4]),
         (methods.Knobs(alpha_schedule="constant", alpha=1e-3), [1e-3, 1e-3, 1e-3]),
     ],
