@@ -331,14 +331,19 @@ def magnitude(lab: Lab, seeds) -> dict:
         **translation.filter.rates_at(0), output=translation.initial_output
     )
     recipes["only the learning rate, by 4"] = dataclasses.replace(base, learning_rate=0.4)
-    differing = {
-        label: [
-            int((lab.run(base, s)["signs"] != lab.run(recipe, s)["signs"]).any(0).sum())
-            for s in seeds
-        ]
-        for label, recipe in recipes.items()
+    differing, parted = {}, {}
+    for label, recipe in recipes.items():
+        pairs = [(lab.run(base, s)["signs"], lab.run(recipe, s)["signs"]) for s in seeds]
+        differ = [one != two for one, two in pairs]  # (epochs, weights) for each seed
+        differing[label] = [int(each.any(0).sum()) for each in differ]
+        # The epochs after which nothing differed yet; all of them if nothing ever did.
+        parted[label] = [int(np.cumprod(~each.any(1)).sum()) - 1 for each in differ]
+    return {
+        "curves": curves(lab, recipes, seeds),
+        "differing": differing,
+        "identical_epochs": parted,
+        "binary_weights": pairs[0][0].shape[1],
     }
-    return {"curves": curves(lab, recipes, seeds), "differing": differing}
 
 
 def scaled(recipe: Latent, c: float) -> Latent:
@@ -366,9 +371,7 @@ def product(lab: Lab, seeds) -> dict:
 def initialisation(lab: Lab, seeds) -> dict:
     """What the magnitude of w_0 does, and when it is forgotten."""
     base = Latent()
-    large = {"1": base} | {
-        f"{c:g}": dataclasses.replace(base, magnitude=c) for c in (0.1, 10.0, 100.0)
-    }
+    large = {f"{c:g}": dataclasses.replace(base, magnitude=c) for c in (0.1, 1.0, 10.0, 100.0)}
     replayed, parted = {}, {}
     for p in (1e-1, 1e-2, 1e-3):
         recipe = Latent(weight_decay=p / base.learning_rate)

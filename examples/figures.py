@@ -11,6 +11,7 @@ van Gemert (ICLR 2023); docs/figures.md says which of them came out how.
 
 import dataclasses
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image
 
 from larq_filter import __version__, filters, hyperparameters, plots
 from larq_filter.optimizers import default_alpha
@@ -119,7 +121,7 @@ def draw_magnitude(data, seeds):
     figure, axes = blank(5.0, "a;b", sharex=True)
     axes["a"].set_yscale("log")
     labels = {
-        label: f"{label}: {' / '.join(f'{n:,}' for n in numbers)} weights differ"
+        label: f"{label}: {' / '.join(f'{n:,}' for n in numbers)}"
         for label, numbers in data["differing"].items()
         if label != "original"
     }
@@ -133,7 +135,11 @@ def draw_magnitude(data, seeds):
             band(each, x, quantities[quantity], labels.get(label, label), style)
     axes["a"].set(ylabel=STEP, title="Scaling $w_0$, learning rate and 1/weight decay together")
     axes["b"].set(xlabel="epoch", ylabel=ACCURACY)
-    legend(axes["b"], f"at the end of any epoch, seeds 0 to {seeds - 1}")
+    legend(
+        axes["b"],
+        f"of {data['binary_weights']:,} weights differ from the original after any epoch:\n"
+        f"(seeds 0 to {seeds - 1})",
+    )
     return figure
 
 
@@ -223,7 +229,8 @@ def draw_alpha_decay(data, seeds):
     draw_curves(by_quantity, data["curves"])
     axes["a"].set(ylabel=STEP, title="Decay of alpha, gamma 0.1")
     axes["b"].set(ylabel="training loss (nats)")
-    axes["c"].set(ylabel=ACCURACY, xlabel="epoch")
+    axes["b"].set_ylim(top=2.2)
+    axes["c"].set(ylabel=ACCURACY, xlabel="epoch", ylim=(0.5, None))
     handles, labels = axes["c"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
@@ -246,7 +253,7 @@ def draw_gamma(data, seeds):
     axes["a"].set(yscale="log", ylabel=STEP)
     axes["a"].set_title("marker: measured, line: expected for noise", fontsize=9)
     axes["b"].set(ylabel=ACCURACY)
-    legend(axes["b"], "alpha, constant")
+    legend(axes["a"], "alpha, constant", loc="lower right")
     return figure
 
 
@@ -323,6 +330,7 @@ def config_of(setting: claims.Setting, seeds: int) -> dict:
         "setting": dataclasses.asdict(setting),
         "seeds": list(range(seeds)),
         "adam_learning_rate": claims.ADAM_RATE,
+        "default_alpha": default_alpha().get_config(),
         "versions": {"larq_filter": __version__, **versions},
     }
 
@@ -342,6 +350,14 @@ def numbers(name: str, folder: pathlib.Path, lab, config: dict) -> dict:
     os.replace(part, path)
     print(f"{name}: trained in {time.monotonic() - began:.0f} s")
     return json.loads(json.dumps(data))
+
+
+def save(figure, path: pathlib.Path) -> None:
+    """Writes a PNG of 256 colours, a third of the size."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI)
+    image = Image.open(buffer).convert("RGB").quantize(256)
+    image.save(path, optimize=True, dpi=(DPI, DPI))
 
 
 def report(data, path=()) -> None:
@@ -377,7 +393,7 @@ def main(_):
             print(name)
             report(data)
             figure = OF_RUNS[name](data, FLAGS.seeds)
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
+        save(figure, folder / f"{name}.png")
         print(f"{folder / name}.png")
 
 
