@@ -39,8 +39,9 @@ class Rates:
         with tf.init_scope():
             for name, rate in rates.items():
                 variable = self._variables[name] = add_variable([], name=name)
-                start = rate(0) if name in self._schedules else rate
-                variable.assign(tf.cast(start, variable.dtype))
+                # Not tf.cast: it would round a Python number to float32 first.
+                start = tf.cast(rate(0), variable.dtype) if name in self._schedules else rate
+                variable.assign(start)
 
     def __contains__(self, name: str) -> bool:
         return name in self._variables

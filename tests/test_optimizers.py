@@ -597,6 +597,11 @@ def test_rates_of_stages_and_flip_rule():
     assert (float(optimizer.alpha_1), float(optimizer.threshold)) == (0.75, 1.0)
 
 
+def test_constant_rates_keep_their_digits_in_float64():
+    keras.backend.set_floatx("float64")
+    assert float(FilterOptimizer(filters.EMA(0.1)).alpha) == 0.1
+
+
 def test_scheduled_rates_can_be_read_and_not_set():
     w = kernel()
     optimizer = FilterOptimizer(
