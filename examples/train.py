@@ -65,7 +65,8 @@ flags.DEFINE_float(
 flags.DEFINE_float(
     "learning_rate",
     None,
-    "Of the real-valued variables, and of latent weights for adam and sgd. Default: 1e-3, sgd 0.1.",
+    "Of the real-valued variables, and of latent weights for adam and sgd. Default: 1e-2 (Helwegen "
+    "et al. 2019), adam 1e-3, sgd 0.1.",
 )
 flags.DEFINE_enum(
     "learning_rate_schedule", "cosine", list(methods.SCHEDULES[1:]), "Its decay over the run."
