@@ -156,6 +156,15 @@ def python(translation, rate_source):
     return [*lines, f"optimizer = FilterOptimizer({call}.filter)"]
 
 
+START = """To start from the weights of a latent model too, w_0 first, before it is converted:
+states = [translation.initial_state(kernel) for _, kernel in lf.binary.binary_kernels(model)]
+model = lf.to_latent_free(model)
+optimizer.build(model.trainable_variables)
+for (_, kernel), state in zip(lf.binary.binary_kernels(model), states):
+    optimizer.set_filter_state(kernel, state)
+with translation = lf.hyperparameters.filter_from_sgd(...). Without it the filter starts at zero."""
+
+
 def draw(translation, steps_per_epoch):
     plots.bode(translation.filter, steps_per_epoch=steps_per_epoch).savefig(FLAGS.plot)
     print(f"\nfrequency response: {FLAGS.plot}")
@@ -168,7 +177,9 @@ def main(_):
         translation = hyperparameters.filter_from_sgd(rate, **arguments())
         print(f"{translation}\n\n{course(translation, steps_per_epoch)}")
         print("\nExpected flips: the share of weights that flip per step if gradients were noise.")
-        print(readings(translation), "\nPython:", *python(translation, source), sep="\n")
+        print(
+            readings(translation), f"\n{START}", "\nPython:", *python(translation, source), sep="\n"
+        )
         if FLAGS.plot:
             draw(translation, steps_per_epoch)
     except (ValueError, TypeError, OSError, ImportError) as error:

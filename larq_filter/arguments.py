@@ -14,6 +14,12 @@ def refuse_misplaced(kwargs: dict) -> None:
         "alpha": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...)",
         "gamma": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...)",
         "threshold": "the flip rule: flip_rule=larq_filter.flips.Threshold(...)",
+        "lr": "the default optimizer: default_optimizer=tf.keras.optimizers.Adam(1e-3)",
+        "momentum": "the filter, as gamma = 1 - momentum: CascadedEMA(alpha=..., gamma=0.1)",
+        "nesterov": "the default optimizer, or to larq_filter.hyperparameters.filter_from_sgd",
+        "decay": "schedules: of alpha in the filter, of the learning rate in default_optimizer",
+        "ema_momentum": "default_optimizer, beside use_ema",
+        "ema_overwrite_frequency": "default_optimizer, beside use_ema",
         "weight_decay": "default_optimizer: it would pull -1 and +1 towards 0",
         "use_ema": "default_optimizer: the average of -1 and +1 is neither",
     }

@@ -98,35 +98,57 @@ class FlipMonitor(keras.callbacks.Callback):
         optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         self._filtered = optimizer if isinstance(optimizer, FilterOptimizer) else None
         if self._filtered is not None:
-            counters = {id(counter.kernel.latent_variable): counter for counter in self._counters}
-            kernels = [v for v in model.trainable_variables if binary.is_binary(v)]
-            self._by_position = [counters[id(kernel.latent_variable)] for kernel in kernels]
             self._filtered.observe_signals(self._note_signal)
         self._count_in_train_step(model)
 
     def _note_signal(self, position, signal):
         """Called by the optimizer, in the graph, with the signal of the kernel at ``position``."""
-        size = tf.cast(tf.reduce_mean(tf.abs(signal)), tf.float32)
-        self._by_position[position].signal.assign(size)
+        for counter in self._counters:
+            if self._filtered.position_of(counter.kernel) == position:
+                counter.signal.assign(tf.cast(tf.reduce_mean(tf.abs(signal)), tf.float32))
 
     def _count_in_train_step(self, model):
         """Wraps ``model.train_step`` until training ends, and has Keras trace it anew."""
-        step = type(model).train_step.__get__(model)
+        self.detach(model)  # an interrupted training may have left the wrapper
+        inner = model.train_step
+        if hasattr(inner, "monitor"):
+            raise ValueError(
+                f"{model.name} has a FlipMonitor already: one is enough. If an interrupted "
+                "training left it there, call its detach(model), or `del model.train_step`."
+            )
 
         def train_step(data):
-            logs = step(data)
+            logs = inner(data)
             for counter in self._counters:
                 counter.count()
             return logs
 
+        train_step.monitor, train_step.inner = self, vars(model).get("train_step")
         model.train_step = train_step
         model.train_function = None
 
-    def on_train_end(self, logs=None):
-        del self.model.train_step
-        self.model.train_function = None
+    def detach(self, model) -> None:
+        """Gives ``model`` its own ``train_step`` back; training that ends does so by itself."""
+        wrapper = vars(model).get("train_step")
+        if getattr(wrapper, "monitor", None) is not self:
+            return
+        del model.train_step
+        if wrapper.inner is not None:
+            model.train_step = wrapper.inner
+        model.train_function = None
         if self._filtered is not None:
             self._filtered.observe_signals(None)
+
+    def flipped_layers(self) -> dict[str, bool]:
+        """For each binary layer whether a weight of it has flipped since training began."""
+        flipped = {}
+        for counter in self._counters:
+            any_flip = int(tf.math.count_nonzero(counter.flips)) > 0
+            flipped[counter.layer] = flipped.get(counter.layer, False) or any_flip
+        return flipped
+
+    def on_train_end(self, logs=None):
+        self.detach(self.model)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -155,14 +177,16 @@ class FlipMonitor(keras.callbacks.Callback):
         if self._filtered is None:
             del scalars["signal"]
             return scalars
-        gradient_filter = self._filtered.current(self._filtered.gradient_filter)
-        flip_rule = self._filtered.current(self._filtered.flip_rule)
         last_step = max(int(self._filtered.iterations.numpy()) - 1, 0)
-        scalars.update(flip_rule.rates_at(last_step))
-        scalars.update(gradient_filter.rates_at(last_step))
+        scalars.update(self._filtered.rate_values())
+        try:
+            gradient_filter = self._filtered.current_filter()
+        except ValueError:  # a callback has set a rate that is no filter's, 0 at the end of a decay
+            return scalars
         if gradient_filter.is_linear:
             scalars["time_constant"] = analysis.time_constant(gradient_filter, last_step)
-            if isinstance(flip_rule, flips.Sign) and np.isfinite(scalars["time_constant"]):
+            rule = self._filtered.flip_rule
+            if isinstance(rule, flips.Sign) and np.isfinite(scalars["time_constant"]):
                 predicted = analysis.expected_flip_ratio(gradient_filter, last_step)
                 scalars["predicted_flip_ratio"] = predicted
         return scalars

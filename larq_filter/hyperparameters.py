@@ -206,7 +206,16 @@ class Translation:
 
         Returns:
             Arrays of the shape and dtype of ``w_0`` for ``optimizer.set_filter_state``.
+
+        Raises:
+            ValueError: a kernel that holds signs already: ``optimizer.build`` and
+                ``to_latent_free`` forget the magnitudes, so take the state before them.
         """
+        if hasattr(w_0, "latent_variable") and binary.holds_signs(w_0):
+            raise ValueError(
+                f"{w_0.name} holds only -1 and +1, its latent magnitudes are gone. Call "
+                "initial_state before to_latent_free or optimizer.build, or pass an array."
+            )
         w_0 = np.asarray(binary.latent(w_0) if hasattr(w_0, "latent_variable") else w_0)
         w_0 = w_0 if np.issubdtype(w_0.dtype, np.floating) else w_0.astype(np.float64)
         if not self.initial_inner:

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from larq_filter import binary, filters
+from larq_filter import binary, filters, flips
 from larq_filter._keras import keras
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer, default_alpha
@@ -77,6 +77,15 @@ class Knobs:
             raise ValueError(
                 f"learning_rate_schedule is {self.learning_rate_schedule!r}; "
                 f"choose one of {', '.join(SCHEDULES[1:])}."
+            )
+        if self.alpha is not None:
+            filters.validate_rate("alpha", self.alpha, filters.UP_TO_ONE)
+        filters.validate_rate("gamma", self.gamma, filters.UP_TO_ONE)
+        flips.Threshold(self.threshold)
+        if self.alpha_halving_steps is not None and self.alpha_schedule != "default":
+            raise ValueError(
+                f"alpha_halving_steps is {self.alpha_halving_steps}, but it only counts with "
+                f"alpha_schedule=default, not {self.alpha_schedule}."
             )
         rate = self.learning_rate
         if rate is not None and not 0 < rate < math.inf:

@@ -32,6 +32,9 @@ for _value in (flips.Sign, flips.Threshold):
     keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 
+_FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
+
+
 def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     """An adaptation rate that decays without knowing when training ends.
 
@@ -42,6 +45,8 @@ def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     from the first 100 steps on the filter is the running mean of all gradients, which is what
     latent training without weight decay is. Chosen by runs: docs/defaults.md.
     """
+    if not halving_steps > 0:
+        raise ValueError(f"`halving_steps` is {halving_steps}; it must lie in (0, inf).")
     return keras.optimizers.schedules.InverseTimeDecay(start, halving_steps, decay_rate=1.0)
 
 
@@ -109,6 +114,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         **kwargs,
     ):
         refuse_misplaced(kwargs)
+        self._jit_compile_argument = jit_compile  # Keras keeps what this machine makes of it
         # The scope tells `iteration` from the default optimizer's, which HDF5 files need.
         with tf.name_scope(name):
             super().__init__(
@@ -126,17 +132,24 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if self.warm_start is not None:
             self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
         self.default_optimizer = validate_default_optimizer(default_optimizer)
-        self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable)
+        self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
         self._observer = None
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):
             return self._rates.read(name)
+        if name in ("learning_rate", "lr", "_learning_rate"):  # the property's own error is lost
+            raise AttributeError(f"`{name}` belongs to `default_optimizer`, which is None.")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name, value):
         if name in self.__dict__.get("_rates", ()):
             self._rates.write(name, value)
+        elif name in _FIXED and "_rates" in self.__dict__:
+            raise AttributeError(
+                f"`{name}` can't be replaced: its rates and states exist already. Make a new "
+                "FilterOptimizer and compile the model again."
+            )
         else:
             super().__setattr__(name, value)
 
@@ -286,9 +299,21 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """
         self._observer = observer
 
-    def current(self, value):
-        """``gradient_filter`` or ``flip_rule`` with constant rates as callbacks have set them."""
-        return self._rates.current(value)
+    def position_of(self, variable) -> int | None:
+        """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
+        return self._states.get(self._var_key(variable), {}).get("position")
+
+    def rate_values(self) -> dict[str, float]:
+        """Every rate of filter and flip rule by its name, as it was at the last step."""
+        return self._rates.values()
+
+    def current_filter(self) -> filters.Filter:
+        """``gradient_filter`` with constant rates as callbacks have set them.
+
+        Raises:
+            ValueError: a callback has set a rate to a value that no such filter has.
+        """
+        return self._rates.current_filter()
 
     # Stepping -------------------------------------------------------------------------------------
 
@@ -418,7 +443,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """Reads what ``save_own_variables`` wrote.
 
         Raises:
-            ValueError: the file holds another filter, flip rule or model.
+            ValueError: the file holds another number of variables: another filter, flip rule or
+                model. Rates that are constant come from the file, as the rest of the state.
         """
         if len(store.keys()) != len(self._variables):
             raise ValueError(
@@ -441,7 +467,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
-            "jit_compile": self.jit_compile,
+            "jit_compile": self._jit_compile_argument,
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
         }
@@ -463,8 +489,9 @@ def _refuse_late_build(variables) -> None:
     if wrong:
         raise RuntimeError(
             f"The gradients were taken while {wrong[0]} (and {len(wrong) - 1} more) held other "
-            "values than -1 and +1. Call optimizer.build(model.trainable_variables) before the "
-            "first forward pass, or convert the model with larq_filter.to_latent_free."
+            "values than -1 and +1. In an eager loop or with run_eagerly=True call "
+            "optimizer.build(model.trainable_variables) before the first forward pass, or convert "
+            "the model with larq_filter.to_latent_free."
         )
 
 

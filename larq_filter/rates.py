@@ -5,7 +5,7 @@ a compiled step never holds a stale number, and saving the variables saves what 
 """
 
 from larq_filter import filters, flips
-from larq_filter._keras import keras, tf
+from larq_filter._keras import tf
 
 
 class Rates:
@@ -18,20 +18,27 @@ class Rates:
         gradient_filter: the filter.
         flip_rule: the flip rule.
         add_variable: creates and tracks a variable, ``add_variable(shape, name=...)``.
+        taken: names that the optimizer uses for something else.
 
     Raises:
-        ValueError: a name that ``tf.keras.optimizers.Optimizer`` uses for something else.
+        ValueError: a name in ``taken``.
     """
 
-    def __init__(self, gradient_filter: filters.Filter, flip_rule: flips.FlipRule, add_variable):
+    def __init__(
+        self,
+        gradient_filter: filters.Filter,
+        flip_rule: flips.FlipRule,
+        add_variable,
+        taken,
+    ):
         self._filter, self._flip_rule = gradient_filter, flip_rule
         own, flip = gradient_filter.rates(), flip_rule.rates()
         self._flip_names = {name: f"flip_{name}" if name in own else name for name in flip}
         rates = {**own, **{self._flip_names[name]: rate for name, rate in flip.items()}}
         for name in rates:
-            if hasattr(keras.optimizers.Optimizer, name):
+            if name in taken:
                 raise ValueError(
-                    f"The rate name {name!r} is taken by tf.keras.optimizers.Optimizer; "
+                    f"The rate name {name!r} is taken by the optimizer itself; "
                     "give the rate of your filter or flip rule another name."
                 )
         self._schedules = {n: rate for n, rate in rates.items() if filters.is_schedule(rate)}
@@ -66,20 +73,24 @@ class Rates:
                 f"`{name}` follows {type(self._schedules[name]).__name__}, so it can't be set. "
                 f"Give the filter a constant {name} to set it from a callback."
             )
-        # Built only to have the value checked; filter and rule never change.
+        # Built only to have the value checked, beside the other rates as they are now.
         if name in self._filter.rates():
-            self._filter.with_rate(name, float(value))
+            self.current_filter().with_rate(name, float(value))
         else:
             self._flip_rule.with_rate(name.removeprefix("flip_"), float(value))
         self._variables[name].assign(value)
 
-    def current(self, value):
-        """The filter or the flip rule with its constant rates as they are set now."""
-        names = self._flip_names if value is self._flip_rule else {n: n for n in value.rates()}
-        for name, stored in names.items():
-            if stored not in self._schedules:
-                value = value.with_rate(name, float(self._variables[stored].numpy()))
-        return value
+    def values(self) -> dict[str, float]:
+        """Every rate by its name as it was at the last step."""
+        return {name: float(variable.numpy()) for name, variable in self._variables.items()}
+
+    def current_filter(self):
+        """The filter with its constant rates as they are set now; may raise like a new one."""
+        values, current = self.values(), self._filter
+        for name in self._filter.rates():
+            if name not in self._schedules:
+                current = current.with_rate(name, values[name])
+        return current
 
     def advance(self, step) -> None:
         """Sets every scheduled rate to its value at ``step``, counted from 0."""

@@ -121,6 +121,7 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
     if (folder / "result.json").exists():
         print(f"{folder} holds the finished run of this config: nothing to train.")
         return _read_result(folder)
+    keras.backend.clear_session()  # layers get the names they have in a process of their own
     keras.utils.set_random_seed(config.seed)
     data = datasets.load(
         config.dataset,
@@ -140,27 +141,29 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
         print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    model.fit(
-        data.train(
+    if first_epoch < config.epochs:  # else only the model and the result are still to be written
+        train_data = data.train(
             config.batch_size,
             seed=config.seed,
             augment=config.augment,
             first_epoch=first_epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
-        ),
-        initial_epoch=first_epoch,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        validation_data=data.validation(config.batch_size),
-        callbacks=[
-            monitor,
-            keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=first_epoch > 0),
-            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-            progress,
-        ],
-        verbose=verbose,
-    )
+        )
+        model.fit(
+            train_data,
+            initial_epoch=first_epoch,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            validation_data=data.validation(config.batch_size),
+            callbacks=[
+                monitor,
+                keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=first_epoch > 0),
+                keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+                progress,
+            ],
+            verbose=verbose,
+        )
     return _finish(config, folder, model, monitor, float(progress.seconds))
 
 
@@ -264,15 +267,18 @@ class _Progress(keras.callbacks.Callback):
                 reason = str(error).strip().splitlines()[0]
                 print(f"Checkpoint {path} can't be read ({reason}); trying the one before.")
                 continue
-            for table in self.tables:
-                _drop_rows_after(table, int(self.epoch))
-            return int(self.epoch)
-        if self.manager.checkpoints:
+            return self._continue_after(int(self.epoch))
+        if list(pathlib.Path(self.manager.directory).glob("*.index")):
             raise RuntimeError(
                 f"No checkpoint in {self.manager.directory} can be read, so the run can't be "
                 "continued. Choose another output_dir, or remove the folder to start again."
             )
-        return 0
+        return self._continue_after(0)
+
+    def _continue_after(self, epochs: int) -> int:
+        for table in self.tables:
+            _drop_rows_after(table, epochs)
+        return epochs
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -306,7 +312,7 @@ def _finish(config: Config, folder: pathlib.Path, model, monitor, seconds: float
     os.replace(part, folder / "model.keras")
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    layers = monitor.per_layer.values()
+    flipped = monitor.flipped_layers()
     result = Result(
         output_dir=str(folder),
         epochs=config.epochs,
@@ -314,7 +320,7 @@ def _finish(config: Config, folder: pathlib.Path, model, monitor, seconds: float
         loss=float(last["val_loss"]),
         train_accuracy=float(last["accuracy"]),
         flip_ratio=float(last["flip_ratio"]),
-        flipped_layers=(sum(layer.never_flipped < 1 for layer in layers), len(layers)),
+        flipped_layers=(sum(flipped.values()), len(flipped)),
         seconds=round(seconds, 1),
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))

@@ -236,3 +236,59 @@ def test_csv_and_tensorboard_hold_every_layer(tmp_path):
         for value in event.summary.value
     }
     assert {"flip_ratio/first", "never_flipped/second", "flips_per_weight/first"} <= tags
+
+
+def test_a_decay_to_zero_by_a_callback_is_reported():
+    """Rates set without validation, 0 at the end: the rate is logged, the prediction left out."""
+    x, y = data()
+    model = model_of()
+    model.compile(FilterOptimizer(filters.EMA(0.1)), "sparse_categorical_crossentropy")
+    scheduler = lq.callbacks.HyperparameterScheduler(lambda epoch: 0.1 * (1 - epoch), "alpha")
+    monitor = callbacks.FlipMonitor()
+    logs = model.fit(x, y, epochs=2, verbose=0, callbacks=[scheduler, monitor]).history
+    assert logs["alpha"] == pytest.approx([0.1, 0.0])
+    assert len(logs["predicted_flip_ratio"]) == 1
+
+
+def test_signals_go_to_their_layer_after_one_is_frozen():
+    x, y = data()
+    model = model_of()
+    optimizer = FilterOptimizer()
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    model.get_layer("first").trainable = False
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor()
+    model.fit(x, y, verbose=0, callbacks=[monitor])
+    assert np.isnan(monitor.per_layer["first"].signal)
+    assert monitor.per_layer["second"].signal > 0
+
+
+def test_a_second_monitor_is_refused_and_an_interrupted_one_can_return():
+    x, y = data()
+    model = model_of()
+    model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    first, second = callbacks.FlipMonitor(), callbacks.FlipMonitor()
+    with pytest.raises(ValueError, match="has a FlipMonitor already"):
+        model.fit(x, y, verbose=0, callbacks=[first, second])
+    model.fit(x, y, verbose=0, callbacks=[first])  # left from the call above; it goes on
+    assert "train_step" not in vars(model)
+    model.fit(x, y, verbose=0, callbacks=[second])
+    assert second.total.flip_ratio > 0
+
+
+def test_an_own_train_step_is_kept():
+    x, y = data()
+    model = model_of()
+    model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    calls = []
+
+    def train_step(batch):
+        calls.append(1)
+        return type(model).train_step(model, batch)
+
+    model.train_step = train_step
+    monitor = callbacks.FlipMonitor()
+    model.fit(x, y, verbose=0, callbacks=[monitor])
+    assert calls and monitor.total.flip_ratio > 0
+    assert model.train_step is train_step

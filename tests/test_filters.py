@@ -152,6 +152,8 @@ def test_cascaded_ema_is_the_cascade():
         (lambda: EMA(True), TypeError, ["True"]),
         (lambda: EMA(lambda step: 0.1), TypeError, ["LearningRateSchedule"]),
         (lambda: EMA(0.1, compensated="yes"), TypeError, ["compensated", "yes"]),
+        (lambda: LeakyIntegrator(1.0, 0.5, "x"), TypeError, ["compensated", "x"]),
+        (lambda: EMA(schedules.PolynomialDecay), TypeError, ["PolynomialDecay"]),
         (lambda: EMA(schedules.PolynomialDecay(2.0, 5)), ValueError, ["2.0", "step 0", "(0, 1]"]),
         (lambda: CascadedEMA(alpha=0.1, gamma=0), ValueError, ["gamma", "(0, 1]"]),
         (lambda: LeakyIntegrator(0.0, 0.1), ValueError, ["gain", "(0, inf)"]),

@@ -656,3 +656,14 @@ def test_the_example_prints_the_numbers_and_python_that_runs(schedule):
     exec(code, space)
     rate = schedules.CosineDecay(0.1, 200 * 391) if schedule == "cosine" else 0.1
     assert space["optimizer"].gradient_filter == filter_from_sgd(rate, 5e-4, 0.9).filter
+
+
+def test_initial_state_of_a_kernel_that_forgot_its_magnitudes():
+    layer = lq.layers.QuantDense(3, kernel_quantizer="ste_sign", kernel_constraint="weight_clip")
+    layer.build((None, 4))
+    translation = filter_from_sgd(0.1, 1e-3)
+    state = translation.initial_state(layer.kernel)
+    np.testing.assert_allclose(state[0], -1e-3 * binary.latent(layer.kernel).numpy(), rtol=1e-6)
+    binary.binarize(layer.kernel)
+    with pytest.raises(ValueError, match="magnitudes are gone"):
+        translation.initial_state(layer.kernel)

@@ -101,15 +101,14 @@ def test_alpha_of_the_filter(knobs, expected):
     [
         (lambda: methods.Knobs(alpha_schedule="step"), ["'step'", "linear"]),
         (lambda: methods.Knobs(learning_rate_schedule="default"), ["'default'", "cosine"]),
+        (lambda: methods.Knobs(alpha=5.0), ["alpha", "5.0", "(0, 1]"]),
+        (lambda: methods.Knobs(threshold=-1.0), ["threshold", "-1.0"]),
+        (lambda: methods.Knobs(alpha_halving_steps=9), ["alpha_halving_steps", "default"]),
         (lambda: methods.Knobs(learning_rate=-1.0), ["-1.0", "(0, inf)"]),
         (lambda: methods.schedule("step", 0.1, steps=10), ["'step'", "constant"]),
         (
             lambda: methods.compile_for("magic", latent_mlp(), methods.Knobs(), 10),
             ["'magic'", "filter, bop, adam, sgd, frozen"],
-        ),
-        (
-            lambda: methods.compile_for("filter", latent_mlp(), methods.Knobs(alpha=2.0), 10),
-            ["alpha", "2.0", "(0, 1]"],
         ),
         (
             lambda: methods.compile_for(

@@ -244,6 +244,8 @@ def test_learning_rate_is_the_default_optimizers():
     alone = FilterOptimizer(default_optimizer=None)
     assert not hasattr(alone, "learning_rate")
     with pytest.raises(AttributeError, match="default_optimizer"):
+        alone.learning_rate  # noqa: B018
+    with pytest.raises(AttributeError, match="default_optimizer"):
         alone.learning_rate = 0.1
 
 
@@ -492,6 +494,10 @@ def test_probing_leaves_larqs_flip_metric_alone():
         (lambda: FilterOptimizer(learning_rate=0.1), ValueError, ["learning_rate", "Adam"]),
         (lambda: FilterOptimizer(alpha=0.1), ValueError, ["CascadedEMA"]),
         (lambda: FilterOptimizer(nonsense=1), TypeError, ["nonsense"]),
+        (lambda: FilterOptimizer(lr=0.01), ValueError, ["lr", "Adam"]),
+        (lambda: FilterOptimizer(momentum=0.9), ValueError, ["momentum", "gamma"]),
+        (lambda: FilterOptimizer(ema_momentum=0.5), ValueError, ["ema_momentum"]),
+        (lambda: default_alpha(1e-2, 0), ValueError, ["halving_steps", "(0, inf)"]),
         (lambda: FilterOptimizer(warm_start=0), ValueError, ["(0, inf)"]),
         (lambda: FilterOptimizer(warm_start=float("inf")), ValueError, ["inf"]),
         (lambda: FilterOptimizer(warm_start="yes"), TypeError, ["'yes'"]),
@@ -600,6 +606,39 @@ def test_rates_of_stages_and_flip_rule():
 def test_constant_rates_keep_their_digits_in_float64():
     keras.backend.set_floatx("float64")
     assert float(FilterOptimizer(filters.EMA(0.1)).alpha) == 0.1
+
+
+def test_filter_and_rule_can_not_be_replaced():
+    optimizer = FilterOptimizer()
+    for name in ("gradient_filter", "flip_rule", "default_optimizer"):
+        with pytest.raises(AttributeError, match=f"`{name}` can't be replaced"):
+            setattr(optimizer, name, None)
+
+
+def test_a_rate_is_checked_beside_the_others_as_they_are_now():
+    """Each of these is stable with the other rate at its first value, both are not."""
+    optimizer = FilterOptimizer(filters.HeavyBall(gain=0.5, leak=0.5, rate=0.5))
+    optimizer.gain = 1.9
+    with pytest.raises(ValueError):
+        optimizer.rate = 1.9
+    assert float(optimizer.rate) == 0.5
+
+
+def test_jit_compile_is_saved_as_it_was_asked_for():
+    for asked in (True, False):
+        assert FilterOptimizer(jit_compile=asked).get_config()["jit_compile"] is asked
+
+
+def test_h5_and_saved_model_hold_the_weights(tmp_path):
+    x, y = toy_data()
+    model = compiled()
+    model.fit(x, y, verbose=0)
+    with pytest.warns(UserWarning, match="HDF5"):
+        model.save(tmp_path / "model.h5")
+    model.save(tmp_path / "saved")
+    for name in ("model.h5", "saved"):
+        loaded = keras.models.load_model(tmp_path / name, compile=False)
+        np.testing.assert_array_equal(loaded(x), model(x))
 
 
 def test_scheduled_rates_can_be_read_and_not_set():

@@ -25,8 +25,8 @@ def weights(folder):
     return model.get_weights()
 
 
-def rows(folder):
-    with (pathlib.Path(folder) / "metrics.csv").open(newline="") as file:
+def rows(folder, table="metrics.csv"):
+    with (pathlib.Path(folder) / table).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -74,10 +74,44 @@ def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_p
     expected = uninterrupted(method)
     for a, b in zip(weights(folder), weights(expected.output_dir), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert rows(folder) == rows(expected.output_dir)
+    for table in ("metrics.csv", "flips.csv"):
+        assert rows(folder, table) == rows(expected.output_dir, table)
     assert dataclasses.replace(result, output_dir="", seconds=0) == dataclasses.replace(
         expected, output_dir="", seconds=0
     )
+
+
+def test_a_crash_after_the_last_epoch_only_needs_the_result(uninterrupted, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 4)
+        training.run(SMALL, folder, verbose=0)
+    result = training.run(SMALL, folder, verbose=0)
+    expected = uninterrupted("filter")
+    assert dataclasses.replace(result, output_dir="", seconds=0) == dataclasses.replace(
+        expected, output_dir="", seconds=0
+    )
+    for a, b in zip(weights(folder), weights(expected.output_dir), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_crash_before_the_first_checkpoint_leaves_no_double_row(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 1, before_saving=True)
+        training.run(SMALL, folder, verbose=0)
+    training.run(SMALL, folder, verbose=0)
+    assert [row["epoch"] for row in rows(folder, "flips.csv")] == [*"00112233"]
+
+
+def test_a_lost_index_of_checkpoints_does_not_restart_the_run(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        crash_after(patch, 2)
+        training.run(SMALL, folder, verbose=0)
+    (folder / "checkpoints" / "checkpoint").unlink()
+    with pytest.raises(RuntimeError, match="No checkpoint in .* can be read"):
+        training.run(SMALL, folder, verbose=0)
 
 
 def test_it_says_that_it_continues(tmp_path, monkeypatch, capsys):

@@ -10,13 +10,22 @@
 | ``Cascade([...])`` | any filters in series | |
 """
 
-from larq_filter.filters._base import Filter, Interval, Rate, Value, is_schedule, validate_rate
+from larq_filter.filters._base import (
+    UP_TO_ONE,
+    Filter,
+    Interval,
+    Rate,
+    Value,
+    is_schedule,
+    validate_rate,
+)
 from larq_filter.filters.averages import EMA, CascadedEMA
 from larq_filter.filters.composition import Cascade
 from larq_filter.filters.integrators import LeakyIntegrator
 from larq_filter.filters.sections import HeavyBall, SecondOrderSections
 
 __all__ = [
+    "UP_TO_ONE",
     "EMA",
     "Cascade",
     "CascadedEMA",

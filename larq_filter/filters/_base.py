@@ -26,7 +26,7 @@ Rate = Any
 
 def is_schedule(rate: Rate) -> bool:
     """Whether ``rate`` is a schedule, as ``tf.keras.optimizers.schedules`` has them."""
-    return callable(rate) and hasattr(rate, "get_config")
+    return callable(rate) and hasattr(rate, "get_config") and not isinstance(rate, type)
 
 
 def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
@@ -125,9 +125,7 @@ def _revive(item):
     if isinstance(item, dict) and "class_name" in item:
         from larq_filter._keras import keras  # only a saved schedule or stage needs Keras
 
-        # SavedModel and HDF5 files name a schedule without its module.
-        schedules = dict(vars(keras.optimizers.schedules))
-        return keras.utils.deserialize_keras_object(item, custom_objects=schedules)
+        return keras.utils.deserialize_keras_object(item)
     return item
 
 

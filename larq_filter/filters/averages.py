@@ -12,8 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import UP_TO_ONE, Filter, Rate, is_schedule, validate_rate
-from larq_filter.filters.compensation import COMPENSATE_BELOW, accumulate, state_of_sum
+from larq_filter.filters._base import UP_TO_ONE, Filter, Rate, validate_rate
+from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,8 +51,7 @@ class EMA(Filter):
 
     def __post_init__(self):
         object.__setattr__(self, "alpha", validate_rate("alpha", self.alpha, UP_TO_ONE))
-        if self.compensated not in (None, True, False):
-            raise TypeError(f"`compensated` must be True, False or None, not {self.compensated!r}.")
+        is_compensated(self.compensated, self.alpha)  # raises what is neither True, False nor None
 
     def rates(self) -> dict[str, Rate]:
         return {"alpha": self.alpha}
@@ -63,8 +62,7 @@ class EMA(Filter):
 
     @property
     def state_size(self) -> int:
-        automatic = not is_schedule(self.alpha) and self.alpha < COMPENSATE_BELOW
-        return 2 if (automatic if self.compensated is None else self.compensated) else 1
+        return 1 + is_compensated(self.compensated, self.alpha)
 
     def step(self, x, state, rates, xp):
         y = state[0]

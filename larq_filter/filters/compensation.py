@@ -9,6 +9,19 @@ COMPENSATE_BELOW = 1e-5
 float32 average ends up to ``2^-24 / rate`` away from its true end value, 0.6 % at this rate."""
 
 
+def is_compensated(compensated: bool | None, slowest_rate) -> bool:
+    """``compensated`` itself; for None whether a constant ``slowest_rate`` needs it.
+
+    Raises:
+        TypeError: neither True nor False nor None.
+    """
+    if compensated not in (None, True, False):
+        raise TypeError(f"`compensated` must be True, False or None, not {compensated!r}.")
+    if compensated is None:
+        return isinstance(slowest_rate, float) and slowest_rate < COMPENSATE_BELOW
+    return bool(compensated)
+
+
 def accumulate(state: tuple, increment) -> tuple:
     """Adds ``increment`` to the sum in ``state[0]``; returns the new state, shaped as before.
 

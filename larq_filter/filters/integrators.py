@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import POSITIVE, UNIT, Filter, Rate, is_schedule, validate_rate
-from larq_filter.filters.compensation import COMPENSATE_BELOW, accumulate, state_of_sum
+from larq_filter.filters._base import POSITIVE, UNIT, Filter, Rate, validate_rate
+from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ class LeakyIntegrator(Filter):
     def __post_init__(self):
         object.__setattr__(self, "gain", validate_rate("gain", self.gain, POSITIVE))
         object.__setattr__(self, "leak", validate_rate("leak", self.leak, UNIT))
+        is_compensated(self.compensated, self.leak)  # raises what is neither True, False nor None
 
     def rates(self) -> dict[str, Rate]:
         return {"gain": self.gain, "leak": self.leak}
@@ -50,8 +51,7 @@ class LeakyIntegrator(Filter):
 
     @property
     def state_size(self) -> int:
-        automatic = not is_schedule(self.leak) and self.leak < COMPENSATE_BELOW
-        return 2 if (automatic if self.compensated is None else self.compensated) else 1
+        return 1 + is_compensated(self.compensated, self.leak)
 
     def step(self, x, state, rates, xp):
         y = state[0]
