@@ -74,6 +74,7 @@ class FlipMonitor(keras.callbacks.Callback):
         self.counters = tf.Module()
         self._counters: list[_Counter] = []
         self._writer = None
+        self._filtered = None
 
     def attach(self, model) -> None:
         """Creates the counters for ``model``; ``fit`` does so itself.
@@ -95,11 +96,11 @@ class FlipMonitor(keras.callbacks.Callback):
         super().set_model(model)
         if getattr(self, "_attached_to", None) is not model:
             self.attach(model)
+        self._count_in_train_step(model)
         optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         self._filtered = optimizer if isinstance(optimizer, FilterOptimizer) else None
         if self._filtered is not None:
             self._filtered.observe_signals(self._note_signal)
-        self._count_in_train_step(model)
 
     def _note_signal(self, position, signal):
         """Called by the optimizer, in the graph, with the signal of the kernel at ``position``."""

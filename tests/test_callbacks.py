@@ -273,6 +273,7 @@ def test_a_second_monitor_is_refused_and_an_interrupted_one_can_return():
         model.fit(x, y, verbose=0, callbacks=[first, second])
     model.fit(x, y, verbose=0, callbacks=[first])  # left from the call above; it goes on
     assert "train_step" not in vars(model)
+    assert first.total.signal > 0
     model.fit(x, y, verbose=0, callbacks=[second])
     assert second.total.flip_ratio > 0
 
