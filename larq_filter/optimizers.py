@@ -273,12 +273,13 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: an unknown variable, or arrays of another number or shape.
         """
-        arrays = getattr(self, "_states", {}).get(self._var_key(variable), {}).get("filter")
-        if arrays is None:
+        states = getattr(self, "_states", {}).get(self._var_key(variable))
+        if states is None:
             raise ValueError(
                 f"{variable.name} is no binary kernel that this optimizer was built with: call "
                 "optimizer.build(model.trainable_variables) first."
             )
+        arrays = list(states["filter"])
         shapes = [tuple(tf.shape(value).numpy()) for value in state]
         wanted = [tuple(variable.shape)] * len(arrays)
         if shapes != wanted:
@@ -286,6 +287,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 f"The state of {type(self.gradient_filter).__name__} for {variable.name} is "
                 f"{len(wanted)} arrays of shape {tuple(variable.shape)}; received shapes {shapes}."
             )
+        if "started" in states:  # the given state takes the place of a warm start still to come
+            arrays, state = [*arrays, states["started"]], [*state, 1.0]
         for array, value in zip(arrays, state, strict=True):
             for copy in binary.replicas(array):
                 copy.assign(tf.cast(value, copy.dtype))

@@ -773,6 +773,16 @@ def test_filter_state_can_be_given():
         np.testing.assert_array_equal(values(w), -np.sign(signal))
 
 
+def test_a_given_state_takes_the_place_of_a_warm_start():
+    """The state says -1, the warm start would hold +1: the state decides."""
+    w = kernel(np.ones(SHAPE))
+    optimizer = FilterOptimizer(filters.EMA(0.25), default_optimizer=None, warm_start=5.0)
+    optimizer.build([w])
+    optimizer.set_filter_state(w, [np.ones(SHAPE)])
+    optimizer.apply_gradients([(tf.fill(SHAPE, 0.5), w)])
+    assert np.all(values(w) == -1)
+
+
 # Warm start ---------------------------------------------------------------------------------------
 
 

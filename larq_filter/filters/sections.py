@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 
 from larq_filter.filters._base import POSITIVE, UP_TO_ONE, Filter, Rate, is_schedule, validate_rate
-from larq_filter.filters.compensation import COMPENSATE_BELOW, accumulate, state_of_sum
+from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -274,8 +274,5 @@ def _validate_sections(coefficients) -> np.ndarray:
 
 def _validate_compensated(compensated, sections) -> bool:
     """``compensated``; for None whether ``sections`` (None: scheduled) need it."""
-    if compensated not in (None, True, False):
-        raise TypeError(f"`compensated` must be True, False or None, not {compensated!r}.")
-    if compensated is None:
-        return sections is not None and bool(1 - np.max(_radii(sections)) < COMPENSATE_BELOW)
-    return bool(compensated)
+    distance = None if sections is None else float(1 - np.max(_radii(sections)))
+    return is_compensated(compensated, distance)
