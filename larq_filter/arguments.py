@@ -46,11 +46,14 @@ def value_of(argument, kind: type, default):
 
 
 def validate_warm_start(warm_start):
-    """``warm_start`` as a float in (0, inf); None stays None."""
-    if warm_start is None:
-        return None
+    """``warm_start`` as a float in (0, inf) or an initializer; None stays None."""
+    if warm_start is None or isinstance(warm_start, keras.initializers.Initializer):
+        return warm_start
     if isinstance(warm_start, bool) or not isinstance(warm_start, numbers.Real):
-        raise TypeError(f"`warm_start` must be None or a number > 0, not {warm_start!r}.")
+        raise TypeError(
+            "`warm_start` must be None, a number > 0 or a Keras initializer of magnitudes, not "
+            f"{warm_start!r}."
+        )
     if not 0 < warm_start < math.inf:
         raise ValueError(f"`warm_start` is {warm_start}; it must lie in (0, inf), or be None.")
     return float(warm_start)

@@ -10,18 +10,31 @@ goes in and comes out as a tuple of arrays.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from larq_filter.filters import Interval, Rate, Value, validate_rate
 
 
 class FlipRule(Value):
-    """Decides from a weight and its signal whether the weight flips."""
+    """Decides from a weight and its signal whether the weight flips.
+
+    What a rule needs beyond these two it names in ``inputs``, and whoever steps it puts the arrays
+    among the rates: ``"gradient"``, the gradient before the filter, and ``"uniform"``, random
+    numbers in [0, 1), new at each step and shaped like the kernel. So ``flip`` stays a pure
+    function even where it is random. A rule with ``"uniform"`` has a ``seed``, an integer: the
+    numbers depend on seed, kernel and step only, and a resumed training draws the same.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def state_size(self) -> int:
         """State arrays per weight."""
         return 0
+
+    def zero_state(self, like, xp) -> tuple:
+        """The state of a rule that has seen nothing: zeros shaped like ``like`` by default."""
+        return tuple(xp.zeros_like(like) for _ in range(self.state_size))
 
     def flip(self, weight, signal, state: tuple, rates: dict, xp) -> tuple[Any, tuple]:
         """``flipped, state = flip(weight, signal, state, rates, xp)``.
@@ -29,8 +42,9 @@ class FlipRule(Value):
         Args:
             weight: -1 or +1, an array or tensor of any shape.
             signal: the filter's output, same shape.
-            state: ``state_size`` arrays of that shape.
-            rates: this step's number for every name in ``rates()``.
+            state: ``state_size`` arrays, as ``zero_state`` gave them or an earlier step.
+            rates: this step's number for every name in ``rates()``, and the array for every name
+                in ``inputs``.
             xp: ``numpy`` or ``tensorflow``, whichever ``weight`` belongs to.
 
         Returns:

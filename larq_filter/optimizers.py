@@ -19,19 +19,12 @@ from larq_filter.arguments import (
 )
 from larq_filter.rates import Rates
 
-for _value in (
-    filters.EMA,
-    filters.CascadedEMA,
-    filters.LeakyIntegrator,
-    filters.HeavyBall,
-    filters.SecondOrderSections,
-    filters.Cascade,
-):
-    keras.utils.register_keras_serializable(package="larq_filter")(_value)
-for _value in (flips.Sign, flips.Threshold):
-    keras.utils.register_keras_serializable(package="larq_filter")(_value)
+for _value in (*vars(filters).values(), *vars(flips).values()):
+    if isinstance(_value, type) and issubclass(_value, filters.Value):
+        keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 
+_SEED_STRIDE = 1_000_003  # between the seeds of two kernels
 _FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
 
 
@@ -78,7 +71,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         warm_start: None starts the filter at zero, so that the first step sets ``w = -sign(g)``
             whatever w was: right for training from scratch. A number c > 0 keeps trained binary
             weights: the filter starts at ``-c * rms(g) * w``, with rms(g) the root mean square of
-            the first gradient of that kernel that is not all zero. See the README for its size.
+            the first gradient of that kernel that is not all zero. See the README for its size. A
+            Keras initializer gives the magnitudes themselves, in units of the signal: the filter
+            starts at ``-abs(initializer(shape)) * w``.
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
         jit_compile: compile each update with XLA (Keras does so only where there is a GPU).
@@ -105,7 +100,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         flip_rule: flips.FlipRule | None = None,
         default_optimizer="adam",
         *,
-        warm_start: float | None = None,
+        warm_start: float | keras.initializers.Initializer | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
@@ -245,20 +240,38 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _create_states(self, variable, position: int) -> dict[str, list]:
         """The arrays of filter and flip rule, zero, and whether a warm start is still to come."""
         prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
-        sizes = {"filter": self.gradient_filter.state_size, "flip": self.flip_rule.state_size}
+        like = tf.zeros(variable.shape, variable.dtype)
+        starts = {
+            "filter": self._first_filter_state(variable, like, position),
+            "flip": self.flip_rule.zero_state(like, tf),
+        }
         states = {"position": position}
         states |= {
             part: [
-                self.add_variable_from_reference(variable, f"{prefix}_{part}_{index}")
-                for index in range(size)
+                self.add_variable_from_reference(
+                    variable, f"{prefix}_{part}_{index}", tf.shape(value), value
+                )
+                for index, value in enumerate(values)
             ]
-            for part, size in sizes.items()
+            for part, values in starts.items()
         }
-        if self.warm_start is not None:
+        if isinstance(self.warm_start, float):
             states["started"] = self.add_variable_from_reference(
                 variable, f"{prefix}_started", shape=[]
             )
         return states
+
+    def _first_filter_state(self, variable, like, position: int) -> tuple:
+        """The filter's state before the first step; against the weights if magnitudes are given."""
+        if not callable(self.warm_start):
+            return self.gradient_filter.zero_state(like, tf)
+        config = self.warm_start.get_config()
+        if "seed" in config:  # a seed for each kernel, the same on every replica
+            config["seed"] = (config["seed"] or 0) + _SEED_STRIDE * position
+        initializer = type(self.warm_start).from_config(config)
+        magnitudes = tf.abs(initializer(like.shape, like.dtype))
+        weight = binary.sign(binary.latent(binary.replicas(variable)[0]))
+        return self.gradient_filter.state_from_output(-magnitudes * weight, tf)
 
     def set_filter_state(self, variable, state) -> None:
         """Starts the filter of one kernel where another training stopped, on every replica.
@@ -268,7 +281,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
         Args:
             variable: a binary kernel the optimizer was built with.
-            state: as many arrays of its shape as ``gradient_filter.state_size``.
+            state: ``gradient_filter.state_size`` arrays, shaped as those of its ``zero_state``.
 
         Raises:
             ValueError: an unknown variable, or arrays of another number or shape.
@@ -281,11 +294,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             )
         arrays = list(states["filter"])
         shapes = [tuple(tf.shape(value).numpy()) for value in state]
-        wanted = [tuple(variable.shape)] * len(arrays)
+        wanted = [tuple(array.shape) for array in arrays]
         if shapes != wanted:
             raise ValueError(
                 f"The state of {type(self.gradient_filter).__name__} for {variable.name} is "
-                f"{len(wanted)} arrays of shape {tuple(variable.shape)}; received shapes {shapes}."
+                f"{len(wanted)} arrays of shapes {wanted}; received shapes {shapes}."
             )
         if "started" in states:  # the given state takes the place of a warm start still to come
             arrays, state = [*arrays, states["started"]], [*state, 1.0]
@@ -393,7 +406,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             weight,
             signal,
             tuple(tf.convert_to_tensor(array) for array in states["flip"]),
-            self._rates.of_flip_rule(weight.dtype),
+            self._rates.of_flip_rule(weight.dtype) | self._flip_inputs(states, gradient),
             tf,
         )
         filter_state = self.gradient_filter.feedback(filter_state, flipped, tf)
@@ -403,10 +416,25 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             array.assign(value)
         variable.assign(tf.where(flipped, -weight, weight))
 
+    def _flip_inputs(self, states, gradient) -> dict:
+        """What the flip rule asked for beside weight and signal."""
+        given = {}
+        if "gradient" in self.flip_rule.inputs:
+            given["gradient"] = gradient
+        if "uniform" in self.flip_rule.inputs:
+            # Stateless: what is drawn depends on no counter but the step, which is saved anyway.
+            seed = tf.stack(
+                [self.flip_rule.seed + _SEED_STRIDE * states["position"], self.iterations]
+            )
+            given["uniform"] = tf.random.stateless_uniform(
+                tf.shape(gradient), [seed, self.iterations], dtype=gradient.dtype, alg="philox"
+            )
+        return given
+
     def _filter_state(self, states, gradient, weight) -> tuple:
         """The filter's state before this step; set against the weights when a warm start is due."""
         state = tuple(tf.convert_to_tensor(array) for array in states["filter"])
-        if self.warm_start is None:
+        if "started" not in states:
             return state
         size = tf.sqrt(tf.reduce_mean(tf.square(gradient)))
         due = tf.logical_and(tf.equal(states["started"], 0), size > 0)
@@ -461,12 +489,14 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
         serialize = keras.utils.serialize_keras_object
-        default = self.default_optimizer
+        default, warm_start = self.default_optimizer, self.warm_start
         return {
             "gradient_filter": serialize(self.gradient_filter),
             "flip_rule": serialize(self.flip_rule),
             "default_optimizer": None if default is None else serialize(default),
-            "warm_start": self.warm_start,
+            "warm_start": serialize(self.warm_start)
+            if callable(self.warm_start)
+            else self.warm_start,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
@@ -478,7 +508,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        for name in ("gradient_filter", "flip_rule", "default_optimizer"):
+        for name in (*_FIXED, "warm_start"):
             if isinstance(config.get(name), dict):
                 config[name] = keras.utils.deserialize_keras_object(
                     config[name], custom_objects=custom_objects

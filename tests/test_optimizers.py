@@ -765,7 +765,7 @@ def test_filter_state_can_be_given():
     with pytest.raises(ValueError, match=r"optimizer\.build"):
         optimizer.set_filter_state(w, state)
     optimizer.build([w])
-    with pytest.raises(ValueError, match=r"2 arrays of shape \(12, 10\)"):
+    with pytest.raises(ValueError, match=r"2 arrays of shapes \[\(12, 10\), \(12, 10\)\]"):
         optimizer.set_filter_state(w, state[:1])
     optimizer.set_filter_state(w, state)
     for g, signal in zip(gs[30:], expected, strict=True):

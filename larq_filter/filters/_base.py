@@ -165,7 +165,7 @@ class Filter(Value):
 
         Args:
             x: gradients, an array or tensor of any shape.
-            state: ``state_size`` arrays of that shape.
+            state: ``state_size`` arrays, as ``zero_state`` gave them or an earlier step.
             rates: this step's number for every name in ``rates()``.
             xp: ``numpy`` or ``tensorflow``, whichever ``x`` belongs to.
 
@@ -175,7 +175,11 @@ class Filter(Value):
         raise NotImplementedError(f"{type(self).__name__} must define `step`.")
 
     def zero_state(self, like, xp) -> tuple:
-        """The state of a filter that has seen nothing: zeros shaped like ``like``."""
+        """The state of a filter that has seen nothing.
+
+        Zeros shaped like ``like``, unless a filter says otherwise: a memory that all weights of a
+        kernel share is a scalar, and a variance may start above zero.
+        """
         return tuple(xp.zeros_like(like) for _ in range(self.state_size))
 
     def state_from_output(self, output, xp) -> tuple:
