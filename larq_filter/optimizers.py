@@ -26,6 +26,7 @@ for _value in (*vars(filters).values(), *vars(flips).values()):
 
 _SEED_STRIDE = 1_000_003  # between the seeds of two kernels
 _FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
+_SERIALIZED = (*_FIXED, "warm_start")
 
 
 def default_alpha(start: float = 1e-2, halving_steps: float = 100):
@@ -488,15 +489,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
+        parts = {name: getattr(self, name) for name in _SERIALIZED}
         serialize = keras.utils.serialize_keras_object
-        default, warm_start = self.default_optimizer, self.warm_start
         return {
-            "gradient_filter": serialize(self.gradient_filter),
-            "flip_rule": serialize(self.flip_rule),
-            "default_optimizer": None if default is None else serialize(default),
-            "warm_start": serialize(self.warm_start)
-            if callable(self.warm_start)
-            else self.warm_start,
+            **{n: serialize(p) if hasattr(p, "get_config") else p for n, p in parts.items()},
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
@@ -508,7 +504,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        for name in (*_FIXED, "warm_start"):
+        for name in _SERIALIZED:
             if isinstance(config.get(name), dict):
                 config[name] = keras.utils.deserialize_keras_object(
                     config[name], custom_objects=custom_objects
