@@ -14,68 +14,42 @@ import pathlib
 
 from absl import app, flags, logging
 
-from larq_filter import methods, models, training  # first: it makes sure tf.keras is Keras 2
+from larq_filter import knobs, methods, training  # first: it makes sure tf.keras is Keras 2
+
+import run_flags  # isort: skip
 
 FLAGS = flags.FLAGS
 
-# Data
-flags.DEFINE_string(
-    "dataset", "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
+flags.DEFINE_enum(
+    "method",
+    "filter",
+    list(methods.METHODS),
+    "Who trains the binary kernels: "
+    + "; ".join(f"{name}: {method.summary}" for name, method in methods.METHODS.items()),
 )
-flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
-flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
-flags.DEFINE_integer(
-    "train_examples", None, "Use only the first so many training images. Default: all.", 1
-)
-flags.DEFINE_integer("image_size", None, "Resize images to this many pixels a side.", 1)
-flags.DEFINE_bool("augment", True, "Random crops; mirror images too if the images have colours.")
 
-# Model and method
-flags.DEFINE_string("model", "birealnet20", f"One of: {', '.join(models.names())}.")
-flags.DEFINE_integer("width", None, "Channels of the first stage, where the model has it.", 1)
-flags.DEFINE_enum("method", "filter", list(methods.METHODS), "Who trains the binary kernels.")
-flags.DEFINE_float(
-    "alpha",
-    None,
-    "Adaptation rate per step, in (0, 1]: 1/alpha is the memory in steps. Default: 1e-2 for the "
-    "filter; 1e-4 for bop, its paper's value (Helwegen et al. 2019), where it is called gamma.",
-)
-flags.DEFINE_float(
-    "gamma",
-    0.1,
-    "Smoothing of the gradient before alpha, in (0, 1]; 1 is none. 0.1 is the momentum 0.9 of "
-    "published latent recipes (1 - gamma).",
-)
-flags.DEFINE_enum(
-    "alpha_schedule",
-    "linear",
-    list(methods.SCHEDULES),
-    "Decay of alpha over the run: linear (Quist et al. 2023) and cosine end at 0, default is that "
-    "of FilterOptimizer(), which needs no horizon (for bop: constant).",
-)
-flags.DEFINE_integer(
-    "alpha_halving_steps",
-    None,
-    "Steps after which alpha has halved under alpha_schedule=default. Default: 100.",
-    1,
-)
-flags.DEFINE_float(
-    "threshold", 1e-8, "bop only: signal needed for a flip, in units of the gradient. 1e-8: paper."
-)
-flags.DEFINE_float(
-    "learning_rate",
-    None,
-    "Of the real-valued variables, and of latent weights for adam and sgd. Default: 1e-2 (Helwegen "
-    "et al. 2019), adam 1e-3, sgd 0.1.",
-)
-flags.DEFINE_enum(
-    "learning_rate_schedule", "cosine", list(methods.SCHEDULES[1:]), "Its decay over the run."
-)
+
+def define_knobs():
+    """One flag for each knob, with the interval and the methods' defaults in its help."""
+    define = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
+    for field in dataclasses.fields(knobs.Knobs):
+        kind, interval, choices = (field.metadata[key] for key in ("kind", "interval", "choices"))
+        text = field.metadata["help"]
+        if choices or interval:
+            text += f" One of {', '.join(choices)}." if choices else f" In {interval}."
+        methods_of = {}
+        for name, method in methods.METHODS.items():
+            if method.knobs.get(field.name) is not None:
+                methods_of.setdefault(method.knobs[field.name], []).append(name)
+        if methods_of:
+            defaults = [f"{value}: {', '.join(names)}" for value, names in methods_of.items()]
+            text += f" Defaults: {'; '.join(defaults)}."
+        define[kind](field.name, None, text)
+
+
+define_knobs()
 
 # Run
-flags.DEFINE_integer("batch_size", 50, "Images per step.", 1)
-flags.DEFINE_integer("epochs", 30, "Passes over the training images.", 1)
-flags.DEFINE_integer("steps_per_epoch", None, "Steps per epoch. Default: a whole pass.", 1)
 flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
 flags.DEFINE_string("output_dir", None, "Run folder. Default: runs/DATASET-MODEL-METHOD-SEED.")
 flags.DEFINE_enum(
@@ -87,13 +61,9 @@ flags.DEFINE_enum(
 
 
 def config_from_flags() -> training.Config:
-    """The run's config; every field has the flag of its name."""
-    own = {field.name for field in dataclasses.fields(training.Config)} - {"knobs"}
-    knobs = {field.name for field in dataclasses.fields(methods.Knobs)}
-    return training.Config(
-        **{name: FLAGS[name].value for name in own},
-        knobs=methods.Knobs(**{name: FLAGS[name].value for name in knobs}),
-    )
+    """The run's config; every field and every knob has the flag of its name."""
+    given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(knobs.Knobs)}
+    return run_flags.config(method=FLAGS.method, knobs=knobs.Knobs(**given), seed=FLAGS.seed)
 
 
 def table(result: training.Result, control: training.Result | None) -> str:
@@ -116,15 +86,15 @@ def main(_):
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
-        dataset = pathlib.Path(config.dataset).name
-        name = f"{dataset}-{config.model}-{config.method}-{config.seed}"
+        name = f"{run_flags.dataset_name()}-{config.model}-{config.method}-{config.seed}"
         folder = pathlib.Path(FLAGS.output_dir or f"runs/{name}")
         result = training.run(config, folder)
         control = None
         if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):
             if config.method != "frozen":
                 print("The control: the same network, its binary kernels frozen.")
-                frozen = dataclasses.replace(config, method="frozen")
+                own = config.knobs.only(methods.METHODS["frozen"].knobs)
+                frozen = dataclasses.replace(config, method="frozen", knobs=own)
                 control = training.run(frozen, folder.with_name(f"{folder.name}-control"))
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None

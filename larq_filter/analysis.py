@@ -1,9 +1,9 @@
 """What a filter does, in numbers: frequency and impulse response, memory, expected flip ratio.
 
-Everything is computed from ``f.sos(step)``, the same filter that trains, with the rates held as
-they are at that step of a schedule. Frequencies are in cycles per step, 0 to 0.5, or in cycles per
-epoch where ``steps_per_epoch`` is given. Filters that are not linear have no ``sos`` and raise its
-ValueError.
+Everything is computed from ``f.transfer(step)`` of the same filter that trains, with the rates held
+as they are at that step of a schedule. Frequencies are in cycles per step, 0 to 0.5, or in cycles
+per epoch where ``steps_per_epoch`` is given. Filters that are not linear have no transfer function
+and raise its ValueError.
 
 The numerics, polynomials in ``z - 1``, are in ``state_space``.
 """
@@ -13,16 +13,18 @@ import math
 import numbers
 
 import numpy as np
-from scipy import optimize, signal
+from scipy import optimize
 
 from larq_filter import filters
 from larq_filter._keras import keras
 from larq_filter.state_space import (
-    distances_of,
     energies,
-    forgetting_sections,
-    is_silent,
-    sections_of,
+    forgetting,
+    impulse_samples,
+    log_slope,
+    response,
+    summed,
+    transfer_of,
 )
 
 DEFAULT_FREQUENCIES = 1001  # logarithmic, 115 a decade
@@ -52,22 +54,17 @@ def frequency_response(
         ValueError: the filter is not linear, a frequency lies outside its interval, ``step`` or
             ``steps_per_epoch`` is not positive.
     """
-    sections = sections_of(f, step)
+    transfer = transfer_of(f, step)
     frequencies, d = _grid(frequencies, steps_per_epoch)
-    response = np.ones(d.shape, complex)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for numerator, denominator in sections:
-            response *= np.polyval(numerator[::-1], d) / np.polyval(denominator[::-1], d)
-    infinite = np.isnan(response)  # 1/0: a pole at this very frequency
-    return frequencies, np.where(infinite, 0 if is_silent(sections) else np.inf, response)
+    return frequencies, response(transfer, d)
 
 
 def gain(
     f: filters.Filter, frequencies=None, step: int = 0, steps_per_epoch: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(frequencies, abs(response))``; arguments and errors as in ``frequency_response``."""
-    frequencies, response = frequency_response(f, frequencies, step, steps_per_epoch)
-    return frequencies, np.abs(response)
+    frequencies, values = frequency_response(f, frequencies, step, steps_per_epoch)
+    return frequencies, np.abs(values)
 
 
 def phase(
@@ -78,8 +75,8 @@ def phase(
     Unwrapped along the last axis, so ``frequencies`` should ascend. Arguments and errors as in
     ``frequency_response``.
     """
-    frequencies, response = frequency_response(f, frequencies, step, steps_per_epoch)
-    return frequencies, np.unwrap(np.angle(response))
+    frequencies, values = frequency_response(f, frequencies, step, steps_per_epoch)
+    return frequencies, np.unwrap(np.angle(values))
 
 
 def group_delay(
@@ -92,12 +89,9 @@ def group_delay(
     At frequency 0 it is ``mean_delay``. NaN where the gain is 0 or infinite. Arguments and errors
     as in ``frequency_response``.
     """
-    sections = sections_of(f, step)
+    transfer = transfer_of(f, step)
     frequencies, d = _grid(frequencies, steps_per_epoch)
-    slope = np.zeros(d.shape, complex)
-    for numerator, denominator in sections:
-        slope += _log_slope(numerator, d) - _log_slope(denominator, d)
-    return frequencies, -np.real((1 + d) * slope)
+    return frequencies, -np.real((1 + d) * log_slope(transfer, d))
 
 
 def impulse_response(f: filters.Filter, steps: int | None = None, step: int = 0) -> np.ndarray:
@@ -106,7 +100,8 @@ def impulse_response(f: filters.Filter, steps: int | None = None, step: int = 0)
     Args:
         f: a linear filter.
         steps: number of samples; None: eight times the time constants of all poles together,
-            where a section of two counts its slower one twice.
+            where a section of two counts its slower one twice; a FIR filter its length, filters
+            in parallel the longest of them.
         step: the training step that schedules are read at (and held), from 0.
 
     Returns:
@@ -117,12 +112,13 @@ def impulse_response(f: filters.Filter, steps: int | None = None, step: int = 0)
         ValueError: the filter is not linear; ``steps`` is None and the filter never forgets, or
             only after more than 10 million steps.
     """
-    return _response(f, steps, step, signal.unit_impulse)
+    return _samples(transfer_of(f, step), f, steps)
 
 
 def step_response(f: filters.Filter, steps: int | None = None, step: int = 0) -> np.ndarray:
     """The signal when every gradient is 1; arguments and errors as in ``impulse_response``."""
-    return _response(f, steps, step, np.ones)
+    transfer = transfer_of(f, step)
+    return _samples(summed(transfer), f, steps, transfer.settling)
 
 
 def cutoff(f: filters.Filter, step: int = 0, steps_per_epoch: float | None = None) -> float:
@@ -149,7 +145,12 @@ def cutoff(f: filters.Filter, step: int = 0, steps_per_epoch: float | None = Non
         ValueError: there is none: the gain at frequency 0 is 0 or infinite, or no frequency is
             damped by 3 dB. The filter is not linear.
     """
-    at_zero = float(gain(f, 0.0, step)[1])
+    transfer = transfer_of(f, step)
+
+    def gain_at(frequencies):
+        return np.abs(response(transfer, _grid(frequencies, None)[1]))
+
+    at_zero = float(gain_at(0.0))
     if not 0 < at_zero < math.inf:
         raise ValueError(
             f"{f!r} has no cutoff: it is relative to the gain at frequency 0, which is {at_zero:g} "
@@ -157,7 +158,7 @@ def cutoff(f: filters.Filter, step: int = 0, steps_per_epoch: float | None = Non
         )
 
     def excess(log_frequency):
-        return (gain(f, np.exp(log_frequency), step)[1] / at_zero) ** 2 - 0.5
+        return (gain_at(np.exp(log_frequency)) / at_zero) ** 2 - 0.5
 
     grid = np.log(np.geomspace(1e-12, 0.5, 4001))
     grid[-1] = math.log(0.5)
@@ -185,7 +186,7 @@ def time_constant(f: filters.Filter, step: int = 0) -> float:
         TypeError: ``f`` is not a filter.
         ValueError: the filter is not linear, ``step`` is negative.
     """
-    distance = min(distances_of(sections_of(f, step)))
+    distance = transfer_of(f, step).distance
     return math.inf if distance <= 0 else 1 / distance
 
 
@@ -201,10 +202,10 @@ def mean_delay(f: filters.Filter, step: int = 0) -> float:
         TypeError: ``f`` is not a filter.
         ValueError: not linear; the filter never forgets; its gain at frequency 0 is 0.
     """
-    sections = forgetting_sections(f, step, "mean delay")
-    if any(numerator[0] == 0 for numerator, _ in sections):
+    delay = -log_slope(forgetting(f, step, "mean delay"), np.zeros(1))[0]
+    if math.isnan(delay):
         raise ValueError(f"{f!r} has no mean delay: its impulse response adds up to 0.")
-    return float(sum(d[1] / d[0] - n[1] / n[0] for n, d in sections))
+    return float(delay)
 
 
 def noise_gain(f: filters.Filter, step: int = 0) -> float:
@@ -219,7 +220,7 @@ def noise_gain(f: filters.Filter, step: int = 0) -> float:
         TypeError: ``f`` is not a filter.
         ValueError: not linear; the filter never forgets, so that its signal grows without end.
     """
-    return math.sqrt(energies(forgetting_sections(f, step, "noise gain"))[0])
+    return math.sqrt(energies(forgetting(f, step, "noise gain"))[0])
 
 
 def expected_flip_ratio(f: filters.Filter, step: int = 0) -> float:
@@ -254,10 +255,9 @@ def expected_flip_ratio(f: filters.Filter, step: int = 0) -> float:
     Source: Kedem, "Spectral analysis and discrimination by zero-crossings", Proceedings of the IEEE
     74 (1986), the cosine formula.
     """
-    sections = sections_of(f, step)
-    if is_silent(sections):
+    if transfer_of(f, step).is_silent:
         return 0.0
-    _, difference, total = energies(forgetting_sections(f, step, "expected flip ratio"))
+    _, difference, total = energies(forgetting(f, step, "expected flip ratio"))
     return 2 / math.pi * math.atan2(math.sqrt(difference), math.sqrt(total))
 
 
@@ -376,28 +376,14 @@ def _grid(frequencies, steps_per_epoch) -> tuple[np.ndarray, np.ndarray]:
     return frequencies, 2j * np.sin(half) * np.exp(1j * half)
 
 
-def _log_slope(polynomial: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """Derivative of the logarithm of a polynomial in ``d``; NaN at its zeros."""
-    value = np.polyval(polynomial[::-1], d)
-    size = np.polyval(np.abs(polynomial[::-1]), np.abs(d))
-    slope = np.polyval(np.polyder(polynomial[::-1]), d)
-    nonzero = np.abs(value) > 1e-14 * size
-    return np.where(nonzero, slope / np.where(nonzero, value, 1.0), np.nan)
-
-
-def _response(f: filters.Filter, steps, step: int, make_input) -> np.ndarray:
-    """The filter, its rates held as at ``step``, run on ``make_input(steps)``."""
-    sections = sections_of(f, step)
+def _samples(transfer, f: filters.Filter, steps, settling: float | None = None) -> np.ndarray:
+    """Impulse response of ``transfer``, made of ``f``; None: as long as that settles."""
     if steps is None:
-        distances = distances_of(sections)
-        needed = math.inf
-        if min(distances) > 0:
-            poles = [len(denominator) - 1 for _, denominator in sections]
-            needed = 8 * sum(n / distance for n, distance in zip(poles, distances, strict=True))
-        if needed > LONGEST_RESPONSE:
+        settling = transfer.settling if settling is None else settling
+        if settling > LONGEST_RESPONSE:
             raise ValueError(
-                f"{f!r} remembers {time_constant(f, step):.3g} steps, too many for a default "
-                "length; give `steps`."
+                f"{f!r} remembers {settling / 8:.3g} steps, too many for a default length; "
+                "give `steps`."
             )
-        steps = math.ceil(needed)
-    return signal.sosfilt(f.sos(step), make_input(_count("steps", steps)))
+        steps = math.ceil(settling)
+    return impulse_samples(transfer, _count("steps", steps))

@@ -14,6 +14,7 @@ import numpy as np
 from larq_filter._keras import keras, tf
 
 # Larq's own import needs Keras 2, which the line above made sure of.
+import larq  # isort: skip
 from larq.quantized_variable import QuantizedVariable  # isort: skip
 
 
@@ -50,6 +51,17 @@ def latent(variable):
     """The stored values of ``variable`` as a tensor: never what its quantizer makes of them."""
     stored = getattr(variable, "latent_variable", variable)
     return tf.convert_to_tensor(stored)
+
+
+def is_low(variable):
+    """True where a binary kernel is the lower of its two values, a tensor of its shape.
+
+    The sign of latent weights alone would be wrong for a quantizer that centres them first.
+    """
+    stored, quantizer = latent(variable), variable.quantizer
+    if isinstance(quantizer, larq.quantizers.NoOp):
+        return stored < 0
+    return fresh(quantizer)(stored) <= 0
 
 
 def holds_signs(variable) -> bool:

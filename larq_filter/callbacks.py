@@ -42,8 +42,9 @@ class Activity:
 class FlipMonitor(keras.callbacks.Callback):
     """Measures flips for any optimizer, and what the filter says of them for ``FilterOptimizer``.
 
-    A flip is a change of sign, so latent weights are measured like binary ones, scaled kernels like
-    plain ones, from the first step on. Under a distribution strategy the first replica is read.
+    A flip is a change of the weight that the network computes with: the sign of a latent weight, or
+    what else its quantizer looks at. Scaled kernels are measured like plain ones, from the first
+    step on. Under a distribution strategy the first replica is read.
     Costs 6 bytes per binary weight, signs and counts.
 
     Adds to the logs of each epoch, over all binary kernels: ``flip_ratio``, ``flip_ratio_epoch``,
@@ -148,6 +149,11 @@ class FlipMonitor(keras.callbacks.Callback):
             flipped[counter.layer] = flipped.get(counter.layer, False) or any_flip
         return flipped
 
+    def flips_per_weight(self) -> float:
+        """How often a binary weight has flipped since training began, on average."""
+        flips = sum(counter.all_flips() for counter in self._counters)
+        return flips / sum(counter.size for counter in self._counters)
+
     def on_train_end(self, logs=None):
         self.detach(self.model)
         if self._writer is not None:
@@ -236,25 +242,25 @@ class _Counter(tf.Module):
         self.steps = tf.Variable(tf.zeros([], tf.int64), **shared)  # of this epoch
         self.signal = tf.Variable(float("nan"), trainable=False)
 
-    def _all_flips(self) -> int:
+    def all_flips(self) -> int:
         return int(tf.reduce_sum(tf.cast(self.flips, tf.int64)))
 
     def begin_epoch(self):
-        negative = binary.latent(self.kernel) < 0
+        negative = binary.is_low(self.kernel)
         self.before.assign(negative)
         self.at_start.assign(negative)
-        self.flips_before.assign(self._all_flips())
+        self.flips_before.assign(self.all_flips())
         self.steps.assign(0)
 
     def count(self):
-        negative = binary.latent(self.kernel) < 0
+        negative = binary.is_low(self.kernel)
         self.flips.assign_add(tf.cast(tf.not_equal(negative, self.before), tf.int32))
         self.before.assign(negative)
         self.steps.assign_add(1)
 
     def totals(self) -> np.ndarray:
         """Weights, flips per step, flips, net flips, weights that never flipped."""
-        flips = self._all_flips() - self.flips_before.numpy()
+        flips = self.all_flips() - self.flips_before.numpy()
         net = int(tf.math.count_nonzero(tf.not_equal(self.before, self.at_start)))
         never = self.size - int(tf.math.count_nonzero(self.flips))
         per_step = flips / max(self.steps.numpy(), 1)

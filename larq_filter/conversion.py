@@ -140,6 +140,27 @@ def to_latent(
     return latent
 
 
+def with_kernel_options(model, options: Callable):
+    """A copy of ``model`` whose layers with 1-bit kernels are configured differently.
+
+    Args:
+        model: a functional or sequential model.
+        options: ``options(layer, quantizer, prefix)`` gives the changes in the layer's
+            configuration, for the kernel that ``prefix`` names: ``kernel``, ``depthwise`` or
+            ``pointwise``. ``{"kernel_constraint": None}`` removes a constraint.
+
+    Returns:
+        A new, uncompiled model with the same values of all variables, latent ones included.
+
+    Raises:
+        TypeError: a subclassed model, or Larq layers hidden inside a custom layer.
+    """
+    _require_graph(model)
+    copy, pairs = _rebuild(model, options)
+    _copy_variables(pairs, {})
+    return copy
+
+
 def _latent_free_options(layer, quantizer, prefix: str) -> dict:
     metrics = getattr(quantizer, "_custom_metrics", None)
     # A quantizer casts to its own dtype policy, and the one of this moment may be another.

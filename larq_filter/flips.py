@@ -4,6 +4,16 @@ A positive signal says that the loss falls when the weight falls. So a weight of
 signal, or of -1 with a negative one, is wrong: ``weight * signal > 0``. A signal of zero says
 nothing and never flips.
 
+| rule | flips where | published as |
+|---|---|---|
+| ``Sign()`` | ``w y > 0`` | Quist |
+| ``Threshold(threshold)`` | ``w y > threshold`` | Bop, Bop2ndOrder |
+| ``GrowingThreshold(threshold)`` | ``w y > threshold n``, n flips so far | SGDAT |
+| ``Hysteresis(eta)`` | ``w y > sqrt(v)``, ``v += eta g^2`` | BOAT |
+| ``Fire(level)`` | ``w y >= level`` | BOLD |
+| ``Probabilistic(threshold, randomness)`` | surely or by chance, by strength | ProbBop |
+| ``Balanced()`` | half of each filter is to be +1 | Equal-Bits |
+
 Like a filter a flip rule is a frozen value with one pure function; what it remembers per weight
 goes in and comes out as a tuple of arrays.
 """
@@ -12,7 +22,13 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import numpy as np
+
 from larq_filter.filters import Interval, Rate, Value, validate_rate
+
+_NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
+_POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
+_BELOW_ONE = Interval(0.0, 1.0, high_open=True)
 
 
 class FlipRule(Value):
@@ -86,11 +102,242 @@ class Threshold(FlipRule):
     threshold: Rate
 
     def __post_init__(self):
-        interval = Interval(0.0, math.inf, high_open=True)
-        object.__setattr__(self, "threshold", validate_rate("threshold", self.threshold, interval))
+        threshold = validate_rate("threshold", self.threshold, _NOT_NEGATIVE)
+        object.__setattr__(self, "threshold", threshold)
 
     def rates(self) -> dict[str, Rate]:
         return {"threshold": self.threshold}
 
     def flip(self, weight, signal, state, rates, xp):
         return weight * signal > rates["threshold"], state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GrowingThreshold(FlipRule):
+    """Each flip of a weight raises the threshold of that weight.
+
+        flipped = weight * signal > threshold * n
+        n = n + 1 where flipped
+
+    State: n, the flips of each weight so far, from 0: the first flip is free, as with ``Sign``.
+
+    Args:
+        threshold: growth per flip, in [0, inf), in units of the signal, or a schedule. 0 is
+            ``Sign``.
+
+    Raises:
+        TypeError: threshold is neither a number nor a schedule.
+        ValueError: threshold outside its interval.
+
+    Source: SGDAT, Shan et al., "SGDAT: An Optimization Method for Binary Neural Networks", 2023.
+    """
+
+    threshold: Rate
+
+    def __post_init__(self):
+        threshold = validate_rate("threshold", self.threshold, _NOT_NEGATIVE)
+        object.__setattr__(self, "threshold", threshold)
+
+    def rates(self) -> dict[str, Rate]:
+        return {"threshold": self.threshold}
+
+    @property
+    def state_size(self) -> int:
+        return 1
+
+    def flip(self, weight, signal, state, rates, xp):
+        n = state[0]
+        flipped = weight * signal > rates["threshold"] * n
+        return flipped, (n + _as_numbers(flipped, n, xp),)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hysteresis(FlipRule):
+    """The signal must exceed a band whose width grows with the energy of the gradients.
+
+        v = v + eta * gradient^2
+        flipped = weight * signal > sqrt(v)
+
+    The gradient is the one before the filter, and that of this step counts. Since v only grows,
+    training comes to rest by itself unless the signal grows as well.
+
+    State: v, the width squared, from 0.
+
+    Args:
+        eta: growth, in [0, inf), in units of the signal squared per gradient squared, or a
+            schedule. 0 is ``Sign``.
+
+    Raises:
+        TypeError: eta is neither a number nor a schedule.
+        ValueError: eta outside its interval.
+
+    Source: BOAT, Shan et al., "BOAT: Binary Optimizer with Adaptive Thresholds", 2025.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("gradient",)
+
+    eta: Rate
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", validate_rate("eta", self.eta, _NOT_NEGATIVE))
+
+    def rates(self) -> dict[str, Rate]:
+        return {"eta": self.eta}
+
+    @property
+    def state_size(self) -> int:
+        return 1
+
+    def flip(self, weight, signal, state, rates, xp):
+        v = state[0] + rates["eta"] * (rates["gradient"] * rates["gradient"])
+        return weight * signal > xp.sqrt(v), (v,)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fire(FlipRule):
+    """The weight flips when the signal against it has reached a level.
+
+        flipped = weight * signal >= level
+
+    ``Threshold`` with the boundary included, for ``filters.ResettingIntegrator``, which starts
+    again from 0 after each flip: a neuron that integrates and fires.
+
+    Args:
+        level: in (0, inf), in units of the signal, or a schedule.
+
+    Raises:
+        TypeError: level is neither a number nor a schedule.
+        ValueError: level outside its interval.
+
+    Source: BOLD, Nguyen et al., NeurIPS 2024, arXiv 2405.16339.
+    """
+
+    level: Rate = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "level", validate_rate("level", self.level, _POSITIVE))
+
+    def rates(self) -> dict[str, Rate]:
+        return {"level": self.level}
+
+    def flip(self, weight, signal, state, rates, xp):
+        return weight * signal >= rates["level"], state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probabilistic(FlipRule):
+    """A threshold with a blurred edge: near it, chance decides.
+
+        delta = abs(signal) / threshold
+        certain = delta > 1 / (1 - randomness)
+        chosen = uniform < 1 - exp(-delta)
+        flipped = weight * signal > 0 and delta > 1 - randomness and (certain or chosen)
+
+    With c = 1 - randomness: never up to and including c, with probability ``1 - exp(-delta)`` above
+    c up to and including 1/c, surely above 1/c. With ``count_flips`` a weight that has flipped n
+    times needs 1 + n times the strength:
+
+        delta = abs(signal) / threshold / (1 + n)
+        n = n + 1 where flipped
+
+    State: none, or n with ``count_flips``.
+
+    Args:
+        threshold: in (0, inf), in units of the signal, or a schedule.
+        randomness: half-width of the blur, in [0, 1), or a schedule; 0 is ``Threshold``.
+        count_flips: harder to flip with each flip.
+        seed: integer; the random numbers depend on it, the kernel and the step only.
+
+    Raises:
+        TypeError: a rate is neither a number nor a schedule, seed is no integer, count_flips is
+            neither True nor False.
+        ValueError: a rate outside its interval.
+
+    Source: ProbBop, He et al., Neurocomputing, 2025.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("uniform",)
+
+    threshold: Rate
+    randomness: Rate = 0.0
+    count_flips: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        threshold = validate_rate("threshold", self.threshold, _POSITIVE)
+        object.__setattr__(self, "threshold", threshold)
+        randomness = validate_rate("randomness", self.randomness, _BELOW_ONE)
+        object.__setattr__(self, "randomness", randomness)
+        if not isinstance(self.count_flips, bool):
+            raise TypeError(f"`count_flips` must be True or False, not {self.count_flips!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise TypeError(
+                f"`seed` must be an integer, not {self.seed!r}: training is to be repeatable."
+            )
+
+    def rates(self) -> dict[str, Rate]:
+        return {"threshold": self.threshold, "randomness": self.randomness}
+
+    @property
+    def state_size(self) -> int:
+        return 1 if self.count_flips else 0
+
+    def flip(self, weight, signal, state, rates, xp):
+        delta = xp.abs(signal) / rates["threshold"]
+        if self.count_flips:
+            delta = delta / (1 + state[0])
+        c = 1 - rates["randomness"]
+        certain = delta > 1 / c
+        chosen = rates["uniform"] < 1 - xp.exp(-delta)
+        flipped = (weight * signal > 0) & (delta > c) & (certain | chosen)
+        return flipped, tuple(n + _as_numbers(flipped, n, xp) for n in state)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Balanced(FlipRule):
+    """Ranks in place of signs: half of the weights of each filter are to be +1.
+
+        flipped = weight != target
+        target = +1 for the smaller half of the signals of a filter, -1 for the larger half
+
+    A filter is everything with one index on the last axis (one output channel of a dense or
+    convolutional kernel; a depthwise kernel of multiplier 1 is one filter altogether). An odd
+    number of weights has a median, which says nothing: that weight stays as it is. Among equal
+    signals as many weights as possible stay; between those alike in both the first in row-major
+    order gets +1. So a filter in balance whose signals are all zero stays as it is, and one that is
+    not is brought into balance.
+
+    Sorts every filter three times a step.
+
+    Source: the bit ratio of Equal-Bits, Li, Pintea and van Gemert, AAAI 2022, arXiv 2112.03406, on
+    filtered gradients in place of latent weights.
+    """
+
+    def flip(self, weight, signal, state, rates, xp):
+        filters = weight.shape[-1]
+        w, y = (xp.transpose(xp.reshape(array, (-1, filters))) for array in (weight, signal))
+        size, half = w.shape[-1], w.shape[-1] // 2
+        y = xp.where(y == 0, xp.zeros_like(y), y)  # compiled sorting tells -0 from +0
+        by_weight = _sorting(-w, xp)  # +1 first, so that among equal signals it stays
+        order = _taken(by_weight, _sorting(_taken(y, by_weight, xp), xp), xp)
+        rank = _sorting(order, xp)
+        kept_or_minus = xp.where(rank >= size - half, -xp.ones_like(w), w)
+        target = xp.where(rank < half, xp.ones_like(w), kept_or_minus)
+        return xp.reshape(xp.transpose(target * w < 0), weight.shape), state
+
+
+def _as_numbers(flipped, like, xp):
+    """A boolean array as 0 and 1 in the dtype of ``like``."""
+    return xp.where(flipped, xp.ones_like(like), xp.zeros_like(like))
+
+
+def _sorting(x, xp):
+    """The indices that sort the rows of ``x``, equal entries in the order they are in."""
+    return np.argsort(x, axis=-1, kind="stable") if xp is np else xp.argsort(x, stable=True)
+
+
+def _taken(x, indices, xp):
+    """The rows of ``x`` in the order of ``indices``."""
+    if xp is np:
+        return np.take_along_axis(x, indices, axis=-1)
+    return xp.gather(x, indices, batch_dims=1)

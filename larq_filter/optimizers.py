@@ -9,7 +9,7 @@ process-wide id (a loaded model stops training without a word) and loses its sta
 ``arguments`` checks what users pass, ``rates`` holds the numbers that change during training.
 """
 
-from larq_filter import binary, filters, flips
+from larq_filter import binary, draws, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
@@ -320,6 +320,15 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
         return self._states.get(self._var_key(variable), {}).get("position")
 
+    def state_variables(self) -> list:
+        """What filter and flip rule remember of all binary kernels, kernel by kernel."""
+        return [
+            array
+            for states in self._states.values()
+            for part in ("filter", "flip")
+            for array in states[part]
+        ]
+
     def rate_values(self) -> dict[str, float]:
         """Every rate of filter and flip rule by its name, as it was at the last step."""
         return self._rates.values()
@@ -423,12 +432,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if "gradient" in self.flip_rule.inputs:
             given["gradient"] = gradient
         if "uniform" in self.flip_rule.inputs:
-            # Stateless: what is drawn depends on no counter but the step, which is saved anyway.
-            seed = tf.stack(
-                [self.flip_rule.seed + _SEED_STRIDE * states["position"], self.iterations]
-            )
-            given["uniform"] = tf.random.stateless_uniform(
-                tf.shape(gradient), [seed, self.iterations], dtype=gradient.dtype, alg="philox"
+            given["uniform"] = draws.uniform(
+                gradient.shape,
+                self.flip_rule.seed,
+                states["position"],
+                self.iterations,
+                gradient.dtype,
             )
         return given
 

@@ -172,6 +172,80 @@ def flip_ratio(
     return figure
 
 
+def learning_curves(
+    quantities: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], log: Sequence[str] = ()
+):
+    """Mean and range over seeds, epoch by epoch, one axis for each quantity.
+
+    The range, not the standard deviation, since a band of that leaves a logarithmic scale, and the
+    interval that accuracies lie in.
+
+    Args:
+        quantities: label of the axis to (label of the method to its runs, each a number per epoch).
+            NaN leaves a gap, and so does what a logarithmic scale has no place for.
+        log: labels of the axes that are logarithmic.
+
+    Returns:
+        A figure of one axis for each quantity; epochs are counted from 1, as Keras prints them.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: nothing to draw, runs of different lengths.
+    """
+    if not quantities:
+        raise ValueError("`quantities` is empty; give at least one, with the runs of a method.")
+    tables = {
+        name: {str(label): _table_of_runs(name, label, runs) for label, runs in methods.items()}
+        for name, methods in quantities.items()
+    }
+    labels = list(dict.fromkeys(label for methods in tables.values() for label in methods))
+    if not labels:
+        raise ValueError("`quantities` holds no run; give a list of runs for at least one label.")
+    lines = dict(zip(labels, _lines(), strict=False))
+    rows = -(-len(labels) // 4)  # of the legend
+    figure, axes = _figure(len(tables), 2.6 * len(tables) + 0.6 + 0.2 * rows, sharex=True)
+    axes = axes if len(tables) > 1 else [axes]
+    for each, (name, methods) in zip(axes, tables.items(), strict=True):
+        if name in log:
+            each.set_yscale("log")
+            each.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
+        for label, runs in methods.items():
+            _band(each, np.where(runs > 0, runs, np.nan) if name in log else runs, lines[label])
+        each.set_ylabel(name)
+    axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
+    handles = [_matplotlib("lines").Line2D([], [], **lines[label]) for label in labels]
+    figure.legend(
+        handles, labels, title="line: mean over seeds; shade: lowest to highest seed",
+        loc="outside lower center", ncols=min(4, len(labels)), frameon=False,
+        fontsize=FONT["size"] - 1, title_fontsize=FONT["size"] - 1,
+    )  # fmt: skip
+    return figure
+
+
+def _table_of_runs(name: str, label: str, runs) -> np.ndarray:
+    """Runs as an array (seeds, epochs)."""
+    lengths = sorted({len(run) for run in runs})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(
+            f"The runs of {label!r} in {name!r} have {lengths} epochs; give one run at least, and "
+            "runs of one length."
+        )
+    return np.asarray(runs, np.float64)
+
+
+def _band(axes, runs: np.ndarray, line) -> None:
+    """Mean over the rows as a line, their range as a shade; a lone epoch as a dot."""
+    measured = np.isfinite(runs).any(axis=0)
+    epochs, runs = np.arange(1, runs.shape[1] + 1)[measured], runs[:, measured]
+    if not len(epochs):
+        return
+    marker = {"marker": "o", "markersize": 4} if len(epochs) == 1 else {}
+    axes.plot(epochs, np.nanmean(runs, axis=0), **line, **marker)
+    low, high = np.nanmin(runs, axis=0), np.nanmax(runs, axis=0)
+    axes.fill_between(epochs, low, high, color=line["color"], alpha=0.15, linewidth=0)
+
+
 def knobs_table(
     rows: Sequence[Sequence[str]],
     columns: Sequence[str] = ("latent training", "gradient filter", "status"),

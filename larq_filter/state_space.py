@@ -1,23 +1,27 @@
-"""Linear filters as polynomials in ``d = z - 1`` and as state spaces of increments.
+"""Numbers from a transfer function: responses, samples and energies, with all their digits.
 
 A gradient filter remembers thousands to millions of steps: its poles lie within 1e-3 to 1e-7 of
-z = 1, where ``1 + a_1 z^-1 + ...`` loses as many digits. So polynomials are written in
-``d = z - 1`` here, whose coefficients are exact differences of the stored ones, instead of being
-handed to ``scipy.signal.sosfreqz``. What remains is the rounding of the stored coefficients
-themselves: a rate ``alpha`` comes back with relative error ``2^-53 / alpha``.
+z = 1, where ``1 + a_1 z^-1 + ...`` loses as many digits. So everything is computed in ``d = z - 1``
+(``larq_filter.filters.transfer``) instead of being handed to ``scipy.signal.sosfreqz``. What
+remains is the rounding of the stored coefficients themselves: a rate ``alpha`` read from ``sos``
+comes back with relative error ``2^-53 / alpha``.
 """
-
-import math
 
 import numpy as np
 
 from larq_filter import filters
+from larq_filter.filters.transfer import Section, Series, Transfer
+
+BLOCK = 1024  # samples of an impulse response that are computed in one product
+ZERO = 1e-14  # a sum below this share of its terms is all rounding
 
 
-def sections_of(f: filters.Filter, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Numerator and denominator of each section as polynomials in ``d``, constant term first.
+def transfer_of(f: filters.Filter, step: int) -> Transfer:
+    """The transfer function of ``f`` with the rates of ``step``.
 
-    A section without z^-2 has degree 1. The subtractions below are exact near z = 1.
+    Raises:
+        TypeError: ``f`` is not a filter.
+        ValueError: it is not linear, or ``step`` is negative.
     """
     if not isinstance(f, filters.Filter):
         raise TypeError(
@@ -25,72 +29,54 @@ def sections_of(f: filters.Filter, step: int) -> list[tuple[np.ndarray, np.ndarr
         )
     if step < 0:
         raise ValueError(f"`step` is {step}; training steps are counted from 0.")
-    sections = []
-    for b0, b1, b2, _, a1, a2 in f.sos(step):
-        if a2 == 0 and b2 == 0:
-            section = ([b0 + b1, b0], [1 + a1, 1.0])
-        else:
-            constant = (2 + a1) + (a2 - 1)
-            section = ([(b0 + b1) + b2, 2 * b0 + b1, b0], [constant, 2 + a1, 1.0])
-        sections.append(tuple(np.array(polynomial, np.float64) for polynomial in section))
-    return sections
+    return f.transfer(step)
 
 
-def is_silent(sections) -> bool:
-    """Whether no gradient reaches the signal: a rate that has fallen to 0."""
-    return any(not np.any(numerator) for numerator, _ in sections)
-
-
-def distances_of(sections) -> list[float]:
-    """``1 - abs(p)`` of each section's slowest pole p; 0 or less on and outside the unit circle."""
-    distances = []
-    for _, (constant, *linear, _) in sections:
-        if not linear:  # d + constant
-            roots = [-constant]
-        elif (discriminant := linear[0] ** 2 - 4 * constant) < 0:  # abs(p)^2 = a_2
-            square = 1 - linear[0] + constant
-            distances.append((linear[0] - constant) / (1 + math.sqrt(square)))
-            continue
-        else:
-            larger = -(linear[0] + math.copysign(math.sqrt(discriminant), linear[0])) / 2
-            roots = [larger, constant / larger if larger else 0.0]
-        distances.append(min(-root if root >= -1 else 2 + root for root in roots))
-    return distances
-
-
-def forgetting_sections(f: filters.Filter, step: int, quantity: str) -> list:
-    """The sections, fastest first, of a filter whose impulse response dies out."""
-    sections = sections_of(f, step)
-    distances = distances_of(sections)
-    if min(distances) <= 0:
+def forgetting(f: filters.Filter, step: int, quantity: str) -> Transfer:
+    """The transfer function of a filter whose impulse response dies out."""
+    transfer = transfer_of(f, step)
+    if not transfer.distance > 0:
         raise ValueError(
-            f"{f!r} has no {quantity} at step {step}: it never forgets (a pole on the unit circle, "
-            "like an accumulator's). Give it a leak, or a rate above 0."
+            f"{f!r} has no {quantity} at step {step}: it never forgets (a pole on or outside the "
+            "unit circle, like an accumulator's). Give it a leak, or a rate above 0; a Kalman "
+            "filter settles at a later step."
         )
-    return [sections[index] for index in np.argsort(distances)[::-1]]
+    return transfer
 
 
-def _state_space(sections) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """The cascade as ``s' = s + F s + B x, y = out s + direct x``, with the sections' states in s.
+def response(transfer: Transfer, d: np.ndarray) -> np.ndarray:
+    """H at each d; inf at a pole."""
+    with np.errstate(all="ignore"):
+        return transfer.evaluate(d)[0]
 
-    The state of a section with input u is w, d w, ...; its highest derivative is
-    ``top = u - sum_i denominator_i d^i w``, and its output ``sum_i numerator_i d^i w``.
-    """
-    n = sum(len(denominator) - 1 for _, denominator in sections)
-    increments, inputs = np.zeros((n, n)), np.zeros(n)
-    out, direct = np.zeros(n), 1.0
-    start = 0
-    for numerator, denominator in sections:
-        own = slice(start, start + len(denominator) - 1)
-        start = own.stop
-        top = out.copy()
-        top[own] -= denominator[:-1]
-        increments[own, own] = np.eye(len(denominator) - 1, k=1)
-        increments[start - 1], inputs[start - 1] = top, direct
-        out = numerator[-1] * top
-        out[own] += numerator[:-1]
-        direct *= numerator[-1]
-    return increments, inputs, out, direct
+
+def log_slope(transfer: Transfer, d: np.ndarray) -> np.ndarray:
+    """Derivative of log H at each d; NaN where H is 0 or infinite."""
+    with np.errstate(all="ignore"):
+        value, slope, size = transfer.evaluate(d)
+        defined = (np.abs(value) > ZERO * size) & np.isfinite(value)
+        return np.where(defined, slope / np.where(defined, value, 1.0), np.nan)
+
+
+def impulse_samples(transfer: Transfer, steps: int) -> np.ndarray:
+    """``h_0, h_1, ...``, each from powers of ``I + F`` that squaring has kept exact."""
+    increments, state, out, direct = transfer.realization()
+    reads, length = out[None, :], 1  # row k reads the state k steps on
+    with np.errstate(all="ignore"):  # an unstable filter may overflow
+        while length < min(BLOCK, steps):
+            reads = np.concatenate([reads, reads + reads @ increments])
+            increments = 2 * increments + increments @ increments
+            length *= 2
+        samples = [np.array([direct])]
+        for _ in range(0, steps - 1, length):
+            samples.append(reads @ state)
+            state = state + increments @ state
+    return np.concatenate(samples)[:steps]
+
+
+def summed(transfer: Transfer) -> Transfer:
+    """The transfer function whose impulse response is the step response of ``transfer``."""
+    return Series((transfer, Section(np.ones(2), np.array([0.0, 1.0]))))
 
 
 def _covariance(increments: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -111,9 +97,9 @@ def _covariance(increments: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     return covariance
 
 
-def energies(sections) -> tuple[float, float, float]:
+def energies(transfer: Transfer) -> tuple[float, float, float]:
     """Sums over k of ``h_k^2``, ``(h_k - h_{k-1})^2`` and ``(h_k + h_{k-1})^2``."""
-    increments, inputs, out, direct = _state_space(sections)
+    increments, inputs, out, direct = transfer.realization()
     covariance = _covariance(increments, inputs)
 
     def energy(row, *samples):

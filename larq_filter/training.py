@@ -9,6 +9,7 @@ A run folder holds all that is needed to find the run again and to go on with it
     checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
     model.keras     the trained model
     result.json     the result; its presence says that the run is finished
+    step1/, teacher/   the whole run of a first stage, for methods that have one
 
 ``run`` on a folder that holds an unfinished run of the same config continues it from the last good
 checkpoint; on a finished one it returns the result without training. Data order and augmentation
@@ -27,9 +28,12 @@ import pathlib
 import sys
 import time
 
-from larq_filter import binary, callbacks, datasets, methods, models
+from larq_filter import binary, callbacks, datasets, distillation, methods, models
 from larq_filter._keras import keras, tf
 from larq_filter.conversion import to_latent_free
+from larq_filter.optimizers import FilterOptimizer
+
+import larq  # isort: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Config:
         width: channels of the model's first stage, for models that have that argument.
         method: a name from ``methods.METHODS``; its knobs: ``methods.Knobs``.
         batch_size: images per step.
-        epochs: passes over the training images.
+        epochs: passes over the training images, the first step of a two-step method included, the
+            training of a teacher not.
         steps_per_epoch: fewer steps than a whole pass; None: a whole pass.
         seed: of initialisation, data order and augmentation.
         augment: random crops (and mirror images of colour images).
@@ -82,9 +87,13 @@ class Result:
         accuracy: on the validation images after the last epoch, in [0, 1].
         loss: cross-entropy there, in nats.
         train_accuracy: on the training images during the last epoch.
+        train_loss: cross-entropy there, mean over the last epoch, in nats.
         flip_ratio: share of the binary weights flipped per step, mean over the last epoch.
+        flips_per_weight: how often a binary weight flipped in the whole run, on average.
         flipped_layers: binary layers in which a weight flipped in any epoch, of how many.
-        seconds: wall time of the training, all parts of a continued run together.
+        seconds: wall time of the training, all parts of a continued run and a first stage together.
+        optimizer_bytes_per_weight: what the optimizer keeps for one binary weight; the weight
+            itself, latent or not, is 4 bytes more.
     """
 
     output_dir: str
@@ -92,22 +101,27 @@ class Result:
     accuracy: float
     loss: float
     train_accuracy: float
+    train_loss: float
     flip_ratio: float
+    flips_per_weight: float
     flipped_layers: tuple[int, int]
     seconds: float
+    optimizer_bytes_per_weight: float
 
 
 class RunExists(ValueError):
     """The run folder belongs to a run of another config."""
 
 
-def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
+def run(config: Config, output_dir, verbose: int | str = "auto", report=None) -> Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
     Args:
         config: what to train.
         output_dir: the run folder; created if need be.
         verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
+        report: called as ``report(epoch, logs)`` once an epoch's checkpoint is written; what it
+            raises ends the training, and the folder can be continued. A first stage isn't reported.
 
     Returns:
         The result, read from the folder if the run was finished before.
@@ -117,12 +131,13 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
         ValueError, FileNotFoundError: an argument of the config can't be met; see there.
     """
     folder = pathlib.Path(output_dir)
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
     _refuse_other_run(folder, config)
     if (folder / "result.json").exists():
         print(f"{folder} holds the finished run of this config: nothing to train.")
         return _read_result(folder)
-    keras.backend.clear_session()  # layers get the names they have in a process of their own
-    keras.utils.set_random_seed(config.seed)
+    stage = methods.first_stage(config.method, config.knobs, config.epochs)
     data = datasets.load(
         config.dataset,
         data_dir=config.data_dir,
@@ -130,17 +145,35 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
         train_examples=config.train_examples,
         image_size=config.image_size,
     )
+    if stage is None:
+        return _train(config, data, _teacher(config), folder, verbose, report)
+    first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
+    _new_model(config, data)  # a wrong argument is found before the first stage, not after it
+    _write_config(folder, config)
+    print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
+    before = run(first, folder / stage.name, verbose)
+    print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
+    earlier = _load(folder / stage.name / "model.keras")
+    own = dataclasses.replace(config, epochs=stage.own_epochs)
+    return _train(own, data, earlier, folder, verbose, report, before)
+
+
+def _train(config: Config, data, earlier, folder, verbose, report, before=None) -> Result:
+    """The stage of ``config`` in its folder; ``before``: the result of the stage before it."""
+    keras.backend.clear_session()  # layers get the names they have in a process of their own
+    keras.utils.set_random_seed(config.seed)
     steps = config.steps_per_epoch or data.steps_per_epoch(config.batch_size)
-    model = _build_model(config, data, steps)
-    _write_config(folder, config)  # only now: a wrong argument leaves nothing behind
+    model = _compiled_model(config, data, steps, earlier)
+    if before is None:
+        _write_config(folder, config)  # only now: a wrong argument leaves nothing behind
     monitor = callbacks.FlipMonitor(folder / "flips.csv", folder / "tensorboard" / "flips")
-    monitor.attach(model)
+    watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
+    for watcher in watchers:
+        watcher.attach(model)
     progress = _Progress(model, monitor, folder)
     first_epoch = progress.restore()
     if first_epoch:
         print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
-    if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() else 2
     if first_epoch < config.epochs:  # else only the model and the result are still to be written
         train_data = data.train(
             config.batch_size,
@@ -150,6 +183,8 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
             epochs=config.epochs,
             steps_per_epoch=steps,
         )
+        if methods.METHODS[config.method].distils:
+            train_data = distillation.with_soft_targets(train_data, earlier)
         model.fit(
             train_data,
             initial_epoch=first_epoch,
@@ -157,30 +192,61 @@ def run(config: Config, output_dir, verbose: int | str = "auto") -> Result:
             steps_per_epoch=steps,
             validation_data=data.validation(config.batch_size),
             callbacks=[
-                monitor,
+                *watchers,
                 keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=first_epoch > 0),
                 keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
                 progress,
+                *([] if report is None else [_Report(report)]),
             ],
             verbose=verbose,
         )
-    return _finish(config, folder, model, monitor, float(progress.seconds))
+    return _finish(config, folder, model, monitor, float(progress.seconds), before)
 
 
-def _build_model(config: Config, data, steps: int):
-    """The compiled model, checked for whatever would keep the method from training it."""
+def _new_model(config: Config, data):
+    """The latent model that every method starts from."""
     arguments = {} if config.width is None else {"width": config.width}
-    model = models.build(
+    return models.build(
         config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
     )
-    model = methods.compile_for(config.method, model, config.knobs, steps * config.epochs)
-    if config.method == "filter":
+
+
+def _compiled_model(config: Config, data, steps: int, earlier):
+    """The compiled model, checked for whatever would keep the method from training it."""
+    model = _new_model(config, data)
+    total = steps * config.epochs
+    model = methods.compile_for(config.method, model, config.knobs, total, earlier)
+    if isinstance(model.optimizer, FilterOptimizer):
         findings = binary.check(model)
         if findings:
             raise ValueError(
                 "This model can't be trained latent-free:\n  "
                 + "\n  ".join(str(finding) for finding in findings)
             )
+    return model
+
+
+def _teacher(config: Config):
+    """The saved model that the knob ``teacher`` names; None without that knob."""
+    if config.knobs.teacher is None:
+        return None
+    return _load(pathlib.Path(config.knobs.teacher))
+
+
+def _load(path: pathlib.Path):
+    """A saved model, to be run and not trained on.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it can't be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no saved model at {path}.")
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
     return model
 
 
@@ -289,6 +355,17 @@ class _Progress(keras.callbacks.Callback):
         self.manager.save()
 
 
+class _Report(keras.callbacks.Callback):
+    """Tells ``report`` what an epoch gave."""
+
+    def __init__(self, report):
+        super().__init__()
+        self.report = report
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.report(epoch, dict(logs or {}))
+
+
 def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
     """Removes rows of epochs that were logged but not saved before the run was interrupted."""
     if not table.exists():
@@ -302,9 +379,10 @@ def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
     os.replace(part, table)
 
 
-def _finish(config: Config, folder: pathlib.Path, model, monitor, seconds: float) -> Result:
+def _finish(config: Config, folder, model, monitor, seconds: float, before) -> Result:
     """Writes the trained model, then the result that marks the run as finished."""
-    if config.method == "bop":
+    state = optimizer_bytes_per_weight(model)
+    if config.method == "larq_bop":
         # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
         model = to_latent_free(model)
     part = folder / "model.part.keras"
@@ -312,19 +390,43 @@ def _finish(config: Config, folder: pathlib.Path, model, monitor, seconds: float
     os.replace(part, folder / "model.keras")
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
+    # Where there is a cross-entropy beside the loss, the loss is something else or more.
+    loss = "cross_entropy" if "cross_entropy" in last else "loss"
     flipped = monitor.flipped_layers()
     result = Result(
         output_dir=str(folder),
-        epochs=config.epochs,
+        epochs=config.epochs + (before.epochs if before else 0),
         accuracy=float(last["val_accuracy"]),
-        loss=float(last["val_loss"]),
+        loss=float(last[f"val_{loss}"]),
         train_accuracy=float(last["accuracy"]),
-        flip_ratio=float(last["flip_ratio"]),
+        train_loss=float(last[loss]),
+        flip_ratio=float(last.get("flip_ratio", 0.0)),
+        flips_per_weight=monitor.flips_per_weight() if flipped else 0.0,
         flipped_layers=(sum(flipped.values()), len(flipped)),
-        seconds=round(seconds, 1),
+        seconds=round(seconds + (before.seconds if before else 0.0), 1),
+        optimizer_bytes_per_weight=state,
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))
     return result
+
+
+def optimizer_bytes_per_weight(model) -> float:
+    """Bytes of optimizer state for each trained binary weight of a compiled model; 0 for none.
+
+    For Keras' own optimizers, which treat all variables alike, the mean over all of them.
+    """
+    optimizer = model.optimizer
+    kernels = [kernel for _, kernel in binary.binary_kernels(model)]
+    if isinstance(optimizer, FilterOptimizer):
+        arrays = optimizer.state_variables()
+    elif isinstance(optimizer, larq.optimizers.CaseOptimizer):
+        arrays = [v for v in optimizer.optimizers[0].variables() if v.shape.rank]
+    else:
+        kernels = kernels and model.trainable_variables
+        arrays = [v for v in optimizer.variables if v.shape.rank]
+    weights = sum(int(kernel.shape.num_elements()) for kernel in kernels)
+    size = sum(array.dtype.size * int(array.shape.num_elements()) for array in arrays)
+    return size / weights if weights else 0.0
 
 
 def _read_result(folder: pathlib.Path) -> Result:

@@ -129,3 +129,180 @@ class WeightedMeanReference:
         self.y = self.y + eps / self.total * (g - self.y)
         self.t += 1
         return np.where(self.y > 0, -1.0, 1.0)
+
+
+def signs(weights):
+    """Binary weights as the optimizer starts with them: the sign, +1 at zero; float64."""
+    return np.where(np.asarray(weights, np.float64) < 0, -1.0, 1.0)
+
+
+class Bop2ndOrderReference:
+    """Bop in units of the second moment (arXiv 2104.05124), one weight at a time, float64.
+
+    ``gammas`` and ``sigmas`` are functions of the step. The correction divides each moment by one
+    minus the product of all (1 - rate) so far.
+    """
+
+    def __init__(self, weights, gammas, sigmas, threshold, unbiased):
+        self.w = signs(weights)
+        self.m, self.v = {}, {}
+        self.left_m = self.left_v = 1.0
+        self.gammas, self.sigmas = gammas, sigmas
+        self.threshold, self.unbiased, self.t = threshold, unbiased, 0
+
+    def step(self, g):
+        gamma, sigma = self.gammas(self.t), self.sigmas(self.t)
+        self.left_m *= 1 - gamma
+        self.left_v *= 1 - sigma
+        for index in np.ndindex(*self.w.shape):
+            self.m[index] = (1 - gamma) * self.m.get(index, 0.0) + gamma * g[index]
+            self.v[index] = (1 - sigma) * self.v.get(index, 0.0) + sigma * g[index] ** 2
+            m, v = self.m[index], self.v[index]
+            if self.unbiased:
+                m, v = m / (1 - self.left_m), v / (1 - self.left_v)
+            if m / (v**0.5 + 1e-10) * self.w[index] > self.threshold:
+                self.w[index] = -self.w[index]
+        self.t += 1
+        return self.w
+
+
+class DiodeReference:
+    """Sign of an average of signs of an average (Guo et al., ECCV 2024), float64.
+
+    ``uniforms`` are the random numbers in [0, 1) of the start; a zero becomes +1, as published.
+    """
+
+    def __init__(self, weights, uniforms, beta1, beta2, lr):
+        self.w = signs(weights)
+        self.s = -self.w * uniforms * 1e-3
+        self.momentum = np.zeros_like(self.w)
+        self.beta1, self.beta2, self.lr = beta1, beta2, lr
+
+    def step(self, g):
+        self.momentum = self.beta1 * self.momentum + (1 - self.beta1) * g
+        vote = (self.momentum > 0).astype(float) - (self.momentum < 0)
+        self.s = self.beta2 * self.s + (1 - self.beta2) * self.lr * vote
+        self.w = np.where(self.s > 0, -1.0, 1.0)
+        return self.w
+
+
+class SGDATReference:
+    """Accumulator m -= lr g; follows the sign of m beyond tau times its own flips; float64."""
+
+    def __init__(self, weights, lr, tau):
+        self.w = signs(weights)
+        self.m = np.zeros(self.w.shape)
+        self.n = np.zeros(self.w.shape, int)
+        self.lr, self.tau = lr, tau
+
+    def step(self, g):
+        self.m -= self.lr * g
+        before = self.w
+        self.w = np.where(np.abs(self.m) > self.tau * self.n, np.sign(self.m), before)
+        self.n += self.w != before
+        return self.w
+
+
+class BOATReference:
+    """m = (1 - lambda) m - g; follows the sign of m outside the band sqrt(v), v += eta g^2."""
+
+    def __init__(self, weights, decay, eta):
+        self.w = signs(weights)
+        self.m = np.zeros(self.w.shape)
+        self.v = np.zeros(self.w.shape)
+        self.decay, self.eta = decay, eta
+
+    def step(self, g):
+        self.v += self.eta * np.square(g)
+        self.m = (1 - self.decay) * self.m - g
+        outside = np.square(self.m) > self.v
+        self.w[outside] = np.sign(self.m[outside])
+        return self.w
+
+
+class BOLDReference:
+    """Boolean accumulator (arXiv 2405.16339): m = beta m + eta q, fires at m w >= 1; float64."""
+
+    def __init__(self, weights, eta):
+        self.w = signs(weights)
+        self.m = np.zeros(self.w.size)
+        self.eta, self.beta = eta, 1.0
+
+    def step(self, q):
+        self.m = self.beta * self.m + self.eta * q.ravel()
+        w, fired = self.w.reshape(-1), 0
+        for i in range(w.size):
+            if self.m[i] * w[i] >= 1:
+                w[i], self.m[i], fired = -w[i], 0.0, fired + 1
+        self.beta = (w.size - fired) / w.size
+        return self.w
+
+
+class ProbBopReference:
+    """Bop by chance near the threshold (He et al., 2025), one weight at a time, float64.
+
+    ``uniforms(t)`` gives the random numbers of step t. ``sigma`` None: without second moment.
+    """
+
+    def __init__(self, weights, uniforms, gamma, tau, a, steps_per_epoch, sigma, counted):
+        self.w = signs(weights)
+        self.m, self.v = np.zeros(self.w.shape), np.zeros(self.w.shape)
+        self.flips = np.zeros(self.w.shape)
+        self.uniforms, self.gamma, self.tau, self.a = uniforms, gamma, tau, a
+        self.steps_per_epoch, self.sigma, self.counted, self.t = steps_per_epoch, sigma, counted, 0
+
+    def step(self, g):
+        epoch = self.t // self.steps_per_epoch
+        c = 1 - self.a ** (epoch // 10) / 2
+        u = self.uniforms(self.t)
+        self.m = (1 - self.gamma) * self.m + self.gamma * g
+        if self.sigma is not None:
+            self.v = (1 - self.sigma) * self.v + self.sigma * g**2
+        for index in np.ndindex(*self.w.shape):
+            if np.sign(self.m[index]) != self.w[index]:
+                continue
+            delta = abs(self.m[index]) / self.tau
+            if self.sigma is not None:
+                delta /= np.sqrt(self.v[index]) + 1e-10
+            if self.counted:
+                delta /= 1 + self.flips[index]
+            if delta <= c:
+                continue
+            if delta > 1 / c or u[index] < 1 - np.exp(-delta):
+                self.w[index] *= -1
+                self.flips[index] += 1
+        self.t += 1
+        return self.w
+
+
+class EqualBitsReference:
+    """Two averages, then half of each column to +1 by rank; columns of even length, no ties."""
+
+    def __init__(self, weights, alpha, gamma):
+        self.w = signs(weights)
+        self.m, self.h = np.zeros(self.w.shape), np.zeros(self.w.shape)
+        self.alpha, self.gamma = alpha, gamma
+
+    def step(self, g):
+        self.m = (1 - self.gamma) * self.m + self.gamma * g
+        self.h = (1 - self.alpha) * self.h + self.alpha * self.m
+        middle = np.median(self.h, axis=0)
+        self.w = np.where(self.h > middle, -1.0, 1.0)
+        return self.w
+
+
+def uniform(shape, seed, kernel, step):
+    """The documented random numbers, one at a time in Python's integers."""
+    word = 2**32
+
+    def mix(x):
+        x = (x ^ x >> 16) * 0x21F0AAAD % word
+        x = (x ^ x >> 15) * 0x735A2D97 % word
+        return x ^ x >> 15
+
+    key = mix((mix((mix(seed % word) + kernel) % word) + step) % word)
+    numbers = [
+        mix(mix((index + key) % word) ^ mix((key + 1) % word)) // 256 / 2**24
+        for index in range(int(np.prod(shape)))
+    ]
+    return np.reshape(numbers, shape)

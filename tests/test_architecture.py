@@ -15,13 +15,14 @@ PACKAGE = ROOT / "larq_filter"
 LAYERS = [
     ["_keras"],
     ["filters"],
-    ["flips", "initializers", "arguments"],
-    ["binary", "rates", "state_space"],
+    ["flips", "initializers", "arguments", "knobs", "quantizers", "distillation"],
+    ["binary", "draws", "rates", "state_space"],
     ["folding", "analysis"],
     ["conversion", "hyperparameters"],
     ["optimizers"],
     ["pipelines"],
-    ["callbacks", "datasets", "models", "methods"],
+    ["callbacks", "datasets", "models", "presets"],
+    ["methods"],
     ["plots"],
     ["training"],
 ]

@@ -7,10 +7,19 @@
 | ``LeakyIntegrator(gain, leak)`` | ``y += gain x - leak y`` | Keras' velocity, scheduled rates |
 | ``HeavyBall(gain=, leak=)`` | ``u += gain (x - y) - leak u``, ``y += u`` | L2 and momentum |
 | ``SecondOrderSections(sos)`` | any design of ``scipy.signal``, fixed | |
+| ``butterworth``, ``chebyshev``, ``bessel``, ``iir`` | designs by cutoff, as ``DeltaSections`` | |
+| ``FIR(taps)``, ``moving_average(length)``, ``MA`` | ``y = sum_i taps[i] x_{t-i}`` | |
+| ``AR(coefficients)`` | ``y = x + sum_i b_i y_{t-i}`` | momentum, as Keras' velocity, for one b |
+| ``Kalman(...)`` | ``y += K (x - y)``, K by the step | |
 | ``Cascade([...])`` | any filters in series | |
+| ``Parallel([...], gains)``, ``ademamix`` | any filters side by side | |
+| ``NormalizedEMA(alpha=, sigma=)`` | ``EMA(x) / sqrt(EMA(x^2))``, not linear | Adam; Bop2ndOrder |
+| ``Limiter(level)`` | ``level sign(x)``, not linear | |
+| ``ResettingIntegrator(gain, leak)`` | a sum, 0 again at each flip, not linear | |
 """
 
 from larq_filter.filters._base import (
+    UNIT,
     UP_TO_ONE,
     Filter,
     Interval,
@@ -20,22 +29,50 @@ from larq_filter.filters._base import (
     validate_rate,
 )
 from larq_filter.filters.averages import EMA, CascadedEMA
-from larq_filter.filters.composition import Cascade
+from larq_filter.filters.composition import Cascade, Parallel, ademamix
+from larq_filter.filters.delta import DeltaSections
+from larq_filter.filters.designs import (
+    bessel,
+    butterworth,
+    chebyshev,
+    from_transfer_function,
+    iir,
+)
+from larq_filter.filters.direct import AR, FIR, MA, moving_average
 from larq_filter.filters.integrators import LeakyIntegrator
+from larq_filter.filters.kalman import Kalman
+from larq_filter.filters.nonlinear import Limiter, NormalizedEMA, ResettingIntegrator
 from larq_filter.filters.sections import HeavyBall, SecondOrderSections
 
 __all__ = [
-    "UP_TO_ONE",
+    "AR",
     "EMA",
+    "FIR",
+    "MA",
+    "UNIT",
+    "UP_TO_ONE",
     "Cascade",
     "CascadedEMA",
+    "DeltaSections",
     "Filter",
     "HeavyBall",
     "Interval",
+    "Kalman",
     "LeakyIntegrator",
+    "Limiter",
+    "NormalizedEMA",
+    "Parallel",
     "Rate",
+    "ResettingIntegrator",
     "SecondOrderSections",
     "Value",
+    "ademamix",
+    "bessel",
+    "butterworth",
+    "chebyshev",
+    "from_transfer_function",
+    "iir",
     "is_schedule",
+    "moving_average",
     "validate_rate",
 ]

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from larq_filter.filters.transfer import Transfer, from_sos
+
 Rate = Any
 """A number, or a schedule: an object called with the step that has ``get_config`` (as Keras')."""
 
@@ -203,6 +205,14 @@ class Filter(Value):
             f"{type(self).__name__} is not linear, so it has no second-order sections "
             "and no frequency response."
         )
+
+    def transfer(self, step: int = 0) -> Transfer:
+        """The transfer function that ``analysis`` reads; from ``sos`` unless a filter knows better.
+
+        Raises:
+            ValueError: the filter is not linear.
+        """
+        return from_sos(self.sos(step))
 
     @property
     def is_linear(self) -> bool:

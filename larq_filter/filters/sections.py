@@ -18,6 +18,8 @@ import numpy as np
 
 from larq_filter.filters._base import POSITIVE, UP_TO_ONE, Filter, Rate, is_schedule, validate_rate
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
+from larq_filter.filters.delta import DeltaSections, refuse_unstable, slowest, validate_shape
+from larq_filter.filters.roots import to_delta
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,15 +27,16 @@ class SecondOrderSections(Filter):
     """Any fixed linear filter, as SciPy's second-order sections.
 
     Each row ``b0, b1, b2, 1, a1, a2`` is one section, and the signal of one is the input of the
-    next. In increments, with ``c1 = 2 + a1``, ``c0 = 1 + a1 + a2``, ``e1 = 2 b0 + b1`` and
-    ``e0 = b0 + b1 + b2``:
+    next. Run as ``DeltaSections``, with ``c1 = 2 + a1``, ``c0 = 1 + a1 + a2``, ``e1 = 2 b0 + b1``
+    and ``e0 = b0 + b1 + b2``:
 
         y = b0 * x + s1
         s1 = s1 + (e1 * x - c1 * y + s2)
         s2 = s2 + (e0 * x - c0 * y)
 
-    State: s1 and s2 of each section, in order. Transfer function
-    ``(b0 + b1 z^-1 + b2 z^-2) / (1 + a1 z^-1 + a2 z^-2)``, as ``scipy.signal.sosfilt``.
+    State: s1 and s2 of each section, in order; a section with ``b2 = a2 = 0`` is of first order and
+    has no s2. Transfer function ``(b0 + b1 z^-1 + b2 z^-2) / (1 + a1 z^-1 + a2 z^-2)``, as
+    ``scipy.signal.sosfilt``.
 
     Why not SciPy's own recursion (direct form II transposed): slow filters have poles close to 1,
     ``1 + a1 + a2`` is of the size of the squared cutoff, and float32 can't hold it as a difference
@@ -49,7 +52,8 @@ class SecondOrderSections(Filter):
     | increments, compensated, both | 2e-7 | 1e-7 | 2e-7 | 1e-7 | 1e-7 | 1e-7 |
 
     In float64 the increments are the more exact as well: at cutoff 1e-4 7e-14 for the step, SciPy's
-    recursion 1e-9.
+    recursion 1e-9. The coefficients themselves are rounded; ``butterworth`` and the other designs
+    give them to ``DeltaSections`` before they are.
 
     The coefficients are constants: what a section with moving poles does depends on its
     realisation. For a rate that decays during training use ``EMA``, ``CascadedEMA`` or a
@@ -57,16 +61,12 @@ class SecondOrderSections(Filter):
 
     Args:
         coefficients: second-order sections, shape (sections, 6). Each row is divided by its a0.
-        compensated: carry the rounding errors along (``EMA``), two more arrays per section. None:
-            only if a pole is closer than 1e-5 to the unit circle.
+        compensated: as in ``DeltaSections``.
 
     Raises:
         TypeError: the coefficients are not numbers.
         ValueError: another shape, numbers that are not finite, a0 of 0, or a pole not strictly
             inside the unit circle; names the largest radius.
-
-    Source: Middleton and Goodwin, "Improved finite word length characteristics in digital control
-    using delta operators", IEEE Transactions on Automatic Control 31 (1986).
 
     Example:
         >>> SecondOrderSections(scipy.signal.butter(2, 1e-3, fs=1.0, output="sos")).order
@@ -79,7 +79,7 @@ class SecondOrderSections(Filter):
     def __post_init__(self):
         rows = _validate_sections(self.coefficients)
         object.__setattr__(self, "coefficients", tuple(tuple(row) for row in rows.tolist()))
-        object.__setattr__(self, "_compensate", _validate_compensated(self.compensated, rows))
+        object.__setattr__(self, "_delta", DeltaSections(to_delta(rows), self.compensated))
 
     def get_config(self) -> dict:
         rows = [list(row) for row in self.coefficients]
@@ -87,46 +87,18 @@ class SecondOrderSections(Filter):
 
     @property
     def order(self) -> int:
-        return 2 * len(self.coefficients)
+        return self._delta.order
 
     @property
     def state_size(self) -> int:
-        return self.order * (2 if self._compensate else 1)
+        return self._delta.state_size
 
     def step(self, x, state, rates, xp):
-        size = 2 if self._compensate else 1
-        new_state = ()
-        for row in self.coefficients:
-            b0, e1, e0, c1, c0 = _in_increments(row)
-            first, second, state = state[:size], state[size : 2 * size], state[2 * size :]
-            y = b0 * x + first[0]
-            new_state += accumulate(first, e1 * x - c1 * y + second[0])
-            new_state += accumulate(second, e0 * x - c0 * y)
-            x = y
-        return x, new_state
+        return self._delta.step(x, state, rates, xp)
 
     def state_from_output(self, output, xp):
-        """The state after a constant input that has held the output at ``output`` for ever.
-
-        As ``scipy.signal.sosfilt_zi``; the input was ``output`` over the gain at frequency zero.
-
-        Raises:
-            ValueError: the gain at frequency zero is 0 (a high pass): no constant input gives it.
-        """
-        size = 2 if self._compensate else 1
-        state, y = (), output
-        for row in reversed(self.coefficients):
-            b0, e1, e0, c1, c0 = _in_increments(row)
-            if e0 == 0:
-                raise ValueError(
-                    f"The section {list(row)} has gain 0 at frequency zero, so no constant input "
-                    "holds a given output. Start the filter from zero."
-                )
-            x = c0 / e0 * y
-            s1, s2 = y - b0 * x, c1 * y - e1 * x
-            state = state_of_sum(s1, size, xp) + state_of_sum(s2, size, xp) + state
-            y = x
-        return state
+        """As ``DeltaSections.state_from_output``."""
+        return self._delta.state_from_output(output, xp)
 
     def sos(self, step: int = 0) -> np.ndarray:
         return np.array(self.coefficients)
@@ -180,10 +152,11 @@ class HeavyBall(Filter):
     def __post_init__(self):
         for name, interval in {"gain": POSITIVE, "leak": UP_TO_ONE, "rate": POSITIVE}.items():
             object.__setattr__(self, name, validate_rate(name, getattr(self, name), interval))
+        rows = to_delta(self.sos())
         if 0 not in self.rates_at(0).values():  # where a schedule warms up
-            _refuse_unstable(self.sos(), "Lower gain * rate: learning rate times weight decay.")
+            refuse_unstable(rows, "Lower gain * rate: learning rate times weight decay.")
         constant = not any(is_schedule(rate) for rate in self.rates().values())
-        compensate = _validate_compensated(self.compensated, self.sos() if constant else None)
+        compensate = is_compensated(self.compensated, slowest(rows) if constant else None)
         object.__setattr__(self, "_compensate", compensate)
 
     def rates(self) -> dict[str, Rate]:
@@ -220,59 +193,13 @@ class HeavyBall(Filter):
         return np.array([[k, 0.0, 0.0, 1.0, k - 1 - mu, mu]])
 
 
-def _in_increments(row) -> tuple:
-    """``b0, e1, e0, c1, c0`` of ``(b0 d^2 + e1 d + e0) / (d^2 + c1 d + c0)``, where d = z - 1."""
-    b0, b1, b2, _, a1, a2 = row
-    return b0, 2 * b0 + b1, b0 + b1 + b2, 2 + a1, 1 + a1 + a2
-
-
-def _radii(sections) -> np.ndarray:
-    """Distances of all poles from 0."""
-    return np.abs([1 + np.roots([1.0, *_in_increments(row)[3:]]) for row in sections])
-
-
-def _refuse_unstable(sections, cure: str) -> None:
-    """Raises unless all poles are inside the unit circle (the stability triangle of a1, a2)."""
-    a1, a2 = np.transpose(sections)[4:]
-    if np.any((a2 >= 1) | (1 + a1 + a2 <= 0) | (1 - a1 + a2 <= 0)):
-        raise ValueError(
-            f"The largest pole has radius {np.max(_radii(sections)):.9g}; all poles must lie "
-            f"strictly inside the unit circle, or the signal never forgets. {cure}"
-        )
-
-
 def _validate_sections(coefficients) -> np.ndarray:
-    """``coefficients`` as float64 of shape (sections, 6) with a0 = 1, all poles inside."""
+    """``coefficients`` as float64 of shape (sections, 6) with a0 = 1."""
     design = 'as from scipy.signal.butter(2, 1e-3, fs=1.0, output="sos")'
-    if is_schedule(coefficients):
-        raise TypeError(
-            "SecondOrderSections takes no schedule: its coefficients are constants. For a rate "
-            "that decays use EMA, CascadedEMA or a Cascade of them."
-        )
-    try:
-        rows = np.array(coefficients, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`coefficients` must be numbers of shape (sections, 6), {design}; "
-            f"received {coefficients!r}."
-        ) from error
-    if rows.ndim != 2 or rows.shape[1] != 6 or not len(rows):
+    rows = validate_shape(coefficients, design)
+    if np.any(rows[:, 3] == 0):
         raise ValueError(
-            f"`coefficients` has shape {rows.shape}; it must be (sections, 6), {design}, "
-            "or from scipy.signal.tf2sos(b, a)."
+            "a0, the fourth number of each row of `coefficients`, must not be 0: such a filter is "
+            f"not causal, its signal would need gradients of later steps. Received {rows.tolist()}."
         )
-    if not np.all(np.isfinite(rows)) or np.any(rows[:, 3] == 0):
-        raise ValueError(
-            "`coefficients` must be finite, and a0, the fourth number of each row, not 0; "
-            f"received {rows.tolist()}."
-        )
-    rows = rows / rows[:, 3:4]
-    accumulator = "An accumulator, a pole on the circle, is LeakyIntegrator(gain, leak=0)."
-    _refuse_unstable(rows, accumulator)
-    return rows
-
-
-def _validate_compensated(compensated, sections) -> bool:
-    """``compensated``; for None whether ``sections`` (None: scheduled) need it."""
-    distance = None if sections is None else float(1 - np.max(_radii(sections)))
-    return is_compensated(compensated, distance)
+    return rows / rows[:, 3:4]

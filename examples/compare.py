@@ -1,0 +1,132 @@
+"""Trains a network by several methods from several seeds, and compares what came out.
+
+    python examples/compare.py --dataset=digits --methods=all --seeds=5
+    python examples/compare.py --methods=filter,adam,frozen --model=mlp --epochs=5
+    python examples/compare.py --dataset=cifar10 --data_dir=DIR --epochs=6 --steps_per_epoch=50
+
+Every method gets the same network, images, order of the images and budget; its own hyperparameters
+come from examples/hyperparameters.json, which says where each was found. The last line above
+compares the training losses after 300 steps: the last epoch's loss is the mean of steps 251 to 300.
+
+The same command again continues an interrupted comparison, and runs only what is missing; given at
+the same time in another terminal it shares the work (the results folder needs working file locks;
+network file systems of old have none). The results folder gets table.md, summary.csv (one row a
+method), runs.csv (one row a run), learning_curves.png and flip_ratio.png.
+"""
+
+import pathlib
+import sys
+
+import run_flags  # first: it makes sure that tf.keras is Keras 2
+from absl import app, flags, logging
+
+from larq_filter import comparison, methods, plots, recipes, summaries
+
+import tensorflow as tf
+
+FLAGS = flags.FLAGS
+HYPERPARAMETERS = pathlib.Path(__file__).with_name("hyperparameters.json")
+
+flags.DEFINE_list(
+    "methods",
+    "all",
+    f"Comma-separated: {', '.join(methods.METHODS)}; all: those that end in a binary network.",
+)
+flags.DEFINE_integer("seeds", 5, "Runs of each method: seeds 0 to SEEDS - 1.", 1)
+flags.DEFINE_string("results", None, "Results folder. Default: runs/compare-DATASET-MODEL.")
+flags.DEFINE_string(
+    "hyperparameters", str(HYPERPARAMETERS), "JSON file: section, method, knobs and their reason."
+)
+flags.DEFINE_string("section", None, "Section of that file. Default: the data set's name.")
+flags.DEFINE_bool(
+    "train", True, "Train what is missing; no: only write the tables of what is there."
+)
+flags.DEFINE_bool(
+    "wait",
+    True,
+    "Wait for runs of other processes, and take over those that they leave unfinished.",
+)
+
+
+def choose_recipes() -> tuple[dict[str, recipes.Recipe], str]:
+    """The methods with their hyperparameters, and the line that says where these come from."""
+    names = recipes.choose_methods(FLAGS.methods)
+    section = FLAGS.section or run_flags.dataset_name()
+    chosen = recipes.load_recipes(FLAGS.hyperparameters, section, names)
+    file = pathlib.Path(FLAGS.hyperparameters).name
+    if chosen is not None:
+        return chosen, f"Hyperparameters: {file}, section {section}."
+    if FLAGS.section:
+        raise ValueError(
+            f"{FLAGS.hyperparameters} has no section {section}. Choose another --section, or leave "
+            "the flag out for the one of the data set."
+        )
+    source = f"Hyperparameters: the methods' defaults ({file} has no section {section})."
+    print(source)
+    return dict.fromkeys(names, recipes.Recipe()), source
+
+
+def write_tables(compared: comparison.Comparison, title: str, source: str) -> tuple[str, bool]:
+    """Writes the files of the results folder; returns the table, and whether a run failed."""
+    outcomes = compared.outcomes()
+    summed = summaries.summarize(outcomes)
+    table = summaries.markdown(summed, title, [source, *summaries.versions(outcomes)])
+    (compared.folder / "table.md").write_text(table)
+    context = {"hyperparameters": source}
+    summaries.write_csv(compared.folder / "runs.csv", summaries.run_rows(outcomes, context))
+    summaries.write_csv(compared.folder / "summary.csv", summaries.summary_rows(summed, context))
+    draw(compared.folder, [each for each in summed if each.results])
+    return table, any(each.status == "failed" for each in outcomes)
+
+
+def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
+    """Writes the figures, if there is a finished run and Matplotlib."""
+    if not summed:
+        return
+    accuracy, loss, flip = (
+        {each.method: summaries.curves(each, quantity) for each in summed}
+        for quantity in ("val_accuracy", "cross_entropy", "flip_ratio")
+    )
+    learning = {"validation accuracy": accuracy, "training loss (nats)": loss}
+    ratio = {"flip ratio (share of weights per step)": flip}
+    try:
+        figures = {
+            "learning_curves.png": plots.learning_curves(learning, log=["training loss (nats)"]),
+            "flip_ratio.png": plots.learning_curves(ratio, log=list(ratio)),
+        }
+    except ImportError as error:
+        print(f"No figures. {error}")
+        return
+    for name, figure in figures.items():
+        figure.savefig(folder / name)
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
+    for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
+        tf.config.experimental.set_memory_growth(gpu, True)
+    try:
+        base = run_flags.config()
+        chosen, source = choose_recipes()
+        folder = FLAGS.results or f"runs/compare-{run_flags.dataset_name()}-{base.model}"
+        compared = comparison.Comparison(folder, comparison.jobs(base, chosen, FLAGS.seeds))
+        if FLAGS.train:
+            compared.train(wait=FLAGS.wait)
+        steps = f" of {base.steps_per_epoch} steps" if base.steps_per_epoch else ""
+        title = (
+            f"{run_flags.dataset_name()}, {base.model}: {base.epochs} epochs{steps}, "
+            f"batches of {base.batch_size}, {FLAGS.seeds} seeds"
+        )
+        with compared.alone():
+            table, failed = write_tables(compared, title, source)
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted. The same command continues.") from None
+    print(f"\n{table}\nTables and figures: {folder}")
+    if failed:
+        sys.exit(f"Some runs failed; see {folder}/errors. The same command tries them again.")
+
+
+if __name__ == "__main__":
+    app.run(main)

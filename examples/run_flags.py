@@ -1,0 +1,45 @@
+"""Flags of data, model and budget, which the example scripts share."""
+
+import pathlib
+
+from absl import flags
+
+from larq_filter import models, training  # first: it makes sure that tf.keras is Keras 2
+
+FLAGS = flags.FLAGS
+
+# Data
+flags.DEFINE_string(
+    "dataset", "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
+)
+flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
+flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
+flags.DEFINE_integer(
+    "train_examples", None, "Use only the first so many training images. Default: all.", 1
+)
+flags.DEFINE_integer("image_size", None, "Resize images to this many pixels a side.", 1)
+flags.DEFINE_bool("augment", True, "Random crops; mirror images too if the images have colours.")
+
+# Model
+flags.DEFINE_string("model", "birealnet20", f"One of: {', '.join(models.names())}.")
+flags.DEFINE_integer("width", None, "Channels of the first stage, where the model has it.", 1)
+
+# Budget
+flags.DEFINE_integer("batch_size", 50, "Images per step.", 1)
+flags.DEFINE_integer("epochs", 30, "Passes over the training images.", 1)
+flags.DEFINE_integer("steps_per_epoch", None, "Steps per epoch. Default: a whole pass.", 1)
+
+NAMES = (
+    "dataset data_dir download train_examples image_size augment model width batch_size epochs "
+    "steps_per_epoch"
+).split()
+
+
+def config(**others) -> training.Config:
+    """The config of a run; ``others``: its method, knobs and seed, which have no flags here."""
+    return training.Config(**{name: FLAGS[name].value for name in NAMES}, **others)
+
+
+def dataset_name() -> str:
+    """Short name of the data set, for folders and sections: the last part of a path."""
+    return pathlib.Path(FLAGS.dataset).name

@@ -1,0 +1,277 @@
+"""Methods times seeds on the same data and budget, in one folder that any process may work on.
+
+    METHOD-seedN/      the run folder of one job (``training.run``)
+    locks/             one lock file a job; a line for each time that the job was started
+    errors/            the traceback of a job that failed, until it succeeds
+
+A comparison is resumed by being started again: finished runs are looked up, unfinished ones go on
+from their last checkpoint. Several processes may share a folder: a job is claimed by an exclusive
+``flock`` on its lock file, which the operating system gives back when the process ends, however it
+ends. That was chosen over a file that says "taken", which a killed process would leave behind. A
+network file system must pass locks on to all its machines (NFS 4 does).
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from larq_filter import datasets, models, training
+from larq_filter.recipes import Recipe
+
+POLL = 1.0  # seconds between two looks at the jobs of other processes
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of a comparison."""
+
+    config: training.Config
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Of the run folder."""
+        return f"{self.config.method}-seed{self.config.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What is known of a job: ``status`` is finished, failed, running or missing."""
+
+    job: Job
+    status: str
+    result: training.Result | None = None
+    error: str = ""
+
+
+def jobs(base: training.Config, recipes: dict[str, Recipe], seeds: int) -> list[Job]:
+    """The jobs of a comparison: all methods with seed 0, then all with seed 1, and so on.
+
+    Args:
+        base: data, model and budget of every run; its method, knobs and seed don't count.
+        recipes: the methods and their hyperparameters.
+        seeds: runs of each method; the seeds are 0 to ``seeds - 1``.
+
+    Raises:
+        ValueError: ``seeds`` is less than 1.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; it is how many, from seed 0 on: at least 1.")
+    return [
+        Job(dataclasses.replace(base, method=method, knobs=recipe.knobs, seed=seed), recipe.reason)
+        for seed in range(seeds)
+        for method, recipe in recipes.items()
+    ]
+
+
+class Comparison:
+    """The jobs of a comparison and the folder that they are run in.
+
+    Args:
+        folder: created if need be.
+        jobs: from ``jobs``.
+
+    Raises:
+        OSError: the folder can't be written.
+        training.RunExists: a run in it was made with another config than its job has now.
+    """
+
+    def __init__(self, folder, jobs: Sequence[Job]):
+        self.folder, self.jobs = pathlib.Path(folder), list(jobs)
+        try:
+            for name in ("locks", "errors"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            with self.alone():
+                pass
+        except OSError as error:
+            raise OSError(
+                f"The results folder {self.folder} can't be written ({error}). Choose another one."
+            ) from None
+        self._refuse_other_runs()
+
+    def train(self, wait: bool = True, say: Callable[..., None] = print) -> None:
+        """Runs every job that is not finished and that no other process runs.
+
+        A job that fails doesn't keep the others from running.
+
+        Args:
+            wait: whether to wait for jobs of other processes, and to run those that they leave.
+            say: where the progress goes; called like ``print``.
+
+        Raises:
+            ValueError, OSError, ImportError: data, model or batch size, the same for every job,
+                can't be had.
+            training.RunExists: another process began a job with another config meanwhile.
+        """
+        left = [job for job in self.jobs if not self._finished(job)]
+        if left:
+            _check_shared_part(left[0].config)
+        progress = _Progress(self.jobs, say)
+        waited_for = None
+        while left:
+            elsewhere = self._pass(left, progress)
+            if not elsewhere or not wait:
+                return
+            if elsewhere != waited_for:
+                names = ", ".join(job.name for job in elsewhere)
+                say(f"Waiting for another process to finish {names}", flush=True)
+            left = waited_for = elsewhere
+            time.sleep(POLL)
+
+    def _pass(self, left: list[Job], progress: "_Progress") -> list[Job]:
+        """Runs each job that is neither finished nor claimed; returns those claimed elsewhere."""
+        elsewhere = []
+        for job in left:
+            with self._claim(job) as lock:
+                if lock is None:
+                    elsewhere.append(job)
+                elif not self._finished(job):  # else another process finished it meanwhile
+                    remaining = sum(not self._finished(each) for each in left)
+                    progress.run(job, lambda job=job, lock=lock: self._run(job, lock), remaining)
+        return elsewhere
+
+    def outcomes(self) -> list[Outcome]:
+        """What is known of each job now."""
+        return [self._outcome(job) for job in self.jobs]
+
+    @contextlib.contextmanager
+    def alone(self):
+        """While inside, other processes wait at the same place: for writing tables."""
+        with (self.folder / "locks" / "tables.lock").open("a") as file:
+            _flock(file, wait=True)
+            yield
+
+    def _outcome(self, job: Job) -> Outcome:
+        if self._finished(job):
+            return Outcome(job, "finished", _look_up(job, self.folder / job.name))
+        with self._claim(job) as lock:
+            if lock is None:
+                return Outcome(job, "running")
+            error = self._error_file(job)
+            if error.exists():
+                return Outcome(job, "failed", error=error.read_text().strip().splitlines()[-1])
+            return Outcome(job, "missing")
+
+    def _finished(self, job: Job) -> bool:
+        return (self.folder / job.name / "result.json").exists()
+
+    def _error_file(self, job: Job) -> pathlib.Path:
+        return self.folder / "errors" / f"{job.name}.txt"
+
+    @contextlib.contextmanager
+    def _claim(self, job: Job):
+        """The lock file of a job, locked; None while a live process has it."""
+        # Never removed: whoever locked a removed file would be alone with it.
+        with (self.folder / "locks" / f"{job.name}.lock").open("a") as file:
+            yield file if _flock(file, wait=False) else None
+
+    def _run(self, job: Job, lock) -> training.Result:
+        """Runs a claimed job; leaves its traceback if it fails."""
+        lock.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
+        lock.flush()
+        try:
+            result = training.run(job.config, self.folder / job.name, verbose=0)
+        except training.RunExists:
+            raise
+        except Exception:
+            self._error_file(job).write_text(traceback.format_exc())
+            raise
+        self._error_file(job).unlink(missing_ok=True)
+        return result
+
+    def _refuse_other_runs(self) -> None:
+        """Raises at once, not hours later when the job's turn comes."""
+        for job in self.jobs:
+            try:
+                training._refuse_other_run(self.folder / job.name, job.config)
+            except training.RunExists as error:
+                raise training.RunExists(
+                    f"{error}\nA comparison holds runs of one config for each method. Give the "
+                    "flags and hyperparameters again that this one was begun with; or choose "
+                    f"another results folder; or remove the runs of {job.config.method} to make "
+                    "them anew."
+                ) from None
+
+
+class _Progress:
+    """One line a job, with the time that is left."""
+
+    def __init__(self, all_jobs: Sequence[Job], say):
+        self.numbers = {job.name: number for number, job in enumerate(all_jobs, 1)}
+        self.say, self.began, self.done = say, time.monotonic(), 0
+
+    def run(self, job: Job, action: Callable[[], training.Result], remaining: int) -> None:
+        """Runs ``action`` and says what came of it; ``remaining`` counts this job too."""
+        config = job.config
+        head = f"[{self.numbers[job.name]}/{len(self.numbers)}] {config.method} seed {config.seed}"
+        self.say(f"{head} ... ", end="", flush=True)
+        began, notes = time.monotonic(), io.StringIO()
+        try:
+            with contextlib.redirect_stdout(notes):
+                text = f"{action().accuracy:.4f}"
+        except training.RunExists:
+            self.say("stopped")
+            raise
+        except Exception as error:  # whatever it is, it must not stop the other jobs
+            text = f"FAILED: {type(error).__name__}: {_first_line(error)}"
+        self.done += 1
+        now = time.monotonic()
+        left = (now - self.began) / self.done * (remaining - 1)
+        end = f", about {duration(left)} left" if remaining > 1 else ""
+        self.say(f"{text} in {duration(now - began)}{end}", flush=True)
+        for line in notes.getvalue().splitlines():
+            self.say(f"    {line}", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """For people: 24 s, 30 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _check_shared_part(config: training.Config) -> None:
+    """Raises for what would make every job fail the same way."""
+    data = datasets.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        download=config.download,
+        train_examples=config.train_examples,
+        image_size=config.image_size,
+    )
+    data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
+    arguments = {} if config.width is None else {"width": config.width}
+    models.build(
+        config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
+    )
+
+
+def _look_up(job: Job, folder) -> training.Result:
+    with contextlib.redirect_stdout(io.StringIO()):  # a line for each of a hundred runs
+        return training.run(job.config, folder, verbose=0)
+
+
+def _flock(file, wait: bool) -> bool:
+    """Locks an open file until it is closed; False if another process has it and ``wait`` isn't.
+
+    Raises:
+        OSError: no locks on this system or file system.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise OSError("locks on files need Linux, macOS or another Unix") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True

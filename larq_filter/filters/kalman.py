@@ -1,0 +1,123 @@
+"""The scalar Kalman filter of Filter Gradient Descent."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from larq_filter.filters._base import Filter, Interval, validate_rate
+
+VARIANCE = Interval(1e-30, 1e30)  # float32 holds these, and their products with a transition^2
+INITIAL_VARIANCE = Interval(0.0, 1e30)
+TRANSITION = Interval(-1e3, 1e3)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kalman(Filter):
+    """Kalman filter of one number per weight: how much a gradient is worth depends on the step.
+
+        y = transition * y
+        P = transition^2 * P + process_variance
+        K = P / (measurement_variance + P)
+        y = y + K * (x - y)
+        P = (1 - K) * P
+
+    The model behind it: the true gradient is multiplied by ``transition`` at each step and
+    disturbed with ``process_variance``; what is measured is that, disturbed with
+    ``measurement_variance``.
+
+    State: y, and the variance P of its error, one scalar for all weights of a kernel, since neither
+    P nor the gain K depends on the gradients. So the filter is linear, and an ``EMA`` whose alpha
+    is K when ``transition`` is 1. Transfer function with the gain of a step held:
+    ``K / (1 - transition (1 - K) z^-1)``, gain ``K / (1 - transition (1 - K))`` at frequency zero,
+    which is not 1 unless ``transition`` is.
+
+    K falls or rises to a limit, at which ``abs(transition) (1 - K) < 1`` whatever the variances. On
+    the way it may be above 1: with the published numbers K is 0.12, 0.74, 0.95, 0.96, ... and the
+    pole 4.4, 1.3, 0.26, 0.20, ... So ask ``analysis`` for a later step than 0, as
+    ``analysis.cutoff(f, step=1000)``; what never settles has no flip ratio. A small K, where
+    process_variance is much less than measurement_variance, makes a long memory, and float32 then
+    holds K to about ``6e-8 / K`` of itself.
+
+    Args:
+        process_variance: sQ of the source, in [1e-30, 1e30], in squared units of the gradient.
+        measurement_variance: sR, in the same interval and unit. Only ratios of the three variances
+            matter.
+        transition: c, in [-1000, 1000]. 0 forgets everything at each step.
+        initial_variance: P_0, in [0, 1e30].
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument outside its interval.
+
+    Source: Yang, "Filter gradient descent", 2020; the defaults are its numbers.
+    """
+
+    process_variance: float = 0.01
+    measurement_variance: float = 2.0
+    transition: float = 5.0
+    initial_variance: float = 0.01
+
+    def __post_init__(self):
+        intervals = {
+            "process_variance": VARIANCE,
+            "measurement_variance": VARIANCE,
+            "transition": TRANSITION,
+            "initial_variance": INITIAL_VARIANCE,
+        }
+        for name, interval in intervals.items():
+            value = getattr(self, name)
+            if callable(value):
+                raise TypeError(
+                    f"`{name}` must be a number in {interval}, not {value!r}: the gain of a Kalman "
+                    "filter changes by itself. EMA takes a schedule of it."
+                )
+            object.__setattr__(self, name, validate_rate(name, value, interval))
+
+    @property
+    def order(self) -> int:
+        return 1
+
+    @property
+    def state_size(self) -> int:
+        return 2
+
+    def zero_state(self, like, xp):
+        return (xp.zeros_like(like), self._initial_variance(like, xp))
+
+    def _initial_variance(self, like, xp):
+        # By way of one dimension: NumPy before 2.0 makes float64 of a float32 scalar and a float.
+        return xp.reshape(xp.zeros([1], like.dtype) + self.initial_variance, [])
+
+    def _gain(self, variance):
+        """``(K, P)`` of this step from the P of the step before; numbers, arrays or tensors."""
+        variance = self.transition**2 * variance + self.process_variance
+        gain = variance / (self.measurement_variance + variance)
+        return gain, (1 - gain) * variance
+
+    def step(self, x, state, rates, xp):
+        y, variance = state
+        gain, variance = self._gain(variance)
+        y = self.transition * y
+        y = y + gain * (x - y)
+        return y, (y, variance)
+
+    def state_from_output(self, output, xp):
+        """The state whose last output was ``output``, P as at the beginning."""
+        return (output, self._initial_variance(output, xp))
+
+    def sos(self, step: int = 0) -> np.ndarray:
+        gain = _gain_at(self, int(step))
+        return np.array([[gain, 0.0, 0.0, 1.0, -self.transition * (1 - gain), 0.0]])
+
+
+@functools.lru_cache(maxsize=128)
+def _gain_at(f: Kalman, step: int) -> float:
+    """The gain K of ``f`` at ``step``, by its own recursion, until nothing changes any more."""
+    variance = f.initial_variance
+    for _ in range(step + 1):
+        before = variance
+        gain, variance = f._gain(before)
+        if variance == before:
+            break
+    return gain

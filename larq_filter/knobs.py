@@ -1,0 +1,188 @@
+"""The hyperparameters of all training methods in one value, and the schedules they name.
+
+One flat value, not a class for each method: a command line, a search and a table of a comparison
+need one name for one thing across methods. Its price, a knob that means nothing to a method, is
+paid at once: ``resolve`` refuses it instead of ignoring it.
+"""
+
+import dataclasses
+import difflib
+import math
+import numbers
+from typing import Any
+
+from larq_filter import filters
+from larq_filter._keras import keras
+
+SCHEDULES = ("linear", "cosine", "constant")
+ALPHA_SCHEDULES = (*SCHEDULES, "default")
+STANDARDIZATIONS = ("none", "zscore", "scaled")
+
+_POSITIVE = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
+_AT_LEAST_0 = filters.Interval(0.0, math.inf, high_open=True)
+_POSITIVE_OR_INF = filters.Interval(0.0, math.inf, low_open=True)
+_BELOW_ONE = filters.Interval(0.0, 1.0, high_open=True)
+_AT_LEAST_1 = filters.Interval(1, math.inf, high_open=True)
+
+
+def schedule(name: str, start: float, *, steps: int):
+    """A rate that begins at ``start`` and ends after ``steps``: a number or a Keras schedule.
+
+    ``linear`` and ``cosine`` fall to 0, ``constant`` stays.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    schedules = keras.optimizers.schedules
+    if name == "constant":
+        return start
+    if name == "linear":
+        return schedules.PolynomialDecay(start, steps, end_learning_rate=0.0)
+    if name == "cosine":
+        return schedules.CosineDecay(start, steps)
+    raise ValueError(f"Unknown schedule {name!r}; choose linear, cosine or constant.")
+
+
+def _knob(text: str, interval=None, *, choices=None, kind=float):
+    metadata = {"help": text, "kind": kind, "interval": interval, "choices": choices}
+    return dataclasses.field(default=None, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """Hyperparameters; None is the method's default (``methods.METHODS[name].knobs``).
+
+    Each field's metadata hold its ``help``, ``kind`` (type), ``interval`` and ``choices``.
+
+    Raises:
+        TypeError: a knob of the wrong type.
+        ValueError: a number outside its interval, an unknown choice.
+    """
+
+    alpha: float | None = _knob(
+        "Adaptation rate of the filter's memory per step: 1/alpha is the memory in steps. Bop "
+        "calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2.",
+        filters.UP_TO_ONE,
+    )
+    alpha_schedule: str | None = _knob(
+        "Decay of alpha over the run, or of gain for methods that have one: linear (Quist et al. "
+        "2023) and cosine end at 0; default is that of FilterOptimizer(), which needs no horizon.",
+        choices=ALPHA_SCHEDULES,
+        kind=str,
+    )
+    alpha_halving_steps: int | None = _knob(
+        "Steps after which alpha has halved under alpha_schedule=default.", _AT_LEAST_1, kind=int
+    )
+    gamma: float | None = _knob(
+        "Smoothing of the gradient before alpha; 1 is none. 0.1 is the momentum 0.9 of published "
+        "latent recipes (1 - gamma). For diode 1 - beta_1.",
+        filters.UP_TO_ONE,
+    )
+    sigma: float | None = _knob("Rate of the second moment of bop_second_order.", filters.UP_TO_ONE)
+    threshold: float | None = _knob(
+        "Signal needed for a flip, in units of the signal (of the gradient, for bop).", _AT_LEAST_0
+    )
+    gain: float | None = _knob(
+        "Factor on what is accumulated, called learning rate in the publications: of gradients for "
+        "sgdat and bold, of signs for diode.",
+        _POSITIVE,
+    )
+    leak: float | None = _knob("Share of boat's accumulator lost per step.", _BELOW_ONE)
+    hysteresis: float | None = _knob(
+        "boat's eta: growth of the squared threshold with the squared gradient.", _AT_LEAST_0
+    )
+    probability_decay: float | None = _knob(
+        "prob_bop's a: share of the indecision that is left after a fiftieth of the run.",
+        filters.UNIT,
+    )
+    learning_rate: float | None = _knob(
+        "Of the real-valued variables, and of latent weights.", _POSITIVE
+    )
+    learning_rate_schedule: str | None = _knob(
+        "Decay of the learning rate over the run.", choices=SCHEDULES, kind=str
+    )
+    momentum: float | None = _knob("Momentum of SGD.", _BELOW_ONE)
+    weight_decay: float | None = _knob(
+        "Of latent kernels, per unit of learning rate: decoupled for sgdw, else L2 in the gradient "
+        "(Keras' l2(c) is weight_decay 2 c). For two_step of its first step.",
+        _AT_LEAST_0,
+    )
+    weight_clip: float | None = _knob(
+        "Latent weights are clipped to +- this; inf is no clipping. Default: the model's own.",
+        _POSITIVE_OR_INF,
+    )
+    standardization: str | None = _knob(
+        "Latent kernels are standardised per filter before the sign: zscore (IR-Net) or scaled, "
+        "divided by the root of the fan-in besides.",
+        choices=STANDARDIZATIONS,
+        kind=str,
+    )
+    teacher: str | None = _knob(
+        "A saved Keras model of the same inputs and classes to distil from. Default: the network's "
+        "real-valued twin, trained first for as many epochs.",
+        kind=str,
+    )
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                object.__setattr__(self, field.name, _validate(field, value))
+
+    def given(self) -> dict[str, Any]:
+        """The knobs that are not None."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def only(self, names) -> "Knobs":
+        """The same without the knobs that are not in ``names``."""
+        return Knobs(**{name: value for name, value in self.given().items() if name in names})
+
+    def resolve(self, method: str, defaults: dict[str, Any]) -> "Knobs":
+        """The knobs of a method: ``defaults`` with what is given here in their place.
+
+        Raises:
+            ValueError: a knob that is not in ``defaults``, halving steps of another schedule.
+        """
+        for name, value in self.given().items():
+            if name not in defaults:
+                raise ValueError(
+                    f"{name}={value!r} means nothing to the method {method}, which reads "
+                    f"{', '.join(defaults)}."
+                )
+        knobs = Knobs(**{**defaults, **self.given()})
+        if knobs.alpha_schedule == "default" and "gain" in defaults:
+            raise ValueError(
+                f"The method {method} decays its gain, for which alpha_schedule=default means "
+                "nothing; choose linear, cosine or constant."
+            )
+        if self.alpha_halving_steps is not None and knobs.alpha_schedule != "default":
+            raise ValueError(
+                f"alpha_halving_steps is {self.alpha_halving_steps}, but it only counts with "
+                f"alpha_schedule=default, not {knobs.alpha_schedule}."
+            )
+        return knobs
+
+
+def from_dict(values: dict[str, Any]) -> Knobs:
+    """``Knobs(**values)`` with an error for a misspelt name that says the closest one."""
+    known = [field.name for field in dataclasses.fields(Knobs)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"knobs are {', '.join(known)}."
+            raise ValueError(f"There is no knob {name!r}; {hint}")
+    return Knobs(**values)
+
+
+def _validate(field, value):
+    kind, interval = field.metadata["kind"], field.metadata["interval"]
+    choices = field.metadata["choices"]
+    if choices is not None and value not in choices:
+        raise ValueError(f"{field.name} is {value!r}; choose one of {', '.join(choices)}.")
+    accepted = {float: numbers.Real, int: numbers.Integral, str: str}[kind]
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise TypeError(f"{field.name} is {value!r}; it must be of type {kind.__name__}.")
+    if interval is not None and not interval.contains(value):
+        raise ValueError(f"{field.name} is {value}; it must lie in {interval}.")
+    return kind(value)

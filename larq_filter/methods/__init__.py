@@ -1,0 +1,262 @@
+"""Training methods by name: from a latent Larq model to a compiled one.
+
+Every method gets the same network, data and budget; what differs is who trains the binary kernels.
+The real-valued rest is trained by Adam unless the table says otherwise.
+
+| method | binary kernels |
+|---|---|
+| ``filter`` | latent-free: gradient filter of Quist et al. 2023 |
+| ``bop`` ... ``equal_bits`` | latent-free: ``larq_filter.presets`` of that name |
+| ``larq_bop`` | latent-free: Larq's own ``Bop`` in a ``CaseOptimizer``; legacy Adam for the rest |
+| ``sgd``, ``momentum`` | latent: SGD for all variables, momentum 0 and 0.9, L2 on the kernels |
+| ``sgdw`` | latent: SGD with momentum for all variables, decoupled decay of the kernels |
+| ``adam`` | latent: Adam for all variables |
+| ``standardized`` | latent: ``momentum`` on kernels standardised before the sign |
+| ``two_step`` | latent: real weights for half the budget, then ``adam`` on their signs |
+| ``one_step`` | latent-free: ``filter`` for the whole budget, with the rates of ``two_step`` |
+| ``distilled`` | latent-free: ``one_step`` from a real-valued teacher's distribution |
+| ``frozen`` | random and never changed: the control |
+| ``binary_activations`` | real-valued weights: the first step of ``two_step`` |
+| ``real`` | real-valued weights and activations: the teacher of ``distilled`` |
+
+A method of two stages is two runs in a row: ``first_stage`` says which method comes before, and
+``compile_for`` gets the model it trained. Rejected: methods as lists of callbacks that rewire a
+model while it trains; such a run can't be resumed, and its first stage can't be looked at or used
+twice.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from larq_filter import binary, distillation
+from larq_filter.knobs import Knobs
+from larq_filter.methods import latent, latent_free
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A run that comes before a method's own.
+
+    Attributes:
+        name: of the stage.
+        method, knobs, epochs: of its run.
+        own_epochs: what is left for the method's own run.
+    """
+
+    name: str
+    method: str
+    knobs: Knobs
+    epochs: int
+    own_epochs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to train a network.
+
+    Attributes:
+        summary: one line.
+        knobs: the knobs it reads and their defaults.
+        prepare: ``prepare(model, knobs, steps, earlier) -> (model, optimizer)``.
+        first_stage: ``first_stage(knobs, epochs)`` gives the stage before it, or None.
+        stage_only: whether what it trains is no binary network: a teacher or a first step.
+        distils: whether it learns from the distribution of the model before.
+    """
+
+    summary: str
+    knobs: dict[str, Any]
+    prepare: Callable
+    first_stage: Callable = lambda knobs, epochs: None
+    stage_only: bool = False
+    distils: bool = False
+
+
+def names() -> tuple[str, ...]:
+    """The methods that end in a binary network: all but teachers and first steps."""
+    return tuple(name for name, method in METHODS.items() if not method.stage_only)
+
+
+def resolve(method: str, knobs: Knobs) -> Knobs:
+    """All knobs of ``method``: what is given, and its defaults.
+
+    Raises:
+        ValueError: unknown method, or a knob that it does not read.
+    """
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}; choose one of {', '.join(METHODS)}.")
+    return knobs.resolve(method, METHODS[method].knobs)
+
+
+def first_stage(method: str, knobs: Knobs, epochs: int) -> Stage | None:
+    """The run that comes before that of ``method``; None if there is none.
+
+    Args:
+        method: a name from ``METHODS``.
+        knobs: the method's.
+        epochs: budget of the method.
+
+    Raises:
+        ValueError: unknown method, a knob that it does not read, too few epochs for two stages.
+    """
+    return METHODS[method].first_stage(resolve(method, knobs), epochs)
+
+
+def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None):
+    """Compiles ``model`` for a method, converted to what the method trains.
+
+    Args:
+        method: a name from ``METHODS``.
+        model: a built latent Larq model that ends in a softmax.
+        knobs: the hyperparameters.
+        steps: training steps of this stage; the schedules' horizon.
+        earlier: the model that the stage before has trained (``first_stage``).
+
+    Returns:
+        The compiled model: ``model`` itself or a copy of it. For ``distilled`` train it on
+        ``distillation.with_soft_targets(dataset, earlier)``.
+
+    Raises:
+        ValueError: unknown method, a knob that it does not read, a model without binary kernels,
+            ``earlier`` missing or unfit.
+    """
+    knobs = resolve(method, knobs)
+    if not binary.binary_kernels(model):
+        raise ValueError(f"The model {model.name} has {binary.NO_BINARY_KERNEL}")
+    way = METHODS[method]
+    model, optimizer = way.prepare(model, knobs, steps, earlier)
+    loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
+    if way.distils:
+        loss = distillation.distributional_loss
+        metrics = [distillation.accuracy, distillation.cross_entropy]
+    elif model.losses:  # the loss then holds the penalty of the weights
+        metrics = ["accuracy", distillation.cross_entropy]
+    model.compile(optimizer, loss, metrics=metrics)
+    return model
+
+
+# What comes before --------------------------------------------------------------------------------
+
+
+def _binary_activations_first(knobs, epochs):
+    if epochs < 2:
+        raise ValueError(f"two_step trains twice, so epochs must be at least 2; received {epochs}.")
+    own = knobs.only(METHODS["binary_activations"].knobs)
+    return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
+
+
+def _teacher_first(knobs, epochs):
+    if knobs.teacher is not None:
+        return None
+    own = knobs.only(METHODS["real"].knobs)
+    return Stage("teacher", "real", own, epochs, epochs)
+
+
+# The table ----------------------------------------------------------------------------------------
+
+_REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
+_LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
+_DECAY = {"alpha_schedule": "linear"}  # of the gain
+_CLIP = {"weight_clip": None, "standardization": "none"}
+_SGD = {"learning_rate": 0.1, "learning_rate_schedule": "cosine", "weight_decay": 0.0, **_CLIP}
+_FREE = {"weight_clip": math.inf, "standardization": "zscore"}
+_ADAM = {"learning_rate": 1e-3, "learning_rate_schedule": "cosine", "weight_decay": 0.0}
+_RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNet's
+
+METHODS: dict[str, Method] = {
+    "filter": Method(
+        "gradient filter, latent-free (Quist et al. 2023)",
+        {"alpha": 1e-2, "gamma": 0.1, **_LINEAR, **_REST},
+        latent_free.quist2023,
+    ),
+    "bop": Method(
+        "average and threshold (Helwegen et al. 2019)",
+        {"alpha": 1e-4, "threshold": 1e-8, **_LINEAR, **_REST},
+        latent_free.bop,
+    ),
+    "bop_second_order": Method(
+        "normalised average and threshold (Suarez-Ramirez et al. 2021)",
+        {"alpha": 1e-6, "sigma": 1e-2, "threshold": 1e-6, **_LINEAR, **_REST},
+        latent_free.bop_second_order,
+    ),
+    "diode": Method(
+        "average of signs of an average (Guo et al. 2024)",
+        {"alpha": 1e-4, "gamma": 0.01, "gain": 1e-4, **_DECAY, **_REST},
+        latent_free.diode,
+    ),
+    "sgdat": Method(
+        "sum and a threshold that grows with each flip (Shan et al. 2023)",
+        {"gain": 1e-4, "threshold": 1e-7, **_DECAY, **_REST},
+        latent_free.sgdat,
+    ),
+    "boat": Method(
+        "leaky sum and a hysteresis that grows (2025)",
+        {"leak": 1e-3, "hysteresis": 0.1, **_REST},
+        latent_free.boat,
+    ),
+    "bold": Method(
+        "integrate and fire (Nguyen et al. 2024)",
+        {"gain": 150.0, **_DECAY, **_REST},
+        latent_free.bold,
+    ),
+    "prob_bop": Method(
+        "average and a random threshold (He et al. 2025)",
+        {"alpha": 1e-4, "threshold": 1e-8, "probability_decay": 0.5, **_LINEAR, **_REST},
+        latent_free.prob_bop,
+    ),
+    "equal_bits": Method(
+        "filter, half of the bits of each output filter +1 (Li et al. 2022)",
+        {"alpha": 5e-4, "gamma": 0.1, **_LINEAR, **_REST},
+        latent_free.equal_bits,
+    ),
+    "larq_bop": Method(
+        "Larq's own Bop",
+        {"alpha": 1e-4, "threshold": 1e-8, **_LINEAR, **_REST},
+        latent_free.larq_bop,
+    ),
+    "sgd": Method("latent SGD", {**_SGD, "momentum": 0.0}, latent.sgd),
+    "momentum": Method("latent SGD with momentum", {**_SGD, "momentum": 0.9}, latent.sgd),
+    "sgdw": Method(
+        "latent SGD with momentum and decoupled weight decay",
+        {**_SGD, "momentum": 0.9, "weight_decay": 5e-4},
+        latent.sgdw,
+    ),
+    "adam": Method("latent Adam", {**_ADAM, **_CLIP}, latent.adam),
+    "standardized": Method(
+        "latent SGD with momentum, kernels standardised (IR-Net)",
+        {**_SGD, "momentum": 0.9, "weight_decay": 1e-4, **_FREE},
+        latent.sgd,
+    ),
+    "two_step": Method(
+        "real weights first, then latent Adam (ReActNet, AdamBNN)",
+        {**_RECIPE, "weight_decay": 1e-5, **_CLIP},
+        latent.two_step,
+        _binary_activations_first,
+    ),
+    "one_step": Method(
+        "gradient filter with the rates of two_step",
+        {"alpha": 1e-2, "gamma": 0.1, **_LINEAR, **_RECIPE},
+        latent_free.quist2023,
+    ),
+    "distilled": Method(
+        "one_step with a real-valued teacher",
+        {"alpha": 1e-2, "gamma": 0.1, **_LINEAR, **_RECIPE, "teacher": None},
+        latent_free.distilled,
+        _teacher_first,
+        distils=True,
+    ),
+    "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
+    "binary_activations": Method(
+        "binary activations, real-valued weights",
+        {**_RECIPE, "weight_decay": 1e-5},
+        latent.real_weights(activations=False),
+        stage_only=True,
+    ),
+    "real": Method(
+        "real-valued weights and activations",
+        {**_RECIPE, "weight_decay": 0.0},
+        latent.real_weights(activations=True),
+        stage_only=True,
+    ),
+}

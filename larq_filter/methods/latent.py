@@ -1,0 +1,94 @@
+"""Training through real-valued weights: latent ones, and the real-valued stages before."""
+
+import dataclasses
+from collections.abc import Callable
+
+from larq_filter import binary, conversion
+from larq_filter._keras import keras
+from larq_filter.knobs import Knobs, schedule
+from larq_filter.quantizers import StandardizedSign, clip_to_unit
+
+import larq  # isort: skip
+
+
+def _learning_rate(knobs: Knobs, steps: int):
+    return schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
+
+
+def _latent(make: Callable) -> Callable:
+    """``prepare`` of ``make(knobs, learning_rate)`` on kernels with the knobs' options."""
+
+    def prepare(model, knobs, steps, earlier):
+        model = conversion.with_kernel_options(
+            model, lambda layer, quantizer, prefix: _kernel_options(layer, prefix, knobs)
+        )
+        return model, make(knobs, _learning_rate(knobs, steps))
+
+    return prepare
+
+
+def _kernel_options(layer, prefix: str, knobs: Knobs) -> dict:
+    """What the knobs change in the configuration of a layer with a latent kernel."""
+    options = {}
+    if knobs.weight_clip is not None:
+        # For inf too: Larq warns of kernels without a constraint.
+        options[f"{prefix}_constraint"] = larq.constraints.WeightClip(knobs.weight_clip)
+    if knobs.weight_decay:
+        options[f"{prefix}_regularizer"] = keras.regularizers.L2(knobs.weight_decay / 2)
+    if knobs.standardization in ("zscore", "scaled"):
+        options[f"{prefix}_quantizer"] = StandardizedSign(
+            scaled=knobs.standardization == "scaled", dtype=layer.dtype_policy.name
+        )
+    return options
+
+
+sgd = _latent(lambda knobs, learning_rate: keras.optimizers.SGD(learning_rate, knobs.momentum))
+adam = _latent(lambda knobs, learning_rate: keras.optimizers.Adam(learning_rate))
+
+
+def sgdw(model, knobs, steps, earlier):
+    """``prepare`` of SGD with decoupled decay of the binary kernels, not of the rest."""
+    own = dataclasses.replace(knobs, weight_decay=None)  # here the optimizer decays
+    model, _ = sgd(model, own, steps, earlier)
+    rate = _learning_rate(knobs, steps)
+    optimizer = keras.optimizers.SGD(rate, knobs.momentum, weight_decay=knobs.weight_decay or None)
+    if knobs.weight_decay:
+        real = [v for v in model.trainable_variables if not binary.is_binary(v)]
+        optimizer.exclude_from_weight_decay(var_list=real)
+    return model, optimizer
+
+
+def real_weights(activations: bool) -> Callable:
+    """``prepare`` of a network with real-valued weights, and activations too if so told."""
+
+    def options(layer, prefix, knobs):
+        changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
+        if knobs.weight_decay:
+            changed[f"{prefix}_regularizer"] = keras.regularizers.L2(knobs.weight_decay / 2)
+        if activations and getattr(layer, "input_quantizer", None) is not None:
+            changed["input_quantizer"] = clip_to_unit
+        return changed
+
+    def prepare(model, knobs, steps, earlier):
+        model = conversion.with_kernel_options(
+            model, lambda layer, quantizer, prefix: options(layer, prefix, knobs)
+        )
+        return model, keras.optimizers.Adam(_learning_rate(knobs, steps))
+
+    return prepare
+
+
+def two_step(model, knobs, steps, earlier):
+    """``prepare`` of Adam on the latent weights that the first step has trained."""
+    if earlier is None:
+        raise ValueError(
+            "The method two_step starts from real-valued weights: train the method "
+            "binary_activations first and pass its model as `earlier`."
+        )
+    model, optimizer = adam(model, dataclasses.replace(knobs, weight_decay=None), steps, earlier)
+    shapes = [[w.shape.as_list() for w in each.weights] for each in (earlier, model)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{earlier.name}, trained before, is another network than {model.name}.")
+    for target, source in zip(model.weights, earlier.weights, strict=True):
+        target.assign(binary.latent(source))
+    return model, optimizer

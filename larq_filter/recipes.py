@@ -1,0 +1,106 @@
+"""Hyperparameters by data set and method, from a file that also says where they come from.
+
+    {"digits": {"adam": {"knobs": {"learning_rate": 0.003}, "reason": "search, 40 trials"}}}
+
+Only what differs from a method's defaults is written down, so that a file shows what was tuned.
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+from collections.abc import Sequence
+
+from larq_filter import methods
+from larq_filter.knobs import Knobs, from_dict
+
+PUBLISHED = "published default"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The hyperparameters of one method on one data set, and where they come from."""
+
+    knobs: Knobs = dataclasses.field(default_factory=Knobs)
+    reason: str = PUBLISHED
+
+
+def choose_methods(names: Sequence[str]) -> list[str]:
+    """Names of methods, each once; ``all`` stands for every one that ends in binary networks.
+
+    Raises:
+        ValueError: no name, an unknown one.
+    """
+    chosen: dict[str, None] = {}
+    for name in names:
+        chosen |= dict.fromkeys(methods.names() if name == "all" else [name])
+    for name in chosen:
+        if name not in methods.METHODS:
+            raise ValueError(_unknown("method", name, ["all", *methods.METHODS]))
+    if not chosen:
+        raise ValueError(f"No method is named; choose all, or some of {', '.join(methods.names())}")
+    return list(chosen)
+
+
+def load_recipes(path, section: str, names: Sequence[str]) -> dict[str, Recipe] | None:
+    """The recipes of the methods ``names`` from a file of hyperparameters.
+
+    The file is JSON: ``{section: {method: {"knobs": {name: value}, "reason": text}}}``. All of the
+    section is checked, whatever ``names`` are.
+
+    Returns:
+        The recipes by method; None if the file has no such section.
+
+    Raises:
+        ValueError: not such a file; an unknown method or knob, a value that is not allowed, a
+            method without an entry or an entry without a reason; the message says the fix.
+        OSError: the file can't be read.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get(section, {}), dict):
+        raise ValueError(
+            f"{path} must hold an object of sections, each an object of methods; see "
+            "examples/hyperparameters.json."
+        )
+    if section not in content:
+        return None
+    entries = content[section]
+    recipes = {name: _recipe(f"{path}, {section}", name, entries[name]) for name in entries}
+    for name in names:
+        if name not in recipes:
+            raise ValueError(
+                f"{path} has no {name} in its section {section}. For the method's defaults add: "
+                f'"{name}": {{"knobs": {{}}, "reason": "{PUBLISHED}"}}'
+            )
+    return {name: recipes[name] for name in names}
+
+
+def _recipe(place: str, method: str, entry) -> Recipe:
+    if method not in methods.METHODS:
+        raise ValueError(f"{place}: {_unknown('method', method, methods.METHODS)}")
+    if not (
+        isinstance(entry, dict)
+        and set(entry) == {"knobs", "reason"}
+        and isinstance(entry["knobs"], dict)
+        and isinstance(entry["reason"], str)
+        and entry["reason"].strip()
+    ):
+        raise ValueError(
+            f'{place}: {method} is {json.dumps(entry)}; it must be {{"knobs": {{name: value}}, '
+            '"reason": "where they come from"}.'
+        )
+    try:
+        chosen = from_dict(entry["knobs"])
+        methods.resolve(method, chosen)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}, {method}: {error}") from None
+    return Recipe(chosen, entry["reason"])
+
+
+def _unknown(kind: str, name: str, known) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"there is no {kind} {name!r}.{hint} Choose from {', '.join(known)}."

@@ -1,0 +1,247 @@
+"""What came out of a study: tables, a summary for people, TensorBoard's HParams, pictures."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from larq_filter import plots, training
+from larq_filter._keras import tf
+from larq_filter.sweeps.spaces import Choices, Range
+
+HALF_A_POINT = 0.005  # of accuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One choice of the knobs and what came of it.
+
+    Attributes:
+        number: in the order in which trials were begun, from 0.
+        state: ``complete``, ``pruned``, ``failed`` or ``running``.
+        knobs: the searched knobs.
+        accuracy: on the validation images after the last epoch, mean over the seeds, in [0, 1]; of
+            a pruned trial after the last epoch it was given. None without any.
+        epochs: how many epochs were reported, all seeds together.
+        flip_ratio, flips_per_weight, seconds: as in ``training.Result``, mean over the seeds (the
+            seconds: sum); None unless complete.
+        folder: name of its folder; that of the trial it repeats after an interruption.
+        error: why it failed.
+        worker: host and process id.
+    """
+
+    number: int
+    state: str
+    knobs: dict[str, Any]
+    accuracy: float | None = None
+    epochs: int = 0
+    flip_ratio: float | None = None
+    flips_per_weight: float | None = None
+    seconds: float | None = None
+    folder: str = ""
+    error: str = ""
+    worker: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How many trials it took to come within ``within`` of the best accuracy of a study.
+
+    Attributes:
+        best: the best accuracy.
+        within: the distance, in accuracy.
+        tried: trials that were completed or pruned, ``n``.
+        close: those of them within the distance, ``k``. A pruned one counts as not.
+        took: the position of the first of them in the order in which the trials were begun, from 1.
+        expected: its mean position over all orders of the trials, (n + 1) / (k + 1).
+    """
+
+    best: float
+    within: float
+    tried: int
+    close: int
+    took: int
+    expected: float
+
+
+def effort(trials: Sequence[Trial], within: float = HALF_A_POINT) -> Effort:
+    """Trials needed to come within half a point of the best, as they ran and in a random order.
+
+    The order in which trials happened to run is one draw, and a sampler that learns makes the late
+    ones better. Over all orders of ``n`` trials of which ``k`` are good enough, the first good one
+    has position ``(n + 1) / (k + 1)`` on average: the ``k`` cut the ``n - k`` others into ``k + 1``
+    runs of equal expected length ``(n - k) / (k + 1)``, and one more trial ends the first run (mean
+    of the negative hypergeometric distribution).
+
+    Raises:
+        ValueError: no trial was completed.
+    """
+    tried = sorted((t for t in trials if t.state in ("complete", "pruned")), key=lambda t: t.number)
+    complete = [t.accuracy for t in tried if t.state == "complete"]
+    if not complete:
+        raise ValueError("No trial was completed, so there is no best one.")
+    best = max(complete)
+    # Accuracies are shares of a number of images: rounding must not decide.
+    good = [t.state == "complete" and t.accuracy >= best - within - 1e-9 for t in tried]
+    close = sum(good)
+    expected = (len(tried) + 1) / (close + 1)
+    return Effort(best, within, len(tried), close, good.index(True) + 1, expected)
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The completed trial of the highest accuracy, the earliest of several; None if there is none."""
+    complete = [t for t in trials if t.state == "complete"]
+    return max(complete, key=lambda t: (t.accuracy, -t.number), default=None)
+
+
+def train_command(config: training.Config) -> str:
+    """The line that repeats a run with examples/train.py."""
+    always = ("dataset", "model", "method", "batch_size", "epochs", "seed")
+    values = {name: getattr(config, name) for name in always}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name != "knobs" and field.name not in values and value != field.default:
+            values[field.name] = value
+    flags = [_flag(name, value) for name, value in (values | config.knobs.given()).items()]
+    return " ".join(["python examples/train.py", *flags, "--control=no"])
+
+
+def _flag(name: str, value) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={shlex.quote(str(value))}"
+
+
+def summary(trials: Sequence[Trial], configs: Sequence[training.Config]) -> str:
+    """The study for people.
+
+    Args:
+        trials: all trials.
+        configs: the runs of the best one, a config for each seed.
+    """
+    count = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned")}
+    failed = [t for t in trials if t.state == "failed"]
+    lines = [f"{count['complete']} trials complete, {count['pruned']} pruned, {len(failed)} failed"]
+    lines += [f"  trial {t.number} failed: {t.error}" for t in failed]
+    best = best_trial(trials)
+    if best is None:
+        return "\n".join([*lines, "No trial was completed."])
+    knobs = ", ".join(f"{name}={value}" for name, value in best.knobs.items())
+    needed = effort(trials)
+    lines += [
+        f"best: trial {best.number}, validation accuracy {best.accuracy:.4f} with {knobs}",
+        *(f"  {train_command(config)}" for config in configs),
+        f"trials to within half a point of the best: {needed.took} as they ran, "
+        f"{needed.expected:.1f} expected in a random order "
+        f"({needed.close} of {needed.tried} come that close)",
+    ]
+    return "\n".join(lines)
+
+
+def write(
+    folder: pathlib.Path,
+    trials: Sequence[Trial],
+    space: Mapping[str, Range | Choices],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes trials.csv and sweep.json; each whole or not at all, whoever else writes them too.
+
+    Args:
+        folder: of the results.
+        trials: all trials.
+        space: what was searched.
+        about: what else sweep.json is to hold: study, configuration and so on, without secrets.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = [field.name for field in dataclasses.fields(Trial) if field.name != "knobs"]
+    part = folder / f"trials.{os.getpid()}.part"
+    with part.open("w", newline="") as file:
+        table = csv.DictWriter(file, [*own[:2], *space, *own[2:]], lineterminator="\n")
+        table.writeheader()
+        for trial in sorted(trials, key=lambda t: t.number):
+            row = dataclasses.asdict(trial)
+            table.writerow(row.pop("knobs") | row)
+    os.replace(part, folder / "trials.csv")
+    best = best_trial(trials)
+    outcome = None if best is None else dataclasses.asdict(effort(trials))
+    content = {**about, "best_trial": best and dataclasses.asdict(best), "effort": outcome}
+    part = folder / f"sweep.{os.getpid()}.part"
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, folder / "sweep.json")
+
+
+def compare(folders: Sequence[str | pathlib.Path]) -> str:
+    """One table of several studies, from the folders that ``write`` has filled.
+
+    Raises:
+        FileNotFoundError: a folder without sweep.json.
+    """
+    head = ["study", "method", "knobs", "trials", "best", "to within half a point", "random order"]
+    rows = [head]
+    for folder in map(pathlib.Path, folders):
+        path = folder / "sweep.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{folder} holds no finished search: there is no {path}.")
+        study = json.loads(path.read_text())
+        needed = study["effort"] or dict.fromkeys(("tried", "best", "took", "expected"), math.nan)
+        row = [study["study"], study["config"]["method"], len(study["space"]), needed["tried"]]
+        row += [f"{needed['best']:.4f}", needed["took"], f"{needed['expected']:.1f}"]
+        rows.append([str(cell) for cell in row])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def write_hparams(folder: pathlib.Path, trial: Trial) -> None:
+    """Writes one trial for the HParams view of ``tensorboard --logdir FOLDER/tensorboard``."""
+    from tensorboard.plugins.hparams import api
+
+    with tf.summary.create_file_writer(str(folder / "tensorboard" / trial.folder)).as_default():
+        api.hparams({**trial.knobs, "state": trial.state}, trial_id=trial.folder)
+        if trial.accuracy is not None:
+            tf.summary.scalar("validation accuracy", trial.accuracy, step=trial.epochs)
+
+
+def draw(
+    folder: pathlib.Path, trials: Sequence[Trial], space: Mapping[str, Range | Choices]
+) -> list[pathlib.Path]:
+    """Draws alpha against gamma if both are searched, else accuracy over each knob.
+
+    Returns:
+        The pictures' paths; none while there is no completed trial.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+    """
+    complete = [t for t in trials if t.state == "complete"]
+    pruned = [t for t in trials if t.state == "pruned"]
+    if not complete:
+        return []
+    figures = {}
+    pair = ("alpha", "gamma")
+    if all(isinstance(space.get(name), Range) for name in pair):
+        figures["alpha-gamma"] = plots.search_contour(
+            [(*(t.knobs[name] for name in pair), t.accuracy) for t in complete],
+            [tuple(t.knobs[name] for name in pair) for t in pruned],
+            names=pair,
+            logarithmic=[space[name].log for name in pair],
+        )
+    for name in space if not figures else ():
+        figures[name] = plots.search_points(
+            [(t.knobs[name], t.accuracy) for t in complete],
+            [(t.knobs[name], t.accuracy) for t in pruned],
+            name=name,
+            logarithmic=isinstance(space[name], Range) and space[name].log,
+        )
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        part = folder / f"{name}.{os.getpid()}.part"
+        figure.savefig(part, format="png")
+        os.replace(part, paths[-1])
+    return paths
