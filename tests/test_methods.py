@@ -1,10 +1,14 @@
 """Each training method beside its control, and what its knobs become."""
 
+import inspect
+import math
+
 import numpy as np
 import pytest
 
-from larq_filter import binary, methods, models
-from larq_filter._keras import keras
+from larq_filter import binary, callbacks, distillation, methods, models, presets
+from larq_filter._keras import keras, tf
+from larq_filter.methods import Knobs
 
 import larq as lq
 
@@ -30,45 +34,93 @@ def signs(model):
     ]
 
 
-def train(method, knobs=None, epochs=10):
-    keras.utils.set_random_seed(0)
+EPOCHS = 10
+
+
+def dataset(teacher=None):
     x, y = data()
-    steps = epochs * len(x) // 32
-    model = methods.compile_for(method, latent_mlp(), knobs or methods.Knobs(), steps)
-    start = signs(model)
-    history = model.fit(x, y, batch_size=32, epochs=epochs, verbose=0).history
-    flipped = [np.mean(a != b) for a, b in zip(start, signs(model), strict=True)]
-    return history["loss"][-1], flipped, model
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(512, seed=1).batch(32)
+    return batches if teacher is None else distillation.with_soft_targets(batches, teacher)
+
+
+def train(method, knobs=None):
+    """Trains all stages; the loss is the cross-entropy after the last epoch."""
+    keras.utils.set_random_seed(0)
+    knobs = knobs or Knobs()
+    stage, earlier, epochs = methods.first_stage(method, knobs, EPOCHS), None, EPOCHS
+    if stage is not None:
+        earlier, epochs = fit(stage.method, stage.knobs, stage.epochs, None)[1], stage.own_epochs
+    return fit(method, knobs, epochs, earlier)
+
+
+def fit(method, knobs, epochs, earlier):
+    model = methods.compile_for(method, latent_mlp(), knobs, epochs * 16, earlier)
+    monitor = callbacks.FlipMonitor()
+    watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
+    teacher = earlier if methods.METHODS[method].distils else None
+    model.fit(dataset(teacher), epochs=epochs, verbose=0, callbacks=watchers)
+    x, y = data()
+    outputs = model.predict(x, verbose=0)
+    loss = -np.mean(np.log(outputs[np.arange(len(y)), y]))
+    return loss, model, list(monitor.flipped_layers().values())
 
 
 @pytest.fixture(scope="module")
 def control():
-    loss, flipped, _ = train("frozen")
-    assert flipped == [0.0] * len(flipped)
+    loss, _, flipped = train("frozen")
+    assert flipped == [False, False]
     return loss
 
 
 TUNED = {
-    "filter": methods.Knobs(),
-    "bop": methods.Knobs(alpha=1e-2, alpha_schedule="constant", threshold=1e-6),
-    "adam": methods.Knobs(learning_rate=1e-2),
-    "sgd": methods.Knobs(),
+    "bop": Knobs(alpha=1e-2, threshold=1e-6),
+    "bop_second_order": Knobs(alpha=1e-2),
+    "diode": Knobs(alpha=1e-2, gamma=0.1, gain=1e-2),
+    "sgdat": Knobs(gain=1e-2),
+    "prob_bop": Knobs(alpha=1e-2, threshold=1e-5),
+    "equal_bits": Knobs(alpha=1e-2),
+    "larq_bop": Knobs(alpha=1e-2, threshold=1e-6),
+    "sgd": Knobs(learning_rate=1.0),
+    "adam": Knobs(learning_rate=1e-2, weight_decay=1e-4),
+    "two_step": Knobs(learning_rate=1e-2),
+    "one_step": Knobs(learning_rate=1e-2),
+    "distilled": Knobs(learning_rate=1e-2),
 }
+LATENT_FREE = {*presets.PRESETS, "filter", "larq_bop", "one_step", "distilled"} - {"quist2023"}
 
 
-@pytest.mark.parametrize("method", [name for name in methods.METHODS if name != "frozen"])
+@pytest.mark.parametrize("method", [name for name in methods.names() if name != "frozen"])
 def test_method_beats_the_control_and_flips_every_layer(method, control):
-    loss, flipped, model = train(method, TUNED[method])
+    loss, model, flipped = train(method, TUNED.get(method))
     assert loss < 0.8 * control
-    assert min(flipped) > 0
-    latent_free = method in ("filter", "bop")
+    assert flipped == [True, True]
     for _, kernel in binary.binary_kernels(model):
-        assert binary.holds_signs(kernel) is latent_free
+        assert binary.holds_signs(kernel) is (method in LATENT_FREE)
 
 
-def test_bop_is_larqs_own():
-    knobs = methods.Knobs(alpha=1e-3, alpha_schedule="linear", threshold=1e-7)
-    model = methods.compile_for("bop", latent_mlp(), knobs, 100)
+def test_every_preset_is_a_method_with_its_published_defaults():
+    assert {*presets.PRESETS} - {"quist2023"} <= {*methods.METHODS}
+    names = {
+        "bop": {"gamma": "alpha", "threshold": "threshold"},
+        "bop_second_order": {"gamma": "alpha", "sigma": "sigma", "threshold": "threshold"},
+        "sgdat": {"binary_learning_rate": "gain", "threshold": "threshold"},
+        "boat": {"leak": "leak", "eta": "hysteresis"},
+        "bold": {"binary_learning_rate": "gain"},
+        "prob_bop": {"gamma": "alpha", "threshold": "threshold", "a": "probability_decay"},
+        "equal_bits": {"alpha": "alpha", "gamma": "gamma"},
+    }
+    for method, knobs in names.items():
+        arguments = inspect.signature(presets.PRESETS[method]).parameters
+        for argument, knob in knobs.items():
+            assert methods.METHODS[method].knobs[knob] == arguments[argument].default, method
+    arguments = inspect.signature(presets.diode).parameters
+    assert methods.METHODS["diode"].knobs["gamma"] == pytest.approx(1 - arguments["beta1"].default)
+    assert methods.METHODS["diode"].knobs["alpha"] == pytest.approx(1 - arguments["beta2"].default)
+
+
+def test_larq_bop_is_larqs_own():
+    knobs = Knobs(alpha=1e-3, alpha_schedule="linear", threshold=1e-7)
+    model = methods.compile_for("larq_bop", latent_mlp(), knobs, 100)
     ((_, bop),) = model.optimizer.pred_opt_pairs
     assert type(bop) is lq.optimizers.Bop
     assert bop.get_config()["threshold"] == 1e-7
@@ -78,46 +130,137 @@ def test_bop_is_larqs_own():
 @pytest.mark.parametrize(
     ("knobs", "expected"),
     [
-        (methods.Knobs(), [1e-2, 7.5e-3, 2.5e-3]),  # linear to 0 in 1200 steps: t = 0, 300, 900
-        (methods.Knobs(alpha_schedule="default"), [1e-2, 2.5e-3, 1e-3]),  # halves in 100 steps
-        (methods.Knobs(alpha_schedule="default", alpha=4e-2), [4e-2, 1e-2, 4e-3]),
-        (
-            methods.Knobs(alpha_schedule="default", alpha_halving_steps=900),
-            [1e-2, 7.5e-3, 5e-3],
-        ),
-        (methods.Knobs(alpha_schedule="cosine", alpha=1e-3), [1e-3, 8.536e-4, 1.464e-4]),
-        (methods.Knobs(alpha_schedule="constant", alpha=1e-3), [1e-3, 1e-3, 1e-3]),
+        (Knobs(), [1e-2, 7.5e-3, 2.5e-3]),  # linear to 0 in 1200 steps: t = 0, 300, 900
+        (Knobs(alpha_schedule="default"), [1e-2, 2.5e-3, 1e-3]),  # halves in 100 steps
+        (Knobs(alpha_schedule="default", alpha=4e-2), [4e-2, 1e-2, 4e-3]),
+        (Knobs(alpha_schedule="default", alpha_halving_steps=900), [1e-2, 7.5e-3, 5e-3]),
+        (Knobs(alpha_schedule="cosine", alpha=1e-3), [1e-3, 8.536e-4, 1.464e-4]),
+        (Knobs(alpha_schedule="constant", alpha=1e-3), [1e-3, 1e-3, 1e-3]),
     ],
 )
 def test_alpha_of_the_filter(knobs, expected):
     model = methods.compile_for("filter", latent_mlp(), knobs, 1200)
     f = model.optimizer.gradient_filter
     assert [f.rates_at(step)["alpha"] for step in (0, 300, 900)] == pytest.approx(expected, 1e-3)
-    assert f.gamma == knobs.gamma
+    assert f.gamma == 0.1
+
+
+def test_weight_decay_inside_the_gradient_and_decoupled():
+    """One step at learning rate 0.5, by hand: decay only, since the gradients are zero."""
+    for method, factor in (("sgd", 1 - 0.5 * 0.2), ("sgdw", 1 - 0.5 * 0.2)):
+        knobs = Knobs(learning_rate=0.5, learning_rate_schedule="constant", weight_decay=0.2)
+        model = methods.compile_for(method, latent_mlp(), knobs, 10)
+        ((_, first), (_, second)) = binary.binary_kernels(model)
+        before, real = binary.latent(second).numpy(), model.layers[-2].kernel.numpy()
+        with tf.GradientTape() as tape:
+            penalty = tf.add_n([*model.losses, tf.zeros([])])
+        gradients = tape.gradient(penalty, [first, second], unconnected_gradients="zero")
+        zero = tf.zeros_like(model.layers[-2].kernel)
+        pairs = [*zip(gradients, (first, second), strict=True), (zero, model.layers[-2].kernel)]
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.apply_gradients(pairs)
+        np.testing.assert_allclose(binary.latent(second).numpy(), factor * before, rtol=1e-5)
+        np.testing.assert_array_equal(model.layers[-2].kernel.numpy(), real)
+
+
+def test_a_penalty_is_not_counted_as_loss():
+    knobs = Knobs(weight_decay=1.0)
+    model = methods.compile_for("momentum", latent_mlp(), knobs, 10)
+    x, y = data()
+    scores = model.evaluate(x, y, verbose=0, return_dict=True)
+    outputs = model.predict(x, verbose=0)
+    expected = -np.mean(np.log(outputs[np.arange(len(y)), y]))
+    assert scores["cross_entropy"] == pytest.approx(expected, rel=1e-4)
+    squares = sum(np.sum(np.square(binary.latent(k))) for _, k in binary.binary_kernels(model))
+    assert scores["loss"] == pytest.approx(expected + squares / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("clip", [0.25, math.inf])
+def test_weight_clip(clip):
+    knobs = Knobs(learning_rate=1.0, weight_clip=clip)
+    model = methods.compile_for("momentum", latent_mlp(), knobs, 160)
+    model.fit(dataset(), epochs=5, verbose=0)
+    largest = max(np.max(np.abs(binary.latent(k))) for _, k in binary.binary_kernels(model))
+    assert largest == clip if clip == 0.25 else largest > 1
+
+
+def test_second_step_starts_from_the_weights_of_the_first():
+    first = methods.compile_for("binary_activations", latent_mlp(), Knobs(), 100)
+    assert binary.binary_kernels(first) == []
+    first.fit(dataset(), verbose=0)
+    second = methods.compile_for("two_step", latent_mlp(), Knobs(), 100, first)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(binary.binary_kernels(second)) == 2
+    assert second.losses == []  # no weight decay in the second step
+
+
+def test_the_real_network_has_neither_binary_weights_nor_activations():
+    real = methods.compile_for("real", latent_mlp(), Knobs(), 100)
+    assert binary.binary_kernels(real) == []
+    dense = [layer for layer in real.layers if isinstance(layer, lq.layers.QuantDense)]
+    assert dense[1].input_quantizer(tf.constant([-3.0, 0.25, 3.0])).numpy().tolist() == [
+        -1,
+        0.25,
+        1,
+    ]
+
+
+def test_stages_and_their_budget():
+    stage = methods.first_stage("two_step", Knobs(learning_rate=0.2), 7)
+    assert (stage.method, stage.epochs, stage.own_epochs) == ("binary_activations", 3, 4)
+    assert stage.knobs.given() == {
+        "learning_rate": 0.2,
+        "learning_rate_schedule": "linear",
+        "weight_decay": 1e-5,
+    }
+    stage = methods.first_stage("distilled", Knobs(alpha=0.1), 7)
+    assert (stage.method, stage.epochs, stage.own_epochs) == ("real", 7, 7)
+    assert stage.knobs.given() == {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}
+    assert methods.first_stage("distilled", Knobs(teacher="model.keras"), 7) is None
+    assert methods.first_stage("filter", Knobs(), 7) is None
+
+
+def other_teacher():
+    return models.build("mlp", input_shape=(6, 6, 1), num_classes=CLASSES + 1, width=8)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: methods.Knobs(alpha_schedule="step"), ["'step'", "linear"]),
-        (lambda: methods.Knobs(learning_rate_schedule="default"), ["'default'", "cosine"]),
-        (lambda: methods.Knobs(alpha=5.0), ["alpha", "5.0", "(0, 1]"]),
-        (lambda: methods.Knobs(threshold=-1.0), ["threshold", "-1.0"]),
-        (lambda: methods.Knobs(alpha_halving_steps=9), ["alpha_halving_steps", "default"]),
-        (lambda: methods.Knobs(learning_rate=-1.0), ["-1.0", "(0, inf)"]),
-        (lambda: methods.schedule("step", 0.1, steps=10), ["'step'", "constant"]),
         (
-            lambda: methods.compile_for("magic", latent_mlp(), methods.Knobs(), 10),
-            ["'magic'", "filter, bop, adam, sgd, frozen"],
+            lambda: methods.compile_for("magic", latent_mlp(), Knobs(), 10),
+            ["'magic'", "filter, bop, bop_second_order"],
         ),
         (
             lambda: methods.compile_for(
                 "adam",
                 keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]),
-                methods.Knobs(),
+                Knobs(),
                 10,
             ),
             ["no trainable kernel with a 1-bit quantizer"],
+        ),
+        (
+            lambda: methods.compile_for("adam", latent_mlp(), Knobs(alpha=0.1), 10),
+            ["alpha=0.1", "adam", "learning_rate"],
+        ),
+        (lambda: methods.first_stage("two_step", Knobs(), 1), ["two_step", "at least 2", "1"]),
+        (
+            lambda: methods.compile_for("two_step", latent_mlp(), Knobs(), 10),
+            ["binary_activations", "earlier"],
+        ),
+        (
+            lambda: methods.compile_for("two_step", latent_mlp(), Knobs(), 10, other_teacher()),
+            ["another network"],
+        ),
+        (
+            lambda: methods.compile_for("distilled", latent_mlp(), Knobs(), 10),
+            ["needs a teacher", "real", "earlier"],
+        ),
+        (
+            lambda: methods.compile_for("distilled", latent_mlp(), Knobs(), 10, other_teacher()),
+            ["(None, 5)", "(None, 4)", "must agree"],
         ),
     ],
 )

@@ -62,7 +62,20 @@ def uninterrupted(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("method", list(methods.METHODS))
+# One of each kind of state: filters, legacy optimizers, random numbers, latent weights, two stages.
+RESUMED = [
+    "filter",
+    "larq_bop",
+    "prob_bop",
+    "bold",
+    "sgdw",
+    "standardized",
+    "two_step",
+    "distilled",
+]
+
+
+@pytest.mark.parametrize("method", RESUMED)
 def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, method=method)
     folder = tmp_path / "run"
@@ -79,6 +92,102 @@ def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_p
     assert dataclasses.replace(result, output_dir="", seconds=0) == dataclasses.replace(
         expected, output_dir="", seconds=0
     )
+
+
+@pytest.mark.parametrize("method", ["two_step", "distilled"])
+def test_a_crash_in_the_second_stage_keeps_the_first(method, uninterrupted, tmp_path, monkeypatch):
+    folder, expected = tmp_path / "run", uninterrupted(method)
+    epochs_before = expected.epochs - (2 if method == "two_step" else 4)
+    saved, original = [], training._Progress.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        original(self, epoch, logs)
+        saved.append(epoch)
+        if len(saved) == epochs_before + 1:
+            raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(training._Progress, "on_epoch_end", on_epoch_end)
+        training.run(dataclasses.replace(SMALL, method=method), folder, verbose=0)
+    (first,) = folder.glob("*/result.json")
+    written = first.stat().st_mtime_ns
+    training.run(dataclasses.replace(SMALL, method=method), folder, verbose=0)
+    assert first.stat().st_mtime_ns == written
+    for a, b in zip(weights(folder), weights(expected.output_dir), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_saved_teacher_takes_the_place_of_the_first_stage(uninterrupted, tmp_path):
+    teacher = pathlib.Path(uninterrupted("distilled").output_dir) / "teacher" / "model.keras"
+    config = dataclasses.replace(
+        SMALL, method="distilled", knobs=methods.Knobs(teacher=str(teacher))
+    )
+    result = training.run(config, tmp_path / "run", verbose=0)
+    assert result.epochs == 4
+    assert not (tmp_path / "run" / "teacher").exists()
+    for a, b in zip(
+        weights(tmp_path / "run"), weights(uninterrupted("distilled").output_dir), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "words"),
+    [
+        (None, FileNotFoundError, ["no saved model", "teacher.keras"]),
+        (b"not a model", ValueError, ["teacher.keras", "can't be read"]),
+    ],
+)
+def test_a_teacher_that_is_none(write, error, words, tmp_path):
+    path = tmp_path / "teacher.keras"
+    if write is not None:
+        path.write_bytes(write)
+    config = dataclasses.replace(SMALL, method="distilled", knobs=methods.Knobs(teacher=str(path)))
+    with pytest.raises(error) as raised:
+        training.run(config, tmp_path / "run", verbose=0)
+    for word in words:
+        assert word in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def report_all(seen):
+    return lambda epoch, logs: seen.append((epoch, logs["val_accuracy"]))
+
+
+def test_every_epoch_is_reported_and_the_reporter_may_stop_it(uninterrupted, tmp_path):
+    seen = []
+
+    def stopping(epoch, logs):
+        report_all(seen)(epoch, logs)
+        if epoch == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        training.run(SMALL, tmp_path / "run", verbose=0, report=stopping)
+    training.run(
+        SMALL,
+        tmp_path / "run",
+        verbose=0,
+        report=lambda e, logs: seen.append((e, logs["val_accuracy"])),
+    )
+    expected = [float(row["val_accuracy"]) for row in rows(uninterrupted("filter").output_dir)]
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3]
+    assert [accuracy for _, accuracy in seen] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "bytes_per_weight"),
+    [("filter", 8), ("prob_bop", 4), ("larq_bop", 4), ("sgdw", 4), ("two_step", 8)],
+)
+def test_optimizer_state_per_weight(method, bytes_per_weight, uninterrupted):
+    result = uninterrupted(method)
+    assert result.optimizer_bytes_per_weight == pytest.approx(bytes_per_weight, rel=1e-3)
+
+
+def test_flips_of_the_run_are_those_of_its_epochs(uninterrupted):
+    result = uninterrupted("filter")
+    per_epoch = [float(row["flip_ratio"]) * 6 for row in rows(result.output_dir)]
+    assert result.flips_per_weight == pytest.approx(sum(per_epoch), rel=1e-5)
 
 
 def test_a_crash_after_the_last_epoch_only_needs_the_result(uninterrupted, tmp_path, monkeypatch):
@@ -231,7 +340,7 @@ def test_a_wrong_argument_leaves_a_folder_that_can_be_used(tmp_path):
 
 
 def test_bop_model_is_saved_without_the_optimizer_that_would_not_train(uninterrupted):
-    folder = pathlib.Path(uninterrupted("bop").output_dir)
+    folder = pathlib.Path(uninterrupted("larq_bop").output_dir)
     model = keras.models.load_model(folder / "model.keras")
     assert not getattr(model, "optimizer", None)
 

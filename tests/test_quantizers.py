@@ -1,0 +1,67 @@
+"""Quantizers of latent kernels against their formulas in NumPy."""
+
+import numpy as np
+import pytest
+
+from larq_filter import binary, callbacks
+from larq_filter._keras import keras, tf
+from larq_filter.quantizers import StandardizedSign, clip_to_unit
+
+import larq as lq
+
+
+def kernel(shape=(3, 3, 4, 5)):
+    return np.random.default_rng(0).normal(0.3, 0.2, shape)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_forward_and_gradient(scaled):
+    w = kernel()
+    upstream = np.random.default_rng(1).normal(size=w.shape)
+    x = tf.constant(w, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = StandardizedSign(scaled=scaled, dtype="float64")(x)
+    gradient = tape.gradient(y, x, tf.constant(upstream))
+    mean, std = w.mean((0, 1, 2)), w.std((0, 1, 2))
+    np.testing.assert_array_equal(y, np.where(w < mean, -1.0, 1.0))
+    # d/dw of (w - mean) / std, for each filter: n weights, z standardised.
+    z, n = (w - mean) / std, 3 * 3 * 4
+    radial = z * (upstream * z).sum((0, 1, 2)) / n
+    expected = (upstream - upstream.mean((0, 1, 2)) - radial) / std
+    expected /= np.sqrt(n) if scaled else 1.0
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_equal_weights_have_no_direction():
+    quantizer = StandardizedSign()
+    assert quantizer(tf.fill([4, 2], 0.7)).numpy().tolist() == [[1.0, 1.0]] * 4
+
+
+def test_config_round_trip():
+    saved = keras.utils.serialize_keras_object(StandardizedSign(scaled=True))
+    copy = keras.utils.deserialize_keras_object(saved)
+    assert copy.scaled is True and copy.clip_value is None and copy.precision == 1
+
+
+def test_a_flip_of_a_centred_kernel_is_that_of_its_quantized_value():
+    """Adding a constant to all latent weights turns their signs, and no weight of the network."""
+    layer = lq.layers.QuantDense(
+        5, kernel_quantizer=StandardizedSign(), kernel_constraint=lq.constraints.WeightClip(10.0)
+    )
+    model = keras.Sequential([keras.Input((6,)), layer])
+    layer.kernel.assign(kernel((6, 5)))
+    counter = callbacks._Counter("layer", layer.kernel)
+    counter.begin_epoch()
+    layer.kernel.assign_add(tf.fill([6, 5], -0.5))
+    counter.count()
+    assert counter.all_flips() == 0
+    before = binary.is_low(layer.kernel).numpy()
+    layer.kernel.assign(-binary.latent(layer.kernel))
+    counter.count()
+    assert counter.all_flips() == np.sum(binary.is_low(layer.kernel).numpy() != before) == 30
+    assert model.built
+
+
+def test_clip_to_unit():
+    assert clip_to_unit(tf.constant([-2.0, -0.5, 3.0])).numpy().tolist() == [-1.0, -0.5, 1.0]
