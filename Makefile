@@ -12,10 +12,10 @@ PACKAGING = setup.cfg pyproject.toml
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-tf215 lint format clean
+.PHONY: help demo test test-tf215 test-distributed lint format clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
 	@echo 'PYTHON selects the interpreter (3.10 to 3.12): make test PYTHON=python3.11'
 
 demo: .venv/installed  ## Train a small binary network, about a minute after the installation
@@ -26,6 +26,9 @@ test: lint  ## All checks: lint, all tests, branch coverage
 
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras"
+
+test-distributed: .venv/installed  ## Searches shared through PostgreSQL; needs its server program
+	.venv/bin/python -m pytest tests/distributed
 
 lint: .venv/installed  ## Check style
 	.venv/bin/ruff check $(SOURCES)

@@ -20,7 +20,7 @@ import sys
 import run_flags  # first: it makes sure that tf.keras is Keras 2
 from absl import app, flags, logging
 
-from larq_filter import comparison, methods, plots, recipes, summaries
+from larq_filter import comparison, methods, plots, recipes, summaries, tables
 
 import tensorflow as tf
 
@@ -66,15 +66,16 @@ def choose_recipes() -> tuple[dict[str, recipes.Recipe], str]:
     return dict.fromkeys(names, recipes.Recipe()), source
 
 
-def write_tables(compared: comparison.Comparison, title: str, source: str) -> tuple[str, bool]:
+def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, bool]:
     """Writes the files of the results folder; returns the table, and whether a run failed."""
     outcomes = compared.outcomes()
     summed = summaries.summarize(outcomes)
-    table = summaries.markdown(summed, title, [source, *summaries.versions(outcomes)])
+    title = f"{run_flags.description()}, {FLAGS.seeds} seeds"
+    table = tables.markdown(summed, title, [source, *summaries.versions(outcomes)])
     (compared.folder / "table.md").write_text(table)
     context = {"hyperparameters": source}
-    summaries.write_csv(compared.folder / "runs.csv", summaries.run_rows(outcomes, context))
-    summaries.write_csv(compared.folder / "summary.csv", summaries.summary_rows(summed, context))
+    tables.write_csv(compared.folder / "runs.csv", tables.run_rows(outcomes, context))
+    tables.write_csv(compared.folder / "summary.csv", tables.summary_rows(summed, context))
     draw(compared.folder, [each for each in summed if each.results])
     return table, any(each.status == "failed" for each in outcomes)
 
@@ -112,13 +113,8 @@ def main(_):
         compared = comparison.Comparison(folder, comparison.jobs(base, chosen, FLAGS.seeds))
         if FLAGS.train:
             compared.train(wait=FLAGS.wait)
-        steps = f" of {base.steps_per_epoch} steps" if base.steps_per_epoch else ""
-        title = (
-            f"{run_flags.dataset_name()}, {base.model}: {base.epochs} epochs{steps}, "
-            f"batches of {base.batch_size}, {FLAGS.seeds} seeds"
-        )
         with compared.alone():
-            table, failed = write_tables(compared, title, source)
+            table, failed = write_tables(compared, source)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:

@@ -43,3 +43,20 @@ def config(**others) -> training.Config:
 def dataset_name() -> str:
     """Short name of the data set, for folders and sections: the last part of a path."""
     return pathlib.Path(FLAGS.dataset).name
+
+
+def description() -> str:
+    """Data, model and budget in a line."""
+    parts = [
+        f"{dataset_name()}, {FLAGS.model}" + (f" of width {FLAGS.width}" if FLAGS.width else ""),
+        f"{FLAGS.epochs} epochs"
+        + (f" of {FLAGS.steps_per_epoch} steps" if FLAGS.steps_per_epoch else ""),
+        f"batches of {FLAGS.batch_size}",
+    ]
+    if FLAGS.train_examples:
+        parts.append(f"{FLAGS.train_examples} training images")
+    if FLAGS.image_size:
+        parts.append(f"{FLAGS.image_size} pixels a side")
+    if not FLAGS.augment:
+        parts.append("no augmentation")
+    return ", ".join(parts)

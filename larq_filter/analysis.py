@@ -237,9 +237,9 @@ def expected_flip_ratio(f: filters.Filter, step: int = 0) -> float:
         flip_ratio = 2/pi arctan(sqrt(sum_k (h_k - h_{k-1})^2) / sqrt(sum_k (h_k + h_{k-1})^2))
 
     Relative error below 1e-13, measured against 60 digits for averages and SciPy's designs of up to
-    5 sections, and what the stored coefficients carry (alpha 1e-7: 1e-9); a FIR filter of 64 taps,
-    32 sections, has seven digits. Gradients of training are not white: docs/figures.md has
-    3 % less to 41 % more flips.
+    5 sections, and what the stored coefficients carry (alpha 1e-7: 1e-9); 1e-15 for ``FIR``, but
+    seven digits where 64 taps are given as 32 sections. Gradients of training are not white:
+    docs/figures.md has 3 % less to 41 % more flips.
 
     Args:
         f: a linear filter.

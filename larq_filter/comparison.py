@@ -126,12 +126,12 @@ class Comparison:
     def _pass(self, left: list[Job], progress: "_Progress") -> list[Job]:
         """Runs each job that is neither finished nor claimed; returns those claimed elsewhere."""
         elsewhere = []
-        for job in left:
+        for index, job in enumerate(left):
             with self._claim(job) as lock:
                 if lock is None:
                     elsewhere.append(job)
                 elif not self._finished(job):  # else another process finished it meanwhile
-                    remaining = sum(not self._finished(each) for each in left)
+                    remaining = sum(not self._finished(each) for each in left[index:])
                     progress.run(job, lambda job=job, lock=lock: self._run(job, lock), remaining)
         return elsewhere
 

@@ -487,13 +487,17 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             ValueError: the file holds another number of variables: another filter, flip rule or
                 model. Rates that are constant come from the file, as the rest of the state.
         """
-        if len(store.keys()) != len(self._variables):
+        variables = self._variables
+        scalars = 1 + len(self._rates.values())
+        if len(store.keys()) == scalars and all(store[key].shape == () for key in store.keys()):
+            variables = variables[:scalars]  # saved before the first step, without states
+        if len(store.keys()) != len(variables):
             raise ValueError(
                 f"The file holds {len(store.keys())} variables for {self.name}, which has "
-                f"{len(self._variables)}. Compile the model with the filter, flip rule and "
+                f"{len(variables)}. Compile the model with the filter, flip rule and "
                 "warm_start it was saved with, and build the optimizer before loading weights."
             )
-        for index, variable in enumerate(self._variables):
+        for index, variable in enumerate(variables):
             variable.assign(store[str(index)])
 
     def get_config(self) -> dict:

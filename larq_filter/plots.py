@@ -182,7 +182,7 @@ def learning_curves(
 
     Args:
         quantities: label of the axis to (label of the method to its runs, each a number per epoch).
-            NaN leaves a gap, and so does what a logarithmic scale has no place for.
+            NaN leaves a gap, and so do mean values of 0 on a logarithmic scale.
         log: labels of the axes that are logarithmic.
 
     Returns:
@@ -204,23 +204,32 @@ def learning_curves(
     lines = dict(zip(labels, _lines(), strict=False))
     rows = -(-len(labels) // 4)  # of the legend
     figure, axes = _figure(len(tables), 2.6 * len(tables) + 0.6 + 0.2 * rows, sharex=True)
-    axes = axes if len(tables) > 1 else [axes]
-    for each, (name, methods) in zip(axes, tables.items(), strict=True):
-        if name in log:
-            each.set_yscale("log")
-            each.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
-        for label, runs in methods.items():
-            _band(each, np.where(runs > 0, runs, np.nan) if name in log else runs, lines[label])
+    drawn = set()
+    for each, (name, methods) in zip(np.atleast_1d(axes), tables.items(), strict=True):
         each.set_ylabel(name)
-    axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
-    handles = [_matplotlib("lines").Line2D([], [], **lines[label]) for label in labels]
+        if name in log:
+            _logarithmic(each)
+        for label, runs in methods.items():
+            if _band(each, runs, lines[label], shade=0.15 if len(labels) < 8 else 0.07):
+                drawn.add(label)
+    each.set_xlabel("epoch")
+    ticker, line = _matplotlib("ticker"), _matplotlib("lines").Line2D
+    each.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(
-        handles, labels, title="line: mean over seeds; shade: lowest to highest seed",
+        [line([], [], **lines[label]) for label in labels],
+        [label if label in drawn else f"{label} (none)" for label in labels],
+        title="line: mean over seeds; shade: lowest to highest seed",
         loc="outside lower center", ncols=min(4, len(labels)), frameon=False,
         fontsize=FONT["size"] - 1, title_fontsize=FONT["size"] - 1,
     )  # fmt: skip
     return figure
+
+
+def _logarithmic(axes) -> None:
+    axes.set_yscale("log")
+    axes.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
+    axes.yaxis.set_minor_formatter(_matplotlib("ticker").LogFormatter())  # 2.6, not 2.6 x 10^0
+    axes.tick_params(which="minor", labelsize=FONT["size"])
 
 
 def _table_of_runs(name: str, label: str, runs) -> np.ndarray:
@@ -234,16 +243,123 @@ def _table_of_runs(name: str, label: str, runs) -> np.ndarray:
     return np.asarray(runs, np.float64)
 
 
-def _band(axes, runs: np.ndarray, line) -> None:
-    """Mean over the rows as a line, their range as a shade; a lone epoch as a dot."""
-    measured = np.isfinite(runs).any(axis=0)
-    epochs, runs = np.arange(1, runs.shape[1] + 1)[measured], runs[:, measured]
-    if not len(epochs):
-        return
-    marker = {"marker": "o", "markersize": 4} if len(epochs) == 1 else {}
-    axes.plot(epochs, np.nanmean(runs, axis=0), **line, **marker)
-    low, high = np.nanmin(runs, axis=0), np.nanmax(runs, axis=0)
-    axes.fill_between(epochs, low, high, color=line["color"], alpha=0.15, linewidth=0)
+def _band(axes, runs: np.ndarray, line, shade: float) -> bool:
+    """Mean over the rows as a line, their range as a shade; a lone epoch as a dot.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    mean = runs.mean(axis=0)
+    shown = np.isfinite(mean) & ((mean > 0) | (axes.get_yscale() != "log"))
+    epochs, mean, runs = np.arange(1, len(mean) + 1), np.where(shown, mean, np.nan), runs[:, shown]
+    if not shown.any():
+        return False
+    marker = {"marker": "o", "markersize": 4} if shown.sum() == 1 else {}
+    axes.plot(epochs, mean, **line, **marker)
+    axes.fill_between(
+        epochs[shown], runs.min(axis=0), runs.max(axis=0), color=line["color"], alpha=shade,
+        linewidth=0,
+    )  # fmt: skip
+    return True
+
+
+def search_contour(
+    points: Sequence[tuple[float, float, float]],
+    pruned: Sequence[tuple[float, float]] = (),
+    names: tuple[str, str] = ("alpha", "gamma"),
+    logarithmic: tuple[bool, bool] = (True, True),
+):
+    """Accuracy over two hyperparameters, interpolated linearly between the trials of a search.
+
+    Args:
+        points: completed trials: the two hyperparameters and the accuracy.
+        pruned: trials that were stopped early; marked, and not interpolated.
+        names: of the two.
+        logarithmic: whether each has a logarithmic axis, on which it is interpolated too.
+
+    Returns:
+        A figure; the best trial is ringed. Outside the trials nothing is drawn, and no surface at
+        all for fewer than three trials or for trials on one line.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: no completed trial.
+    """
+    if not points:
+        raise ValueError("`points` is empty; there is nothing to draw before a trial is complete.")
+    x, y, accuracy = np.asarray(points, np.float64).T
+    figure, axes = _figure(1, height=4.2)
+    spread = {"vmin": accuracy.min(), "vmax": max(accuracy.max(), accuracy.min() + 1e-6)}
+    surface = _interpolated(x, y, accuracy, logarithmic)
+    if surface is not None:
+        levels = np.linspace(spread["vmin"], spread["vmax"], 13)
+        axes.contourf(*surface, levels, cmap="viridis", **spread)
+    dots = axes.scatter(
+        x, y, c=accuracy, cmap="viridis", edgecolors="black", zorder=3, label="complete", **spread
+    )
+    figure.colorbar(dots, ax=axes).set_label("validation accuracy", **FONT)
+    best, ring = int(np.argmax(accuracy)), {"facecolors": "none", "edgecolors": COLOURS[2]}
+    axes.scatter(x[best], y[best], s=130, linewidths=2.0, zorder=4, label="best", **ring)
+    if len(pruned):
+        columns = np.asarray(pruned, np.float64).T
+        axes.scatter(*columns, marker="x", color="0.35", zorder=3, label="pruned")
+    for axis, name, log in zip("xy", names, logarithmic, strict=True):
+        axes.set(**{f"{axis}label": name, f"{axis}scale": "log" if log else "linear"})
+    axes.use_sticky_edges = False  # else the surface takes the margins, and the outer dots are cut
+    axes.margins(0.06)
+    axes.legend(
+        ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=FONT["size"] - 1
+    )
+    return figure
+
+
+def search_points(
+    points: Sequence[tuple[float | str, float]],
+    pruned: Sequence[tuple[float | str, float]] = (),
+    name: str = "alpha",
+    logarithmic: bool = True,
+):
+    """Accuracy over one hyperparameter, a dot for each trial of a search.
+
+    Args:
+        points: completed trials: the hyperparameter (a number or a choice) and the accuracy.
+        pruned: trials that were stopped early, and their accuracy then.
+        name: of the hyperparameter.
+        logarithmic: whether its axis is; not for choices.
+
+    Returns:
+        A figure.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: no completed trial.
+    """
+    if not points:
+        raise ValueError("`points` is empty; there is nothing to draw before a trial is complete.")
+    figure, axes = _figure(1, height=3.4)
+    axes.scatter(*zip(*points, strict=True), color=COLOURS[1], label="complete")
+    if len(pruned):
+        axes.scatter(*zip(*pruned, strict=True), color="0.35", marker="x", label="pruned")
+        _legend(axes)
+    axes.set(xlabel=name, ylabel="validation accuracy")
+    if logarithmic:
+        axes.set_xscale("log")
+    return figure
+
+
+def _interpolated(x, y, values, logarithmic):
+    """A grid between the points and the values there, masked outside; None if they span no area."""
+    corners = [np.log10(v) if log else v for v, log in zip((x, y), logarithmic, strict=True)]
+    units = [(c - c.min()) / (np.ptp(c) or 1.0) for c in corners]  # else triangles are slivers
+    if np.linalg.matrix_rank(np.transpose(units) - [u[0] for u in units], tol=1e-9) < 2:
+        return None
+    triangulation = _matplotlib("tri").Triangulation(*units)
+    grid = np.linspace(0.0, 1.0, 201)
+    surface = _matplotlib("tri").LinearTriInterpolator(triangulation, values)(
+        *np.meshgrid(grid, grid)
+    )
+    axes = [np.linspace(c.min(), c.max(), 201) for c in corners]
+    return (*(10**a if log else a for a, log in zip(axes, logarithmic, strict=True)), surface)
 
 
 def knobs_table(

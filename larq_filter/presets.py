@@ -166,8 +166,8 @@ def bold(*, binary_learning_rate=150.0, default_optimizer="adam", **kwargs) -> F
 
     Published for VGG-Small on CIFAR-10: 150 with batch normalisation, 12 without. Reading: the
     paper's Boolean variation q is the gradient as Keras hands it over (mean over the batch if the
-    loss is a mean), so the right number depends on the loss and the batch size: a firing rate of 0
-    or 1 in ``FlipMonitor`` says it is wrong.
+    loss is a mean), so the right number depends on the loss and the batch size: a flip ratio of 0
+    or near 1 in ``FlipMonitor`` says that it is wrong.
 
     Args:
         binary_learning_rate: factor on the gradients; weights fire at 1.
@@ -195,8 +195,7 @@ def prob_bop(
     The blur is ``randomness = a^floor(epoch / 10) / 2``, epochs counted from 0. Readings: the edges
     of the blur themselves count as inside above and as outside below (see ``flips.Probabilistic``);
     flips of a weight are counted from 0 and divide its strength everywhere, in the probability and
-    at both edges. The released code counts epochs from 1, steps the blur every epoch and counts one
-    more flip at every sure flip of any weight.
+    at both edges. The released code counts epochs from 1 and narrows the blur every epoch.
 
     Args:
         steps_per_epoch: steps in one epoch, a number > 0.

@@ -131,6 +131,53 @@ def test_flip_ratio_of_several_runs_and_the_filter():
     assert legend(same) == ["seed 0", "seed 1", "theory"]
 
 
+RUNS = {"one": [[0.1, 0.4, 0.3], [0.3, 0.0, 0.1]], "two": [[math.nan, 0.5, 0.6]], "zero": [[0] * 3]}
+
+
+def shades(axes):
+    """(epochs, low, high) of each shaded range."""
+    for collection in axes.collections:
+        epochs, edge = collection.get_paths()[0].vertices.T
+        found = sorted(set(epochs))
+        yield (
+            found,
+            [min(edge[epochs == epoch]) for epoch in found],
+            [max(edge[epochs == epoch]) for epoch in found],
+        )
+
+
+@pytest.mark.extras
+def test_learning_curves_are_mean_and_range():
+    figure = plots.learning_curves({"accuracy": RUNS, "loss": RUNS}, log=["loss"])
+    linear, logarithmic = figure.axes
+    assert (linear.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
+    assert (linear.get_ylabel(), logarithmic.get_ylabel()) == ("accuracy", "loss")
+    assert logarithmic.get_xlabel() == "epoch"
+    one, two, zero = linear.lines
+    assert one.get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_allclose(one.get_ydata(), [0.2, 0.2, 0.2])
+    np.testing.assert_array_equal(two.get_ydata(), [np.nan, 0.5, 0.6])  # no first stage
+    assert zero.get_ydata().tolist() == [0, 0, 0]
+    first, second, _ = shades(linear)
+    np.testing.assert_allclose(first, [[1, 2, 3], [0.1, 0.0, 0.1], [0.3, 0.4, 0.3]])
+    np.testing.assert_allclose(second, [[2, 3], [0.5, 0.6], [0.5, 0.6]])
+    assert len(logarithmic.lines) == 2
+    np.testing.assert_allclose(logarithmic.lines[0].get_ydata(), [0.2, 0.2, 0.2])
+    (shown,) = figure.legends
+    assert [each.get_text() for each in shown.get_texts()] == ["one", "two", "zero"]
+    assert shown.get_title().get_text() == "line: mean over seeds; shade: lowest to highest seed"
+    figure.draw_without_rendering()
+
+
+@pytest.mark.extras
+def test_learning_curves_name_what_can_not_be_drawn():
+    figure = plots.learning_curves({"flip ratio": RUNS}, log=["flip ratio"])
+    shown = [each.get_text() for each in figure.legends[0].get_texts()]
+    assert shown == ["one", "two", "zero (none)"]
+    (axes,) = plots.learning_curves({"accuracy": {"short": [[0.5], [0.7]]}}).axes
+    assert axes.lines[0].get_marker() == "o"  # a line of one point would not show
+
+
 ROWS = [
     ("momentum", "gamma = 1 - momentum", "exact"),
     ("initial magnitude", "the initial output, which is forgotten " * 4, "initial condition only"),
@@ -188,6 +235,7 @@ def test_figures_leave_pyplot_alone(tmp_path):
         lambda: plots.bode(EMA(0.1)),
         lambda: plots.impulse_responses(EMA(0.1)),
         lambda: plots.flip_ratio([0.1]),
+        lambda: plots.learning_curves({"loss": RUNS}),
         lambda: plots.knobs_table(ROWS),
     ],
 )
@@ -211,6 +259,11 @@ def test_without_matplotlib(draw, monkeypatch):
         (lambda: plots.flip_ratio([0.1, 1.5]), ValueError, ["1.5", "[0, 1]"]),
         (lambda: plots.flip_ratio([0.1], {"a": [-0.1]}), ValueError, ["-0.1", "'a'", "[0, 1]"]),
         (lambda: plots.flip_ratio([0.1], EMA(0.1)), ValueError, ["steps_per_epoch", "None"]),
+        (lambda: plots.learning_curves({}), ValueError, ["empty", "at least one"]),
+        (lambda: plots.learning_curves({"loss": {}}), ValueError, ["no run"]),
+        (lambda: plots.learning_curves({"a": {"b": []}}), ValueError, ["'b'", "'a'", "[]"]),
+        (lambda: plots.learning_curves({"a": {"b": [[]]}}), ValueError, ["[0] epochs"]),
+        (lambda: plots.learning_curves({"a": {"b": [[1], [1, 2]]}}), ValueError, ["[1, 2]"]),
         (lambda: plots.knobs_table([]), ValueError, ["empty"]),
         (lambda: plots.knobs_table([("a", "b")]), ValueError, ["3 texts", "('a', 'b')"]),
         (lambda: plots.knobs_table(["abc"]), ValueError, ["3 texts", "'abc'"]),

@@ -174,7 +174,7 @@ MODES = {
 
 
 @ROWS
-def test_follows_its_twin(case, record_property):
+def test_follows_its_twin(case):
     """500 steps in float64, every weight at every step.
 
     At least 10 % of the weights flip, not counting the first step, and some flip after step 100.
@@ -192,8 +192,6 @@ def test_follows_its_twin(case, record_property):
         np.testing.assert_array_equal(values(w), twin.step(g), err_msg=f"step {t}")
         flipped |= (values(w) != before) & (t > 0)
         late += np.sum(values(w) != before) * (t >= 100)
-    record_property("flipped_share", flipped.mean())
-    record_property("late_flips", int(late))
     assert flipped.mean() > 0.1
     assert late > 0
 
@@ -209,7 +207,7 @@ def test_the_same_in_every_mode(case):
         optimizer = case.preset(**case.knobs, default_optimizer=None)
         optimizer.build([w])
         step = wrap(lambda g, w=w, optimizer=optimizer: optimizer.apply_gradients([(g, w)]))
-        for g in gradients(60):
+        for g in gradients(25):
             step(tf.constant(g))
         assert np.any(values(w) != start)
         ends.append(values(w))
@@ -244,7 +242,11 @@ def test_bop_is_larqs_own():
 
 
 def small_model(optimizer):
-    binary_layer = {"kernel_quantizer": lq.quantizers.NoOp(precision=1), "use_bias": False}
+    binary_layer = {
+        "kernel_quantizer": lq.quantizers.NoOp(precision=1),
+        "kernel_initializer": initializers.RandomSign(1),
+        "use_bias": False,
+    }
     model = keras.Sequential(
         [
             keras.Input((8,)),
@@ -284,6 +286,19 @@ def test_saving_in_the_middle_changes_nothing(case, tmp_path):
     ours = model.variables + model.optimizer.variables
     theirs = loaded.variables + loaded.optimizer.variables
     for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.name)
+
+
+@pytest.mark.parametrize("name", ["quist2023", "bold", "prob_bop counted"])
+def test_a_model_saved_before_its_first_step_loads_and_trains(name, tmp_path):
+    """The file holds no states yet; the loaded model trains as the saved one does."""
+    x, y = toy_data(160)
+    model = small_model(CASES[name].preset(**CASES[name].training))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for candidate in (model, loaded):
+        candidate.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    for a, b in zip(model.variables, loaded.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.name)
 
 

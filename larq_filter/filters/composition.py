@@ -6,8 +6,8 @@ import numpy as np
 
 from larq_filter.filters._base import Filter, Rate
 from larq_filter.filters.averages import EMA
-from larq_filter.filters.direct import validate_numbers
 from larq_filter.filters.transfer import Series, Sum, Transfer
+from larq_filter.filters.validation import validate_numbers
 
 
 class _Composition(Filter):
@@ -135,7 +135,7 @@ class Parallel(_Composition):
     all of them. ``ademamix`` is the published example: a fast and a slow memory.
 
     ``sos`` puts everything over one fraction bar, whose zeros and poles are roots of polynomials of
-    all orders together: seven digits for a few short filters, none for a long ``FIR``. So
+    all orders together: ten digits for ``ademamix``, none for a ``FIR`` of hundreds of taps. So
     ``analysis`` adds the responses of the filters instead.
 
     Args:

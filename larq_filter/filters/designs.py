@@ -6,26 +6,26 @@ SciPy designs the analog filter; the step to gradients (the bilinear transform) 
     d = 2 s / (1 - s),   s = j tan(pi frequency) on the unit circle
 
 A pole s near 0 gives a d near 0 with all its digits, where ``z = (1 + s) / (1 - s)`` keeps those
-after the leading 0.99999 only. So the designs hold down to any cutoff. ``scipy.signal.butter``
-itself is 7e-6 off at 1e-6 cycles per step, and below 1e-8 it has nothing left.
+after the leading 0.99999 only. So the designs hold down to any cutoff: the gain is exact to 2e-15
+at 1e-10 cycles per step, where SciPy's own sections are 3e-6 off at 1e-6 and 3e-2 at 1e-8.
 
 They are causal, as everything that filters gradients must be: a filter run forwards and backwards
 (``filtfilt``), which SciPy has against the delay, would need the gradients of later steps.
 """
 
 import math
-import numbers
 
 import numpy as np
 from scipy import signal
 
-from larq_filter.filters._base import POSITIVE, Interval, validate_rate
+from larq_filter.filters._base import POSITIVE, Interval
 from larq_filter.filters.delta import DeltaSections
-from larq_filter.filters.direct import FIR, validate_numbers
+from larq_filter.filters.direct import FIR
 from larq_filter.filters.roots import sections_from_roots
 from larq_filter.filters.transfer import DirectForm
+from larq_filter.filters.validation import validate_count, validate_number, validate_numbers
 
-HIGHEST_ORDER = 24  # SciPy's Bessel polynomials go no further
+HIGHEST_ORDER = 24  # the last one that SciPy's Bessel filters were checked for; Cascade for more
 KINDS = ("lowpass", "highpass", "bandpass", "bandstop")
 FAMILIES = {
     "butter": (),
@@ -106,7 +106,7 @@ def chebyshev(
         raise ValueError(
             f"`kind` is {kind!r}; it must be 1 (ripple in what passes) or 2 (in what is stopped)."
         )
-    ripple = validate_rate("ripple", ripple, POSITIVE)
+    ripple = validate_number("ripple", ripple, POSITIVE)
     ripples = (ripple, None) if kind == 1 else (None, ripple)
     return iir(f"cheby{kind}", order, cutoff, btype, *ripples, steps_per_epoch, compensated)
 
@@ -156,7 +156,7 @@ def iir(
         ValueError: an argument outside its interval, missing, or given to a family without it.
     """
     _validate_family(ftype, {"ripple": ripple, "attenuation": attenuation})
-    order = _validate_order(order)
+    order = validate_count("order", order, HIGHEST_ORDER)
     edges = _validate_cutoff(cutoff, btype, steps_per_epoch)
     zeros, poles, gain = signal.iirfilter(
         order,
@@ -231,7 +231,7 @@ def _validate_family(ftype: str, given: dict) -> None:
         if name in FAMILIES[ftype]:
             if value is None:
                 raise ValueError(f"{ftype} needs `{name}`, a number in {POSITIVE} dB.")
-            validate_rate(name, value, POSITIVE)
+            validate_number(name, value, POSITIVE)
         elif value is not None:
             raise ValueError(f"{ftype} has no `{name}` (received {value!r}); leave it out.")
     if ftype == "ellip" and given["ripple"] >= given["attenuation"]:
@@ -241,24 +241,13 @@ def _validate_family(ftype: str, given: dict) -> None:
         )
 
 
-def _validate_order(order) -> int:
-    if isinstance(order, bool) or not isinstance(order, numbers.Integral):
-        raise TypeError(f"`order` must be an integer in [1, {HIGHEST_ORDER}], not {order!r}.")
-    if not 1 <= order <= HIGHEST_ORDER:
-        raise ValueError(
-            f"`order` is {order}; it must lie in [1, {HIGHEST_ORDER}]. "
-            "A Cascade of designs is of any order."
-        )
-    return int(order)
-
-
 def _validate_cutoff(cutoff, btype: str, steps_per_epoch) -> list[float]:
     """The edges as frequencies of the analog design, ``tan(pi cutoff)``."""
     if btype not in KINDS:
         raise ValueError(f"`btype` is {btype!r}; it must be one of {', '.join(KINDS)}.")
     scale, unit = 1.0, "cycles per step"
     if steps_per_epoch is not None:
-        scale = validate_rate("steps_per_epoch", steps_per_epoch, POSITIVE)
+        scale = validate_number("steps_per_epoch", steps_per_epoch, POSITIVE)
         unit = "cycles per epoch"
     count = 2 if btype.startswith("band") else 1
     edges = validate_numbers("cutoff", np.atleast_1d(cutoff), "[0.01, 0.1]")
@@ -272,4 +261,4 @@ def _validate_cutoff(cutoff, btype: str, steps_per_epoch) -> list[float]:
                 f"`cutoff` is {edge:g} {unit}; it must lie in {interval}: a faster gradient can't "
                 "be told from a slower one, and a constant has frequency 0."
             )
-    return [math.tan(math.pi * edge / scale) for edge in edges]
+    return [math.tan(math.pi * (edge / scale)) for edge in edges]

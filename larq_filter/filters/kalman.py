@@ -1,11 +1,11 @@
 """The scalar Kalman filter of Filter Gradient Descent."""
 
 import dataclasses
-import functools
 
 import numpy as np
 
-from larq_filter.filters._base import Filter, Interval, validate_rate
+from larq_filter.filters._base import Filter, Interval
+from larq_filter.filters.validation import validate_number
 
 VARIANCE = Interval(1e-30, 1e30)  # float32 holds these, and their products with a transition^2
 INITIAL_VARIANCE = Interval(0.0, 1e30)
@@ -37,7 +37,7 @@ class Kalman(Filter):
     pole 4.4, 1.3, 0.26, 0.20, ... So ask ``analysis`` for a later step than 0, as
     ``analysis.cutoff(f, step=1000)``; what never settles has no flip ratio. A small K, where
     process_variance is much less than measurement_variance, makes a long memory, and float32 then
-    holds K to about ``6e-8 / K`` of itself.
+    holds K to about ``2e-8 / K`` of itself.
 
     Args:
         process_variance: sQ of the source, in [1e-30, 1e30], in squared units of the gradient.
@@ -66,13 +66,8 @@ class Kalman(Filter):
             "initial_variance": INITIAL_VARIANCE,
         }
         for name, interval in intervals.items():
-            value = getattr(self, name)
-            if callable(value):
-                raise TypeError(
-                    f"`{name}` must be a number in {interval}, not {value!r}: the gain of a Kalman "
-                    "filter changes by itself. EMA takes a schedule of it."
-                )
-            object.__setattr__(self, name, validate_rate(name, value, interval))
+            value = validate_number(name, getattr(self, name), interval)
+            object.__setattr__(self, name, value)
 
     @property
     def order(self) -> int:
@@ -95,6 +90,25 @@ class Kalman(Filter):
         gain = variance / (self.measurement_variance + variance)
         return gain, (1 - gain) * variance
 
+    def _variance_before(self, step: int) -> float:
+        """P when ``step`` begins, without going through all steps before.
+
+        In units of measurement_variance a step takes P to
+        ``(c^2 P + q) / (c^2 P + q + 1)``, a quotient of two sums; steps in a row are a product of
+        2 x 2 matrices, and ``step`` of them a power. Nothing cancels, all numbers are positive.
+        """
+        c2, q = self.transition**2, self.process_variance / self.measurement_variance
+        power = np.array([[c2, q], [c2, q + 1]])
+        variance = np.array([self.initial_variance / self.measurement_variance, 1.0])
+        while step:
+            if step % 2:
+                variance = power @ variance
+                variance /= np.sum(variance)
+            power = power @ power
+            power /= np.sum(power)
+            step //= 2
+        return float(variance[0] / variance[1]) * self.measurement_variance
+
     def step(self, x, state, rates, xp):
         y, variance = state
         gain, variance = self._gain(variance)
@@ -107,17 +121,7 @@ class Kalman(Filter):
         return (output, self._initial_variance(output, xp))
 
     def sos(self, step: int = 0) -> np.ndarray:
-        gain = _gain_at(self, int(step))
+        if step < 0:
+            raise ValueError(f"`step` is {step}; training steps are counted from 0.")
+        gain, _ = self._gain(self._variance_before(int(step)))
         return np.array([[gain, 0.0, 0.0, 1.0, -self.transition * (1 - gain), 0.0]])
-
-
-@functools.lru_cache(maxsize=128)
-def _gain_at(f: Kalman, step: int) -> float:
-    """The gain K of ``f`` at ``step``, by its own recursion, until nothing changes any more."""
-    variance = f.initial_variance
-    for _ in range(step + 1):
-        before = variance
-        gain, variance = f._gain(before)
-        if variance == before:
-            break
-    return gain

@@ -38,10 +38,10 @@ def sections_from_roots(zeros, poles, gain: float, reference: complex = 0.0) -> 
     for row, numerator, denominator in zip(rows, numerators, denominators, strict=True):
         row[3 - len(numerator) : 3] = numerator
         row[6 - len(denominator) :] = denominator
-        size = abs(np.polyval(numerator, reference) / np.polyval(denominator, reference))
-        if np.isfinite(size) and size > 0:
-            row[:3] /= size
-            gain = gain * size
+        above, below = (abs(np.polyval(p, reference)) for p in (numerator, denominator))
+        if above > 0 and below > 0:
+            row[:3] /= above / below
+            gain = gain * (above / below)
     rows[-1, :3] *= gain
     return rows
 

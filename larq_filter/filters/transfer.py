@@ -4,11 +4,11 @@ A filter that is built of others has a transfer function that is built of theirs
 ``Sum`` of ``Section`` and ``DirectForm``. Each part keeps the form in which its own digits are
 safe, polynomials in ``d = z - 1`` for slow poles and the taps themselves for a finite response.
 
-Rejected: SciPy's second-order sections as the only form. They need the roots of the whole, and
-these are wrong by 2e-3 for a moving average of 256 taps, and a sum of slow filters loses as many
-digits again as each of them. Also rejected: one state space for everything. It is what the energies
-need (``realization``), but the response at 4,001 frequencies would solve as many systems of 255
-unknowns for those taps, and its zeros drown in rounding where the parts know them exactly.
+Rejected: SciPy's second-order sections as the only form. They need the roots of the whole: useless
+for a finite response of 256 taps (``direct``), and a sum of slow filters loses as many digits again
+as each of them. Also rejected: one state space for everything. The energies need it
+(``realization``), but the response at 4,001 frequencies would solve as many systems of 255 unknowns
+for those taps, and its zeros drown in rounding where the parts know them exactly.
 """
 
 import dataclasses
@@ -94,9 +94,8 @@ class Section(Transfer):
         numerator, denominator = self.numerator[::-1], self.denominator[::-1]
         below = np.polyval(denominator, d)
         value = _without_nan(np.polyval(numerator, d) / below, self.is_silent)
-        slope = np.polyval(np.polyder(numerator), d) - value * np.polyval(
-            np.polyder(denominator), d
-        )
+        slope = np.polyval(np.polyder(numerator), d)
+        slope = slope - value * np.polyval(np.polyder(denominator), d)
         size = np.polyval(np.abs(numerator), np.abs(d)) / np.abs(below)
         return value, slope / below, size
 

@@ -41,6 +41,8 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = None
 
+    close = release
+
     def __enter__(self):
         self.acquire()
         return self

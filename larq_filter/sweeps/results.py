@@ -93,8 +93,13 @@ def effort(trials: Sequence[Trial], within: float = HALF_A_POINT) -> Effort:
     return Effort(best, within, len(tried), close, good.index(True) + 1, expected)
 
 
+def listed(knobs: Mapping[str, Any]) -> str:
+    """``alpha=0.01, gamma=0.1``."""
+    return ", ".join(f"{name}={value}" for name, value in knobs.items())
+
+
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The completed trial of the highest accuracy, the earliest of several; None if there is none."""
+    """The completed trial of the highest accuracy, the earliest of several; None without any."""
     complete = [t for t in trials if t.state == "complete"]
     return max(complete, key=lambda t: (t.accuracy, -t.number), default=None)
 
@@ -131,10 +136,10 @@ def summary(trials: Sequence[Trial], configs: Sequence[training.Config]) -> str:
     best = best_trial(trials)
     if best is None:
         return "\n".join([*lines, "No trial was completed."])
-    knobs = ", ".join(f"{name}={value}" for name, value in best.knobs.items())
     needed = effort(trials)
     lines += [
-        f"best: trial {best.number}, validation accuracy {best.accuracy:.4f} with {knobs}",
+        f"best: trial {best.number}, validation accuracy {best.accuracy:.4f}",
+        f"  {listed(best.knobs)}",
         *(f"  {train_command(config)}" for config in configs),
         f"trials to within half a point of the best: {needed.took} as they ran, "
         f"{needed.expected:.1f} expected in a random order "
@@ -189,7 +194,12 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
             raise FileNotFoundError(f"{folder} holds no finished search: there is no {path}.")
         study = json.loads(path.read_text())
         needed = study["effort"] or dict.fromkeys(("tried", "best", "took", "expected"), math.nan)
-        row = [study["study"], study["config"]["method"], len(study["space"]), needed["tried"]]
+        row = [
+            study["study"],
+            study["config"]["method"],
+            len(study["config"]["space"]),
+            needed["tried"],
+        ]
         row += [f"{needed['best']:.4f}", needed["took"], f"{needed['expected']:.1f}"]
         rows.append([str(cell) for cell in row])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

@@ -115,7 +115,9 @@ def build(
                 raise ValueError(f"The space names {name}, which is not among the knobs to search.")
     both = sorted({*names, *given} & set(fixed.given()))
     if both:
-        raise ValueError(f"{', '.join(both)} can't be both searched and fixed; drop one of the two.")
+        raise ValueError(
+            f"{', '.join(both)} can't be both searched and fixed; drop one of the two."
+        )
     if not names:
         raise ValueError(
             f"There is nothing to search for {method}; name some of {', '.join(known)}."
@@ -228,5 +230,5 @@ def _default(method: str, name: str, metadata: dict) -> Range | Choices:
         raise ValueError(f"{name} is off in {method}, so it has no centre; give a space. {GRAMMAR}")
     interval, factor = metadata["interval"], FACTORS[name]
     high = min(centre * factor, interval.high * (0.99 if interval.high_open else 1.0))
-    low = max(centre / factor, interval.low)
+    low, high = (float(f"{end:.3g}") for end in (max(centre / factor, interval.low), high))
     return Range(metadata["kind"](low), metadata["kind"](high), True, metadata["kind"] is int)

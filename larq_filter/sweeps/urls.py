@@ -21,7 +21,9 @@ def masked(text: str) -> str:
 def without_secrets(text: str, url: str) -> str:
     """The text without the passwords of ``url``, as written there or decoded."""
     found = [match.group(2) for match in (_IN_USER.search(url), _IN_QUERY.search(url)) if match]
-    spellings = {spelling for secret in found for spelling in (secret, urllib.parse.unquote(secret))}
+    spellings = {
+        spelling for secret in found for spelling in (secret, urllib.parse.unquote(secret))
+    }
     for secret in sorted(filter(None, spellings), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return masked(text)

@@ -1,0 +1,119 @@
+"""Where a study lives: a file that several processes append to, or a database.
+
+The file is Optuna's journal. Of its locks none was taken, see ``locks``. Rejected for the default:
+SQLite, which Optuna itself advises against for more than one process.
+"""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable
+
+from larq_filter.sweeps import _optuna, urls
+from larq_filter.sweeps.locks import FileLock, drop_torn_line
+
+MAX_REPEATS = 3  # of a trial whose process ended; a fourth would likely end that one too
+
+
+class StudyError(RuntimeError):
+    """A storage that can't be used, a study of something else, trials that all fail."""
+
+
+def open_storage(storage: str, heartbeat: int, say: Callable):
+    """The opened storage, and for a file the gate that its processes pass one by one.
+
+    Args:
+        storage: path of a file, or a database URL as SQLAlchemy reads it.
+        heartbeat: seconds between two signs of life in a database.
+        say: prints a line.
+
+    Raises:
+        ImportError: the driver of the database is not installed.
+        StudyError: the file holds something else.
+    """
+    if urls.is_url(storage):
+        return _open_database(storage, heartbeat), None
+    path = pathlib.Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    locks = path.with_name(f"{path.name}.locks")
+    optuna, lock = _optuna.load(), FileLock(locks / "journal")
+    with lock:
+        if drop_torn_line(path):
+            say(f"{path} ended in half a record, left by a full disk or a power failure: removed.")
+    try:
+        backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
+        return optuna.storages.JournalStorage(backend), FileLock(locks / "gate")
+    except (ValueError, KeyError, TypeError) as error:  # its reader's for a file of something else
+        raise StudyError(f"{path} is no study file of Optuna: {error}") from None
+
+
+def _open_database(url: str, heartbeat: int):
+    """The database, its tables created; several processes may do so at the same time."""
+    import sqlalchemy
+
+    try:
+        sqlalchemy.engine.make_url(url).get_dialect()
+    except ImportError:
+        _refuse_without_driver(url)
+    except (ValueError, sqlalchemy.exc.ArgumentError):  # may quote parts of a password
+        raise StudyError(
+            f"The storage {urls.masked(url)} is neither a file nor a database URL that SQLAlchemy "
+            "reads: DIALECT+DRIVER://USER@HOST:PORT/DATABASE; in a password write @ as %40, : as "
+            "%3A, / as %2F."
+        ) from None
+    options = {}
+    if url.startswith(("postgresql", "mysql")):
+        options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
+    for left in reversed(range(5)):
+        try:
+            with _optuna.experimental():
+                return _optuna.load().storages.RDBStorage(
+                    url,
+                    engine_kwargs=options,
+                    heartbeat_interval=heartbeat,
+                    heartbeat_stale_trial_callback=again(),
+                )
+        except ImportError:
+            _refuse_without_driver(url)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+            if not left:
+                raise
+        except sqlalchemy.exc.OperationalError as error:
+            if not left or "exists" not in str(error):
+                raise
+        time.sleep(0.5)  # another process creates the tables just now
+
+
+def _refuse_without_driver(url: str):
+    raise ImportError(
+        f"The driver of {urls.masked(url)} is not installed. For PostgreSQL type: pip install "
+        '"larq_filter[distributed]", and begin the URL with postgresql+psycopg2://; for MySQL: '
+        "pip install pymysql, and mysql+pymysql://"
+    ) from None
+
+
+def again():
+    """Queues a trial again whose process has ended: with its knobs, and what it had reported."""
+    with _optuna.experimental():
+        return _optuna.load().storages.RetryHeartbeatStaleTrialCallback(
+            max_retry=MAX_REPEATS, inherit_intermediate_values=True
+        )
+
+
+@contextlib.contextmanager
+def errors_in_one_line(storage: str):
+    """Turns a storage's errors into StudyError: the cause and the cure, without a password."""
+    import sqlalchemy.exc
+
+    internal = _optuna.load().exceptions.StorageInternalError
+    shown = urls.masked(storage)
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, internal) as error:
+        cause = error.__cause__ if isinstance(error, internal) and error.__cause__ else error
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+        text = (
+            f"The storage {shown} can't be used: {reason}. Repair it and give the same command "
+            "again; what it holds is kept."
+        )
+        raise StudyError(urls.without_secrets(text, storage)) from None
