@@ -383,7 +383,7 @@ def test_a_delay_is_kept():
         (
             lambda: SecondOrderSections([[1, 0, 0, 0, 1, 0]]),
             ValueError,
-            ["a0", "not be 0", "not causal"],
+            ["a0", "not 0", "not causal"],
         ),
     ],
 )  # fmt: skip

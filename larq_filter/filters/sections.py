@@ -199,7 +199,8 @@ def _validate_sections(coefficients) -> np.ndarray:
     rows = validate_shape(coefficients, design)
     if np.any(rows[:, 3] == 0):
         raise ValueError(
-            "a0, the fourth number of each row of `coefficients`, must not be 0: such a filter is "
-            f"not causal, its signal would need gradients of later steps. Received {rows.tolist()}."
+            "a0, the fourth number of each row of `coefficients`, must be finite and not 0: "
+            "without it the filter is not causal, its signal would need gradients of later steps. "
+            f"Received {rows.tolist()}."
         )
     return rows / rows[:, 3:4]
