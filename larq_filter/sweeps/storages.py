@@ -6,6 +6,7 @@ SQLite, which Optuna itself advises against for more than one process.
 
 import contextlib
 import pathlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -105,15 +106,36 @@ def errors_in_one_line(storage: str):
     """Turns a storage's errors into StudyError: the cause and the cure, without a password."""
     import sqlalchemy.exc
 
-    internal = _optuna.load().exceptions.StorageInternalError
-    shown = urls.masked(storage)
+    kinds = (_optuna.load().exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
     try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, internal) as error:
-        cause = error.__cause__ if isinstance(error, internal) and error.__cause__ else error
+        with _silent_threads(kinds):
+            yield
+    except (*kinds, UnboundLocalError) as error:
+        # The last is Optuna's, if the storage goes away while it writes a result.
+        cause = next((each for each in _chain(error) if isinstance(each, kinds[1])), None)
+        if cause is None:
+            raise
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         text = (
-            f"The storage {shown} can't be used: {reason}. Repair it and give the same command "
-            "again; what it holds is kept."
+            f"The storage {urls.masked(storage)} can't be used: {reason}. Repair it and give the "
+            "same command again; what it holds is kept."
         )
         raise StudyError(urls.without_secrets(text, storage)) from None
+
+
+def _chain(error: BaseException | None):
+    """The error and all that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextlib.contextmanager
+def _silent_threads(kinds):
+    """Threads that can't give a heartbeat end without a traceback; their process says why."""
+    before = threading.excepthook
+    threading.excepthook = lambda args: isinstance(args.exc_value, kinds) or before(args)
+    try:
+        yield
+    finally:
+        threading.excepthook = before
