@@ -70,7 +70,7 @@ def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, boo
     """Writes the files of the results folder; returns the table, and whether a run failed."""
     outcomes = compared.outcomes()
     summed = summaries.summarize(outcomes)
-    title = f"{run_flags.description()}, {FLAGS.seeds} seeds"
+    title = f"{run_flags.description()}, seeds 0 to {FLAGS.seeds - 1}"
     table = tables.markdown(summed, title, [source, *summaries.versions(outcomes)])
     (compared.folder / "table.md").write_text(table)
     context = {"hyperparameters": source}

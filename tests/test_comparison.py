@@ -123,7 +123,7 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
     flags = [*FLAGS, f"--methods={','.join(RECIPES)}", f"--results={folder}"]
     flags.append(f"--hyperparameters={file}")
     process = compare(*flags)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not (folder / "frozen-seed0" / "checkpoints" / "checkpoint").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
@@ -132,7 +132,7 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
     finished = folder / "filter-seed0" / "model.keras"
     written = finished.stat().st_mtime_ns
     process = compare(*flags)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 1, err  # of the runs that fail
     assert "Some runs failed" in err
     assert finished.stat().st_mtime_ns == written
@@ -159,14 +159,14 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
 
 def test_two_processes_share_the_work(tmp_path):
     folder = tmp_path / "results"
-    flags = [*FLAGS, "--epochs=1", "--methods=adam,filter,frozen", f"--results={folder}"]
+    flags = [*FLAGS, "--epochs=1", "--methods=filter,frozen", f"--results={folder}"]
     processes = [compare(*flags), compare(*flags)]
-    answers = [process.communicate(timeout=240) for process in processes]
+    answers = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
-    names = {f"{method}-seed{seed}" for method in ("adam", "filter", "frozen") for seed in (0, 1)}
+    names = {f"{method}-seed{seed}" for method in ("filter", "frozen") for seed in (0, 1)}
     assert starts(folder) == dict.fromkeys(names, 1)
     for out, _ in answers:
-        assert out.count("(2) |") == 3 + 6  # both tables are whole: results, differences
+        assert out.count("(2) |") == 2 + 3  # both tables are whole: results, differences
     accuracy = {row["method"]: row["accuracy_mean"] for row in rows(folder / "summary.csv")}
     assert {float(value) for value in accuracy.values()} == {
         np.mean([float(row["accuracy"]) for row in rows(folder / "runs.csv") if row["method"] == m])
@@ -176,7 +176,7 @@ def test_two_processes_share_the_work(tmp_path):
 
 def test_wrong_flags(tmp_path):
     process = compare("--methods=filtre", f"--results={tmp_path / 'results'}")
-    _, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 1
     assert "error: there is no method 'filtre'. Did you mean filter?" in err
     assert "Traceback" not in err
