@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from larq_filter import datasets, models, training
+from larq_filter.locks import FileLock
 from larq_filter.recipes import Recipe
 
 POLL = 1.0  # seconds between two looks at the jobs of other processes
@@ -142,8 +143,7 @@ class Comparison:
     @contextlib.contextmanager
     def alone(self):
         """While inside, other processes wait at the same place: for writing tables."""
-        with (self.folder / "locks" / "tables.lock").open("a") as file:
-            _flock(file, wait=True)
+        with FileLock(self.folder / "locks" / "tables.lock"):
             yield
 
     def _outcome(self, job: Job) -> Outcome:
@@ -165,15 +165,17 @@ class Comparison:
 
     @contextlib.contextmanager
     def _claim(self, job: Job):
-        """The lock file of a job, locked; None while a live process has it."""
-        # Never removed: whoever locked a removed file would be alone with it.
-        with (self.folder / "locks" / f"{job.name}.lock").open("a") as file:
-            yield file if _flock(file, wait=False) else None
+        """The lock of a job, taken; None while a live process has it."""
+        lock = FileLock(self.folder / "locks" / f"{job.name}.lock")
+        try:
+            yield lock if lock.acquire(wait=False) else None
+        finally:
+            lock.release()
 
     def _run(self, job: Job, lock) -> training.Result:
         """Runs a claimed job; leaves its traceback if it fails."""
-        lock.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
-        lock.flush()
+        with lock.path.open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
         try:
             result = training.run(job.config, self.folder / job.name, verbose=0)
         except training.RunExists:
@@ -188,7 +190,7 @@ class Comparison:
         """Raises at once, not hours later when the job's turn comes."""
         for job in self.jobs:
             try:
-                training._refuse_other_run(self.folder / job.name, job.config)
+                training.refuse_other_run(self.folder / job.name, job.config)
             except training.RunExists as error:
                 raise training.RunExists(
                     f"{error}\nA comparison holds runs of one config for each method. Give the "
@@ -258,20 +260,3 @@ def _check_shared_part(config: training.Config) -> None:
 def _look_up(job: Job, folder) -> training.Result:
     with contextlib.redirect_stdout(io.StringIO()):  # a line for each of a hundred runs
         return training.run(job.config, folder, verbose=0)
-
-
-def _flock(file, wait: bool) -> bool:
-    """Locks an open file until it is closed; False if another process has it and ``wait`` isn't.
-
-    Raises:
-        OSError: no locks on this system or file system.
-    """
-    try:
-        import fcntl
-    except ImportError as error:
-        raise OSError("locks on files need Linux, macOS or another Unix") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True

@@ -83,7 +83,7 @@ class Result:
 
     Attributes:
         output_dir: the run folder.
-        epochs: epochs trained in all.
+        epochs: epochs trained in all, those of a first stage included.
         accuracy: on the validation images after the last epoch, in [0, 1].
         loss: cross-entropy there, in nats.
         train_accuracy: on the training images during the last epoch.
@@ -133,7 +133,7 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
     folder = pathlib.Path(output_dir)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    _refuse_other_run(folder, config)
+    refuse_other_run(folder, config)
     if (folder / "result.json").exists():
         print(f"{folder} holds the finished run of this config: nothing to train.")
         return _read_result(folder)
@@ -250,8 +250,12 @@ def _load(path: pathlib.Path):
     return model
 
 
-def _refuse_other_run(folder: pathlib.Path, config: Config) -> None:
-    """Raises if the folder holds anything but an earlier part of this run."""
+def refuse_other_run(folder: pathlib.Path, config: Config) -> None:
+    """Raises if the folder holds anything but an earlier part of this run.
+
+    Raises:
+        RunExists: it holds a run of another config, or something that is no run.
+    """
     path = folder / "config.json"
     if path.exists():
         found, wanted = json.loads(path.read_text())["config"], _as_json(config)

@@ -204,7 +204,7 @@ def instant(monkeypatch):
 
     def run(config, output_dir, verbose="auto", report=None):
         folder = pathlib.Path(output_dir)
-        training._refuse_other_run(folder, config)
+        training.refuse_other_run(folder, config)
         result = result_of(config, folder)
         if not (folder / "result.json").exists():
             started.append(folder.name)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import sweeping
-from larq_filter import methods, plots, training
+from larq_filter import locks, methods, plots, training
 from larq_filter._keras import tf
 from larq_filter.knobs import Knobs
-from larq_filter.sweeps import locks, results, spaces, studies, urls
+from larq_filter.sweeps import results, spaces, studies, urls
 from larq_filter.sweeps.results import Trial
 from larq_filter.sweeps.spaces import Choices, Range
 from sweeping import CONFIG, SWEEP

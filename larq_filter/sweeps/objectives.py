@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from larq_filter import methods, training
+from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling
-from larq_filter.sweeps.locks import FileLock
 
 
 class Objective:

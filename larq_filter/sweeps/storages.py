@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from larq_filter.locks import FileLock, drop_torn_line
 from larq_filter.sweeps import _optuna, urls
-from larq_filter.sweeps.locks import FileLock, drop_torn_line
 
 MAX_REPEATS = 3  # of a trial whose process ended; a fourth would likely end that one too
 

@@ -25,8 +25,8 @@ from collections.abc import Callable
 
 from larq_filter import training
 from larq_filter.knobs import Knobs
+from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling, storages, urls
-from larq_filter.sweeps.locks import FileLock
 from larq_filter.sweeps.objectives import Objective
 from larq_filter.sweeps.spaces import Choices, Range
 from larq_filter.sweeps.storages import StudyError

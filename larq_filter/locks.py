@@ -5,7 +5,6 @@ killed process, and the others wait half a minute before they break them. They w
 file systems without ``fcntl`` locks (NFS before version 4); these here need a file system with.
 """
 
-import fcntl
 import os
 import pathlib
 
@@ -21,7 +20,15 @@ class FileLock:
         self._descriptor = None
 
     def acquire(self, wait: bool = True) -> bool:
-        """Takes the lock; without ``wait`` returns False if another holds it."""
+        """Takes the lock; without ``wait`` returns False if another holds it.
+
+        Raises:
+            OSError: no such locks on this system or file system, or the file can't be written.
+        """
+        try:
+            import fcntl
+        except ImportError as error:
+            raise OSError("locks on files need Linux, macOS or another Unix") from error
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
