@@ -27,6 +27,8 @@ import tensorflow as tf
 FLAGS = flags.FLAGS
 HYPERPARAMETERS = pathlib.Path(__file__).with_name("hyperparameters.json")
 
+FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a control
+
 flags.DEFINE_list(
     "methods",
     "all",
