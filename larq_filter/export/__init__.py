@@ -1,0 +1,34 @@
+"""Export to Larq Compute Engine (LCE), which runs binary networks on ARM processors.
+
+    findings = lf.export.lint(model)       # before training: what LCE will not run on bits
+    flatbuffer = lf.export.convert(model)  # the content of a .tflite file
+    report = lf.export.verify(model, flatbuffer, inputs, labels)
+    report.ok; print(report)
+
+Why verify: LCE falls back silently. One zero in a kernel, and the layer is a float convolution of
+32 times the size. Zero padding on a map smaller than the kernel, and the default kernel of LCE 0.16
+computes something else. Neither is an error or a warning there; both are here.
+
+The package larq_compute_engine is an extra, ``pip install "larq_filter[lce]"``; ``lint`` does
+without it.
+"""
+
+from larq_filter.export.conversions import convert, float32_copy, to_float_flatbuffer
+from larq_filter.export.diagnosis import Diagnosis, diagnose
+from larq_filter.export.engine import Interpreter
+from larq_filter.export.linting import Finding, lint
+from larq_filter.export.verification import Claim, Report, verify
+
+__all__ = [
+    "Claim",
+    "Diagnosis",
+    "Finding",
+    "Interpreter",
+    "Report",
+    "convert",
+    "diagnose",
+    "float32_copy",
+    "lint",
+    "to_float_flatbuffer",
+    "verify",
+]

@@ -1,0 +1,134 @@
+"""From a Keras model to a flatbuffer: of Larq Compute Engine, or the float one of TFLite."""
+
+import contextlib
+import tempfile
+
+from larq_filter import binary
+from larq_filter._keras import keras, tf
+from larq_filter.export import engine, graphs, kernels, linting
+
+
+def convert(model) -> bytes:
+    """The flatbuffer of Larq Compute Engine for ``model``.
+
+    Latent models are exported with their binarised kernels (the converter folds the quantizer of a
+    kernel into it), latent-free ones as they are; of a mixed-precision model a float32 copy is
+    converted. Whether the result computes the same, ``verify`` finds out.
+
+    Args:
+        model: a built functional or sequential model with one input and one output.
+
+    Returns:
+        The content of a ``.tflite`` file.
+
+    Raises:
+        ImportError: the extra ``lce`` is not installed.
+        TypeError: a subclassed model.
+        ValueError: a kernel that is not binary (one zero is enough, or an untrained NoOp kernel),
+            padding with values that a bit cannot hold, sizes that are not known, or a model that
+            LCE cannot convert.
+    """
+    engine.load()  # if it is not installed, that is said at once
+    graphs.require(model)
+    found = kernels.problems(model) + linting.padding_problems(model)
+    if found:
+        raise ValueError(
+            f"{model.name} would be converted with layers that are not binary:\n  "
+            + "\n  ".join(found)
+        )
+    model = in_float32(model)
+    return to_flatbuffer(lambda x: {model.output_names[0]: model(x, training=False)}, model)
+
+
+def to_flatbuffer(function, model) -> bytes:
+    """The flatbuffer of LCE for a function of the inputs of ``model`` that gives named outputs."""
+    with _saved(function, model) as folder:
+        return engine.to_flatbuffer(folder)
+
+
+def to_float_flatbuffer(model) -> bytes:
+    """The flatbuffer that TFLite itself makes of the same network: 32 bits a weight."""
+    model = in_float32(model)
+    with _saved(lambda x: model(x, training=False), model) as folder:
+        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+
+
+@contextlib.contextmanager
+def _saved(function, model):
+    """The folder of a SavedModel that computes ``function`` with the variables of ``model``."""
+    module = tf.Module()
+    module.weights_of_model = model.variables
+    spec = tf.TensorSpec(model.input_shape, tf.float32, name=model.input_names[0])
+    module.compute = tf.function(function, input_signature=[spec], autograph=False)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": module.compute})
+        yield folder
+
+
+def in_float32(model):
+    """``model`` if all its layers compute in float32, else a copy in which they do."""
+    policies = {layer.dtype_policy.name for layer in [model, *binary.layers_of(model)]}
+    return model if policies == {"float32"} else float32_copy(model)
+
+
+def float32_copy(model):
+    """An uncompiled copy of ``model``, its values in float32 and computed with in float32."""
+    pairs = {}
+
+    def copy(layer):
+        if id(layer) not in pairs:
+            if isinstance(layer, keras.Model):
+                clone = keras.models.clone_model(layer, clone_function=copy)
+            else:
+                clone = type(layer).from_config(_float32_config(layer))
+            pairs[id(layer)] = layer, clone
+        return pairs[id(layer)][1]
+
+    with _global_policy("float32"):  # a Model takes that of the moment
+        new = copy(model)
+        if not new.built:
+            new.build(model.input_shape)
+    for old, clone in pairs.values():
+        if not isinstance(old, keras.Model):
+            for source, target in zip(old.weights, clone.weights, strict=True):
+                target.assign(tf.cast(binary.latent(source), target.dtype))
+    return new
+
+
+def _float32_config(layer) -> dict:
+    config = _in_float32(layer.get_config())
+    for key in [key for key in config if key.endswith("_quantizer")]:
+        quantizer = getattr(layer, key, None)
+        if quantizer is not None and not isinstance(quantizer, keras.layers.Layer):
+            config[key] = quantizer  # a function that may have no name
+    return config
+
+
+def _in_float32(config):
+    """``config`` with float32 for every dtype policy of another name, at any depth."""
+    if isinstance(config, dict):
+        return {
+            key: "float32" if key == "dtype" and _is_policy(value) else _in_float32(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list):  # or a list that TensorFlow tracks
+        return [_in_float32(value) for value in config]
+    if isinstance(config, tuple):
+        return tuple(map(_in_float32, config))
+    return config
+
+
+def _is_policy(value) -> bool:
+    if isinstance(value, dict):  # a serialised policy
+        return True
+    return value in ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+
+
+@contextlib.contextmanager
+def _global_policy(name: str):
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)

@@ -1,0 +1,140 @@
+"""A Keras model as the list of its calls of layers, nested models opened.
+
+``calls_of`` is for looking: which layer's output goes where. ``replay`` is for running: the same
+walk with tensors, so that a caller sees what goes into each layer and what comes out of it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from larq_filter._keras import keras, tf
+from larq_filter.folding import nodes_of
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One call of a layer.
+
+    Attributes:
+        name: of the layer, after the names of the models that it is nested in.
+        layer: the layer; of a TimeDistributed the one inside, and the shapes are that one's.
+        sources: the calls whose outputs it takes; None for an input of the model.
+        targets: the calls that take its output.
+        input_shape, output_shape: of the first input and output, batch included.
+        is_output: whether its output is one of the model.
+    """
+
+    name: str
+    layer: keras.layers.Layer
+    sources: list
+    targets: list
+    input_shape: tuple
+    output_shape: tuple
+    is_output: bool = False
+
+
+def require(model) -> None:
+    """Raises unless ``model`` is one that can be exported.
+
+    Raises:
+        TypeError: no Keras model, or a subclassed one.
+        ValueError: not built, more than one input or output, or sizes that are not known.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a tf.keras.Model, got {model!r}.")
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name} has no variables yet: give it an Input or call "
+            "model.build(input_shape) first."
+        )
+    if not model._is_graph_network:
+        raise TypeError(
+            f"{model.name} ({type(model).__name__}) is a subclassed model, and how its layers are "
+            "connected is not known: write it with the functional API."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
+            "one of each can be exported: build a model with one for each output."
+        )
+    if None in model.input_shape[1:]:
+        raise ValueError(
+            f"{model.name} takes inputs of shape {model.input_shape}; a converted model has one "
+            "size: build the model with the size that the device will give it."
+        )
+
+
+def calls_of(model) -> list[Call]:
+    """The calls of layers, each after those whose outputs it takes."""
+    calls = []
+    for call in _enter(model, [None] * len(model.inputs), "", calls):
+        if call is not None:
+            call.is_output = True
+    return calls
+
+
+def _enter(model, sources: list, prefix: str, calls: list) -> list:
+    """Appends the calls in ``model``; returns those that give its outputs."""
+    values = dict(zip(map(id, model.inputs), sources, strict=True))
+    for node in nodes_of(model):
+        taken = [values[id(tensor)] for tensor in node.keras_inputs]
+        outputs = tf.nest.flatten(node.outputs)
+        if isinstance(node.layer, keras.Model):
+            given = _enter(node.layer, taken, f"{prefix}{node.layer.name}/", calls)
+        else:
+            shapes = [tuple(t.shape.as_list()) for t in (node.keras_inputs[0], outputs[0])]
+            layer = node.layer
+            if isinstance(layer, keras.layers.TimeDistributed):  # the steps become a larger batch
+                layer, shapes = layer.layer, [(None, *shape[2:]) for shape in shapes]
+            call = Call(prefix + node.layer.name, layer, taken, [], *shapes)
+            for source in taken:
+                if source is not None:
+                    source.targets.append(call)
+            calls.append(call)
+            given = [call] * len(outputs)
+        values.update(zip(map(id, outputs), given, strict=True))
+    return [values[id(tensor)] for tensor in model.outputs]
+
+
+def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
+    """Computes the outputs of ``model`` layer by layer.
+
+    Layers are called on tensors, so that nothing is added to the graph of the model.
+
+    Args:
+        model: a functional or sequential model.
+        inputs: one tensor, or a list of them.
+        visit: called as ``visit(name, layer, inputs, output)`` after each call of a layer, with
+            the inputs as a list; names as in ``Call``.
+        prefix: of the names.
+
+    Returns:
+        The outputs, a list.
+    """
+    values = dict(zip(_keys(model.inputs), tf.nest.flatten(inputs), strict=True))
+    for node in nodes_of(model):
+        keys = _keys(node.keras_inputs)
+        taken = [values[key] for key in keys]
+        if isinstance(node.layer, keras.Model):
+            given = replay(node.layer, taken, visit, f"{prefix}{node.layer.name}/")
+        else:
+            # Keras takes a tensor away for each place where it stands.
+            supply = {key: [values[key]] * len(keys) for key in keys}
+            arguments, options = node.map_arguments(supply)
+            output = node.layer(*arguments, **options)
+            given = tf.nest.flatten(output)
+            visit(prefix + node.layer.name, node.layer, taken, output)
+        values.update(zip(_keys(tf.nest.flatten(node.outputs)), given, strict=True))
+    return [values[key] for key in _keys(model.outputs)]
+
+
+def predict(function: Callable, inputs, batch_size: int = 32) -> np.ndarray:
+    """``function`` of one batch after another, eagerly; ``Model.predict`` would trace anew."""
+    batches = range(0, len(inputs), batch_size)
+    return np.concatenate([np.asarray(function(inputs[i : i + batch_size])) for i in batches])
+
+
+def _keys(tensors: list) -> list[str]:
+    return [str(id(tensor)) for tensor in tensors]  # as Keras names them in `map_arguments`

@@ -1,0 +1,316 @@
+"""What Larq Compute Engine (LCE) will not run on bits, not run fast, or not run right.
+
+To be asked before training: most cures change the network. Every rule is one function of a call of
+a layer with a binary kernel, and each says what was measured with LCE 0.16 on the flatbuffer or on
+its output.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from larq_filter import binary
+from larq_filter._keras import keras, tf
+from larq_filter.export import graphs, kernels
+from larq_filter.folding import binary_kernels_of
+
+import larq
+
+_layers = keras.layers
+
+WRONG = "wrong"
+FLOAT = "float"
+SLOW = "slow"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something about a layer that export would meet.
+
+    Attributes:
+        layer: its name; of a nested one, after the names of the models that it is in.
+        problem: what it is.
+        cure: what to change.
+        severity: ``wrong``: the default kernel gives wrong outputs or refuses; ``float``: the layer
+            is not accelerated, 32 bits a weight; ``slow``: it is, but less than it could be.
+    """
+
+    layer: str
+    problem: str
+    cure: str
+    severity: str
+
+    def __str__(self) -> str:
+        return f"{self.severity:<5}  {self.layer}: {self.problem}. Cure: {self.cure}."
+
+
+def lint(model) -> list[Finding]:
+    """What would go wrong or be lost in an export, layer by layer, with the cure.
+
+    Looks at the network, not at the values of its weights: for use before training. Layers without
+    a binary kernel are not looked at.
+
+    Args:
+        model: a built functional or sequential model.
+
+    Returns:
+        The findings in the order of the layers; the worst of a layer first. Empty: every binary
+        layer will run on bits, fused with what follows.
+
+    Raises:
+        TypeError: a subclassed model.
+        ValueError: not built, or several inputs or outputs.
+    """
+    graphs.require(model)
+    findings = []
+    for call in graphs.calls_of(model):
+        for finding in findings_of(call):
+            if finding not in findings:  # a shared layer is called more than once
+                findings.append(finding)
+    return findings
+
+
+def findings_of(call) -> list[Finding]:
+    """The findings of one call of a layer; none for a layer without a binary kernel."""
+    if not has_binary_kernel(call.layer):
+        return []
+    kind = _kind(call)
+    if kind is not None:
+        return [Finding(call.name, *kind, FLOAT)]
+    found = [
+        Finding(call.name, *result, severity)
+        for severity, rules in _RULES.items()
+        for result in (rule(call) for rule in rules)
+        if result is not None
+    ]
+    # What stays float has no speed to lose.
+    stays_float = any(finding.severity == FLOAT for finding in found)
+    return [f for f in found if not (stays_float and f.severity != FLOAT)]
+
+
+def has_binary_kernel(layer) -> bool:
+    """Whether a layer, or the one that it wraps, has a kernel that Larq marks as 1 bit wide."""
+    return any(True for part in _parts(layer) for _ in binary_kernels_of(part))
+
+
+def is_binary_convolution(layer) -> bool:
+    """Whether it is the kind of layer for which LCE has a binary operator."""
+    return isinstance(layer, _layers.Conv2D) and not isinstance(
+        layer, (_layers.Conv2DTranspose, _layers.DepthwiseConv2D)
+    )
+
+
+def padding_problems(model) -> list[str]:
+    """The binary convolutions that pad with values that a bit cannot hold."""
+    found = []
+    for call in graphs.calls_of(model):
+        if has_binary_kernel(call.layer) and is_binary_convolution(call.layer):
+            result = _padding_value(call)
+            if result:
+                found.append(f"{call.name}: {result[0]}. Cure: {result[1]}.")
+    return found
+
+
+# Rules: (problem, cure) or None.
+
+
+def _kind(call):
+    layer = call.layer
+    if isinstance(layer, _layers.Dense):
+        return (
+            "QuantDense is never accelerated",
+            "use a 1x1 QuantConv2D between Reshape((1, 1, -1)) and Flatten()",
+        )
+    if isinstance(layer, _layers.DepthwiseConv2D):
+        return "depthwise convolutions are never accelerated", "use QuantConv2D"
+    if isinstance(layer, (_layers.SeparableConv1D, _layers.SeparableConv2D)):
+        return (
+            "separable convolutions are never accelerated",
+            "use QuantConv2D, or a real DepthwiseConv2D and a 1x1 QuantConv2D",
+        )
+    if isinstance(layer, (_layers.Conv2DTranspose, _layers.Conv3DTranspose)):
+        return "transposed convolutions are never accelerated", "use UpSampling2D and QuantConv2D"
+    if isinstance(layer, _layers.Conv1D):
+        return (
+            "QuantConv1D is never accelerated",
+            "use QuantConv2D with a kernel of size (1, length) on maps of height 1",
+        )
+    if not is_binary_convolution(layer):
+        return f"{type(layer).__name__} is never accelerated", "use QuantConv2D"
+    return None
+
+
+def _ternary_input(call):
+    quantizer = call.layer.input_quantizer
+    if quantizer is None:
+        return None
+    values = _values(quantizer, call.input_shape)
+    if len(values) == 3 and values[0] == -values[2] and values[1] == 0:
+        return (
+            f"its input_quantizer {binary.name_of(quantizer)} gives zeros besides -1 and +1, and "
+            "LCE takes them for bits: wrong values with every kernel",
+            'use a sign, "ste_sign" or "approx_sign"',
+        )
+    return None
+
+
+def _input_values(call):
+    quantizer = call.layer.input_quantizer
+    if quantizer is not None:
+        if _binarises(quantizer, call.input_shape) or _ternary_input(call):
+            return None
+        return (
+            f"its input_quantizer {binary.name_of(quantizer)} gives other values than -1 and +1",
+            'use a sign, "ste_sign" or "approx_sign"',
+        )
+    source = call.sources[0]
+    while source is not None and isinstance(source.layer, _layers.Dropout):
+        source = source.sources[0]
+    if source is None:
+        return (
+            "its input is that of the model, real values",
+            "leave the first layer in full precision, or accept that it stays float",
+        )
+    is_quantizer = hasattr(source.layer, "precision")
+    function = source.layer if is_quantizer else getattr(source.layer, "activation", None)
+    if function is not None and _binarises(function, source.output_shape):
+        return None
+    return (
+        f"its input comes from {source.name} ({type(source.layer).__name__}), not from a sign",
+        'set input_quantizer="ste_sign": even padding between a sign and the convolution keeps it '
+        "from being recognised",
+    )
+
+
+def _kernel_values(call):
+    # An untrained NoOp kernel is as it should be, before training.
+    for _, quantizer, kernel in binary_kernels_of(call.layer):
+        if not isinstance(quantizer, larq.quantizers.NoOp):
+            values = np.random.default_rng(0).normal(size=kernel.shape).astype(np.float32)
+            values = np.asarray(binary.fresh(quantizer)(tf.constant(values)))
+            result = kernels.problem(call.layer, quantizer, values)
+            if result:
+                return result
+    return None
+
+
+def _channels_first(call):
+    if call.layer.data_format == "channels_first":
+        return "channels_first convolutions stay float", 'use data_format="channels_last"'
+    return None
+
+
+def _padding_value(call):
+    pad = getattr(call.layer, "pad_values", 0)
+    if call.layer.padding == "same" and pad not in (0, 1):
+        return (
+            f"pad_values={pad:g}, and the convolution stays float with anything but 0 and 1",
+            "use pad_values=1",
+        )
+    return None
+
+
+def _channels_per_group(call):
+    layer = call.layer
+    channels = call.input_shape[-1] // layer.groups
+    if layer.groups > 1 and channels % 32:
+        return (
+            f"{layer.groups} groups of {channels} input channels, and groups need a multiple of 32",
+            "use groups=1",
+        )
+    return None
+
+
+def _groups(call):
+    if call.layer.groups > 1:
+        return (
+            f"{call.layer.groups} groups, which the default kernel refuses to run",
+            "use groups=1",
+        )
+    return None
+
+
+def _small_map(call):
+    layer, sizes = call.layer, call.input_shape[1:3]
+    extents = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    pairs = zip(sizes, extents, strict=True)
+    if _pads_with_zeros(layer) and any(size is not None and size < k for size, k in pairs):
+        return (
+            f"zero padding on {sizes[0]}x{sizes[1]} maps, smaller than the {extents[0]}x"
+            f"{extents[1]} kernel, where LCE's default convolution gives wrong values",
+            "use pad_values=1 and train again, or larger images, so that the maps are at least "
+            f"{extents[0]}x{extents[1]}",
+        )
+    return None
+
+
+def _zero_padding(call):
+    if not _pads_with_zeros(call.layer):
+        return None
+    cost = "zero padding needs a correction at the border"
+    if _is_relu(call.layer.activation) or any(_is_relu_layer(c.layer) for c in call.targets):
+        cost += ", and keeps the ReLU after it from being fused"
+    else:
+        cost += ", and keeps the output from being written as bits"
+    return cost, "use pad_values=1"
+
+
+def _relu_order(call):
+    for norm in call.targets:
+        if isinstance(norm.layer, _layers.BatchNormalization):
+            for relu in norm.targets:
+                if _is_relu_layer(relu.layer):
+                    return (
+                        f"{relu.name} after {norm.name} is an operator of its own",
+                        "use the order convolution, ReLU, BatchNormalization, which is fused whole",
+                    )
+    return None
+
+
+def _channels(call):
+    channels = call.input_shape[-1]
+    if channels % 32:
+        return (
+            f"{channels} input channels, computed as {-(-channels // 32) * 32}",
+            "use a multiple of 32",
+        )
+    return None
+
+
+_RULES = {
+    WRONG: [_small_map, _groups, _ternary_input],
+    FLOAT: [_input_values, _kernel_values, _channels_first, _padding_value, _channels_per_group],
+    SLOW: [_zero_padding, _relu_order, _channels],
+}
+
+
+def _parts(layer) -> list:
+    return [layer.layer] if isinstance(layer, _layers.TimeDistributed) else [layer]
+
+
+def _pads_with_zeros(layer) -> bool:
+    extent = max(layer.kernel_size)
+    return layer.padding == "same" and extent > 1 and getattr(layer, "pad_values", 0) == 0
+
+
+def _binarises(function, shape) -> bool:
+    """Whether ``function`` gives -a and +a for real values, with one a."""
+    values = _values(function, shape)
+    return len(values) == 2 and values[0] == -values[1]
+
+
+def _values(function, shape) -> np.ndarray:
+    """The different values that ``function`` gives for real ones, in order."""
+    sizes = [size or 8 for size in shape[1:]]
+    x = np.random.default_rng(0).normal(size=(1, *sizes)).astype(np.float32)
+    return np.unique(binary.fresh(function)(tf.constant(x)))
+
+
+def _is_relu(function) -> bool:
+    return function is keras.activations.relu
+
+
+def _is_relu_layer(layer) -> bool:
+    if isinstance(layer, _layers.ReLU):
+        return True
+    return isinstance(layer, _layers.Activation) and _is_relu(layer.activation)

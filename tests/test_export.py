@@ -1,0 +1,578 @@
+"""Export to Larq Compute Engine: the real converter, the real interpreter, on tiny networks."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+
+from larq_filter import binary, datasets, export
+from larq_filter._keras import keras, tf
+from larq_filter.export import conversions, engine, graphs
+
+import larq
+
+layers = keras.layers
+NOOP = larq.quantizers.NoOp(precision=1)
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Each test of convert or verify needs larq_compute_engine; `lint` does without.
+extras = pytest.mark.extras
+
+
+def conv(filters=32, size=3, **options):
+    """A convolution that LCE runs on bits, unless the options say otherwise."""
+    defaults = dict(
+        padding="same",
+        pad_values=1,
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+        use_bias=False,
+    )
+    return larq.layers.QuantConv2D(filters, size, **{**defaults, **options})
+
+
+def chain(*parts, shape=(6, 6, 32)):
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
+def classifier(*parts, shape=(6, 6, 32), classes=5):
+    head = [layers.BatchNormalization(), layers.Flatten(), layers.Dense(classes)]
+    return chain(*parts, *head, layers.Activation("softmax", dtype="float32"), shape=shape)
+
+
+def inputs_of(model, count=24):
+    return np.random.default_rng(1).normal(size=(count, *model.input_shape[1:])).astype("float32")
+
+
+def settled(model):
+    """``model`` with batch statistics as after training: no signal is far from zero."""
+    for layer in binary.layers_of(model):
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(inputs_of(model), training=True)
+    return model
+
+
+def claim(report, name):
+    (found,) = [claim for claim in report.claims if claim.name == name]
+    return found
+
+
+def only(findings):
+    (found,) = findings
+    return found
+
+
+# Conversion
+
+
+@extras
+@pytest.mark.parametrize("quantizer", ["ste_sign", "magnitude_aware_sign", "approx_sign", NOOP])
+def test_the_file_holds_the_signs_of_the_kernel(quantizer):
+    model = classifier(conv(kernel_quantizer=quantizer, name="binary"))
+    kernel = model.get_layer("binary").kernel
+    if quantizer is NOOP:
+        binary.binarize(kernel)
+    flatbuffer = export.convert(settled(model))
+    signs = np.moveaxis(binary.latent(kernel).numpy() < 0, -1, 0)
+    np.testing.assert_array_equal(only(engine.binary_kernels(flatbuffer)), signs)
+    x = inputs_of(model)
+    given = export.Interpreter(flatbuffer).predict(x)[0]
+    np.testing.assert_allclose(given, model(x, training=False), rtol=0, atol=1e-5)
+
+
+@extras
+def test_a_good_model_passes_claim_by_claim():
+    model = settled(classifier(conv(), layers.BatchNormalization(), conv(8)))
+    x = inputs_of(model)
+    labels = np.asarray(model(x)).argmax(axis=1)
+    before = [v.numpy() for v in model.weights]
+    report = export.verify(model, export.convert(model), x, labels)
+    assert report.ok, str(report)
+    assert [claim.name for claim in report.claims] == [
+        "binary kernels",
+        "operators on bits",
+        "outputs",
+        "top-1",
+        "accuracy",
+        "size",
+    ]
+    assert claim(report, "operators on bits").numbers["operators"] == 2
+    assert claim(report, "outputs").numbers["largest"] < 1e-3
+    assert claim(report, "accuracy").numbers == {"keras": 1.0, "lce": 1.0}
+    sizes = claim(report, "size").numbers
+    assert sizes["binary_kernels"] == 9 * 32 * (32 + 8) / 8
+    assert sizes["binary_kernels"] < sizes["lce"] < sizes["tflite"]
+    assert report.float_layers == {} and report.diagnosis is None
+    assert "every claim holds" in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["ok"]
+    for value, variable in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(value, variable)
+
+
+def latent_free(**options):
+    model = classifier(conv(kernel_quantizer=NOOP, name="first"), conv(name="second", **options))
+    binary.binarize(model.get_layer("first").kernel)
+    return settled(model)
+
+
+def with_one_zero():
+    model = latent_free()
+    kernel = model.get_layer("first").kernel
+    values = binary.latent(kernel).numpy()
+    values[1, 2, 3, 4] = 0
+    kernel.assign(values)
+    return model
+
+
+def untrained():
+    return settled(classifier(conv(kernel_quantizer=NOOP, name="first"), conv(name="second")))
+
+
+@extras
+@pytest.mark.parametrize(
+    "build, found",
+    [
+        (with_one_zero, r"first: .* 1 zero \(the first at \(1, 2, 3, 4\)\) .* Cure: .*FilterOpt"),
+        (untrained, r"first: .*NoOp\(precision=1\) holds .* different values .*Cure: .*to_laten"),
+        (lambda: latent_free(pad_values=-1), r"second: pad_values=-1, .* Cure: use pad_values=1"),
+        (
+            lambda: latent_free(kernel_quantizer="ste_heaviside"),
+            r"second: its quantizer SteHeaviside gives 0 and 1,.* Cure: use a quantizer",
+        ),
+    ],
+)
+def test_what_would_silently_become_a_float_layer_is_named_before(build, found, monkeypatch):
+    monkeypatch.setattr(engine, "to_flatbuffer", lambda *_: pytest.fail("it was converted"))
+    with pytest.raises(ValueError, match=found) as error:
+        export.convert(build())
+    assert str(error.value).count("Cure") == 1  # the other layer is right
+
+
+@extras
+def test_one_zero_in_a_file_from_elsewhere_fails_two_claims():
+    model = with_one_zero()
+    flatbuffer = conversions.to_flatbuffer(lambda x: model(x, training=False), model)
+    assert engine.operators(flatbuffer).count("LceBconv2d") == 1  # what LCE says nothing about
+    report = export.verify(model, flatbuffer, inputs_of(model))
+    assert not report.ok
+    failed = [claim.name for claim in report.claims if claim.ok is not True]
+    assert failed == ["binary kernels", "operators on bits"]
+    assert list(report.float_layers) == ["first"]
+
+
+@extras
+def test_a_file_of_another_model_fails():
+    one, other = settled(classifier(conv(name="binary"))), settled(classifier(conv()))
+    report = export.verify(one, export.convert(other), inputs_of(one))
+    assert "binary" in report.float_layers and "not in the file" in report.float_layers["binary"]
+    assert claim(report, "outputs").ok is False
+
+
+@extras
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_is_exported_in_float32(policy):
+    keras.mixed_precision.set_global_policy(policy)
+    inner = chain(conv(name="inside"), layers.BatchNormalization())
+    model = settled(classifier(inner, conv(name="outside")))
+    assert model.get_layer("outside").dtype_policy.name == policy
+    copy = export.float32_copy(model)
+    assert {layer.dtype_policy.name for layer in binary.layers_of(copy)} == {"float32"}
+    for old, new in zip(model.weights, copy.weights, strict=True):
+        np.testing.assert_array_equal(binary.latent(old), binary.latent(new))
+    assert keras.mixed_precision.global_policy().name == policy
+    if policy == "mixed_float16":
+        report = export.verify(model, export.convert(model), inputs_of(model))
+        assert report.ok, str(report)
+
+
+@extras
+def test_a_warning_of_the_converter_is_an_error(monkeypatch):
+    def convert(folder):
+        warnings.warn("conversion failed, falling back", stacklevel=1)
+
+    fake = types.SimpleNamespace(convert_saved_model=convert)
+    monkeypatch.setattr(engine, "load", lambda: fake)
+    with pytest.raises(ValueError, match="cannot convert the model: conversion failed, falling"):
+        export.convert(chain(conv()))
+
+
+def test_without_the_engine_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    with pytest.raises(ImportError, match=r'pip install "larq_filter\[lce\]"'):
+        export.convert(chain(conv()))
+
+
+# Verification
+
+
+@extras
+def test_a_dense_layer_stays_float_unless_that_is_allowed():
+    dense = larq.layers.QuantDense(8, input_quantizer="ste_sign", kernel_quantizer="ste_sign")
+    model = settled(classifier(conv(), layers.Flatten(), dense))
+    flatbuffer, x = export.convert(model), inputs_of(model)
+    report = export.verify(model, flatbuffer, x)
+    assert not report.ok
+    assert report.float_layers == {dense.name: "QuantDense is never accelerated"}
+    assert f"{dense.name} stays float: QuantDense" in str(report)
+    assert claim(report, "outputs").ok
+    assert export.verify(model, flatbuffer, x, allow_float=[dense.name]).ok
+    with pytest.raises(ValueError, match="names dens; the layers .* are quant_conv2d.*, quant_den"):
+        export.verify(model, flatbuffer, x, allow_float=["dens"])
+
+
+def small_maps(**options):
+    """Zero padding on 6x6, then 2x2 maps; the last two layers are in a model of their own."""
+    inner = keras.Sequential(
+        [
+            keras.Input((2, 2, 32)),
+            conv(name="small", pad_values=0, **options),
+            layers.BatchNormalization(),
+            conv(name="smaller", pad_values=0, **options),
+        ],
+        name="inner",
+    )
+    first = conv(name="large", pad_values=0)
+    return settled(classifier(first, layers.BatchNormalization(), layers.AvgPool2D(3), inner))
+
+
+@extras
+def test_the_first_wrong_layer_of_a_wrong_kernel_is_named():
+    model = small_maps()
+    findings = [f for f in export.lint(model) if f.severity == "wrong"]
+    assert [finding.layer for finding in findings] == ["inner/small", "inner/smaller"]
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert not report.ok and claim(report, "outputs").ok is False
+    found = report.diagnosis
+    assert found.layers == 3
+    assert found.wrong == ("inner/small", "inner/smaller")
+    assert found.wrong_with_reference == ()
+    text = str(report)
+    assert "first wrong layer is inner/small" in text
+    assert "the converted model is right and LCE's default kernel is wrong" in text
+    assert "zero padding on 2x2 maps" in text and "use pad_values=1" in text
+    assert claim(report, "outputs").numbers["median_of_reference_kernel"] < 1e-3
+
+
+@extras
+def test_a_wrong_conversion_is_told_from_a_wrong_kernel():
+    model = settled(
+        classifier(conv(name="right"), conv(name="ternary", input_quantizer="ste_tern"))
+    )
+    assert only(export.lint(model)).layer == "ternary"
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert not report.ok
+    assert report.diagnosis.wrong == report.diagnosis.wrong_with_reference == ("ternary",)
+    assert "the conversion is wrong" in str(report) and "gives zeros" in str(report)
+
+
+@extras
+def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
+    model = settled(classifier(conv(), layers.BatchNormalization(), conv(8)))
+    flatbuffer, x = export.convert(model), inputs_of(model)
+    original = engine.Interpreter.predict
+
+    def predict(self, inputs):
+        noise = 0.01 if len(inputs) == len(x) else 0  # all outputs, but not those of the layers
+        return [y + noise * np.std(y, axis=0).mean() for y in original(self, inputs)]
+
+    monkeypatch.setattr(engine.Interpreter, "predict", predict)
+    report = export.verify(model, flatbuffer, x)
+    assert report.diagnosis.wrong == ()
+    assert claim(report, "outputs").ok, str(report)
+    assert "each of the 2 binary layers, run by itself" in str(report)
+
+
+@extras
+def test_an_operator_that_the_interpreter_refuses_fails():
+    model = settled(classifier(conv(64, groups=2), shape=(6, 6, 64)))
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert claim(report, "outputs").ok is False
+    assert "2 groups, which the default kernel refuses" in claim(report, "outputs").details
+
+
+@extras
+def test_too_few_classes_test_nothing():
+    model = settled(classifier(conv()))
+    model.layers[-2].bias.assign([100.0, 0, 0, 0, 0])
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert claim(report, "top-1").ok is None and not report.ok
+    assert "1 classes predicted, fewer than 3" in str(report) and "NOT TESTED" in str(report)
+    model.layers[-2].kernel.assign(tf.zeros_like(model.layers[-2].kernel))
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert claim(report, "outputs").ok is None
+    assert "the model gives the same for all inputs" in str(report)
+
+
+@extras
+def test_shared_layers_have_an_operator_for_each_call():
+    shared = conv()
+    x = image = keras.Input((6, 6, 32))
+    for _ in range(2):
+        x = layers.BatchNormalization()(shared(x))
+    model = settled(keras.Model(image, layers.Dense(4)(layers.Flatten()(x))))
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert report.ok, str(report)
+    assert claim(report, "operators on bits").numbers["operators"] == 2
+
+
+@pytest.mark.parametrize(
+    "inputs, labels, message",
+    [
+        (np.zeros((4, 6, 6, 3)), None, r"shape \(4, 6, 6, 3\); at least 2 .* \(6, 6, 32\)"),
+        (np.zeros((1, 6, 6, 32)), None, "at least 2 inputs"),
+        (np.zeros((4, 6, 6, 32)), np.zeros(3), r"shape \(3,\); one integer for each of the 4"),
+    ],
+)
+def test_wrong_shapes_are_refused(inputs, labels, message):
+    with pytest.raises(ValueError, match=message):
+        export.verify(chain(conv()), b"", inputs, labels)
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def two_outputs():
+    image = keras.Input((6, 6, 32))
+    return keras.Model(image, [conv()(image), conv()(image)])
+
+
+@pytest.mark.parametrize(
+    "build, error, message",
+    [
+        (lambda: "model.keras", TypeError, "Expected a tf.keras.Model, got 'model.keras'"),
+        (lambda: keras.Sequential([conv()]), ValueError, "no variables yet"),
+        (two_outputs, ValueError, "1 inputs and 2 outputs"),
+        (lambda: chain(conv(), shape=(None, None, 32)), ValueError, "has one size"),
+    ],
+)
+def test_models_that_cannot_be_exported_are_refused(build, error, message):
+    with pytest.raises(error, match=message):
+        export.lint(build())
+
+
+def test_subclassed_models_are_refused():
+    model = Subclassed()
+    model.build((None, 6, 6, 32))
+    with pytest.raises(TypeError, match="subclassed model"):
+        export.lint(model)
+
+
+def test_replay_computes_the_model():
+    model = small_maps()
+    x, seen = inputs_of(model), []
+    (output,) = graphs.replay(model, tf.constant(x), lambda name, *_: seen.append(name))
+    np.testing.assert_array_equal(output, model(x, training=False))
+    assert seen == [call.name for call in graphs.calls_of(model)]
+
+
+# Lint
+
+
+def test_a_network_made_for_the_engine_has_no_findings():
+    valid = conv(padding="valid", pad_values=0)
+    model = chain(
+        conv(), layers.ReLU(), layers.BatchNormalization(), valid, conv(size=1, pad_values=0)
+    )
+    assert export.lint(model) == []
+
+
+def latent(kind, *args, **options):
+    return getattr(larq.layers, kind)(*args, input_quantizer="ste_sign", **options)
+
+
+KERNEL = {"kernel_quantizer": "ste_sign"}
+SEPARABLE = {"depthwise_quantizer": "ste_sign", "pointwise_quantizer": "ste_sign"}
+
+
+@pytest.mark.parametrize(
+    "layer, shape, message",
+    [
+        (lambda: latent("QuantDense", 8, **KERNEL), (32,), "QuantDense is never"),
+        (lambda: latent("QuantConv1D", 8, 3, **KERNEL), (8, 32), "QuantConv1D is never"),
+        (lambda: latent("QuantConv3D", 8, 3, **KERNEL), (8, 8, 8, 32), "QuantConv3D is never"),
+        (lambda: latent("QuantConv2DTranspose", 8, 3, **KERNEL), (8, 8, 32), "transposed"),
+        (
+            lambda: latent("QuantDepthwiseConv2D", 3, depthwise_quantizer="ste_sign"),
+            (8, 8, 32),
+            "depthwise",
+        ),
+        (lambda: latent("QuantSeparableConv2D", 8, 3, **SEPARABLE), (8, 8, 32), "separable"),
+        (lambda: conv(input_quantizer=None), (8, 8, 32), "real values"),
+        (
+            lambda: conv(input_quantizer=larq.quantizers.DoReFa(2)),
+            (8, 8, 32),
+            "input_quantizer DoReFa gives other values",
+        ),
+        (lambda: conv(input_quantizer="ste_heaviside"), (8, 8, 32), "SteHeaviside gives other"),
+        (lambda: conv(kernel_quantizer="ste_heaviside"), (8, 8, 32), "gives 0 and 1"),
+        (lambda: conv(pad_values=-1), (8, 8, 32), "pad_values=-1"),
+        (lambda: conv(groups=2), (8, 8, 32), "2 groups of 16 input channels"),
+        (lambda: conv(data_format="channels_first"), (32, 8, 8), "channels_first"),
+    ],
+)
+def test_what_stays_float(layer, shape, message):
+    finding = only(export.lint(chain(layer(), shape=shape)))
+    assert finding.severity == "float" and message in finding.problem
+    assert finding.cure and str(finding).startswith("float  ")
+
+
+@pytest.mark.parametrize(
+    "size, strides, dilation, wrong",
+    [
+        ((2, 8), 1, 1, True),
+        ((8, 1), 1, 1, True),
+        ((3, 3), 1, 1, False),
+        ((2, 2), 2, 1, True),
+        ((4, 4), 1, 2, True),
+        ((5, 5), 1, 2, False),
+    ],
+)
+def test_zero_padding_on_maps_smaller_than_the_kernel(size, strides, dilation, wrong):
+    for pad in (0, 1):
+        layer = conv(pad_values=pad, strides=strides, dilation_rate=dilation)
+        severities = [f.severity for f in export.lint(chain(layer, shape=(*size, 32)))]
+        assert severities == (["wrong"] * wrong + ["slow"]) * (pad == 0)
+
+
+@extras
+@pytest.mark.parametrize("size, dilation, wrong", [((4, 4), 2, True), ((3, 8), 1, False)])
+def test_that_is_where_the_default_kernel_is_wrong(size, dilation, wrong):
+    model = chain(conv(pad_values=0, dilation_rate=dilation), shape=(*size, 32))
+    x = inputs_of(model, 4)
+    flatbuffer = export.convert(model)
+    expected = model(x)
+    given = [export.Interpreter(flatbuffer, reference=r).predict(x)[0] for r in (False, True)]
+    assert np.array_equal(given[0], expected) != wrong
+    np.testing.assert_array_equal(given[1], expected)
+
+
+@pytest.mark.parametrize(
+    "parts, shape, message",
+    [
+        (lambda: [conv(pad_values=0), layers.ReLU()], (8, 8, 32), "ReLU after it from being fused"),
+        (lambda: [conv(pad_values=0, activation="relu")], (8, 8, 32), "ReLU after it from being"),
+        (lambda: [conv(pad_values=0)], (8, 8, 32), "output from being written as bits"),
+        (
+            lambda: [conv(), layers.BatchNormalization(), layers.ReLU()],
+            (8, 8, 32),
+            "an operator of its own",
+        ),
+        (lambda: [conv()], (8, 8, 40), "40 input channels, computed as 64"),
+    ],
+)
+def test_what_is_slower_than_it_could_be(parts, shape, message):
+    finding = only(export.lint(chain(*parts(), shape=shape)))
+    assert finding.severity == "slow" and message in finding.problem
+
+
+@extras
+@pytest.mark.parametrize(
+    "parts, operators",
+    [
+        (lambda: [conv(), layers.ReLU(), layers.BatchNormalization()], 2),
+        (lambda: [conv(), layers.BatchNormalization(), layers.ReLU()], 3),
+        (lambda: [conv(pad_values=0), layers.ReLU(), layers.BatchNormalization()], 5),
+        (lambda: [larq.quantizers.SteSign(), layers.Dropout(0.5), conv(input_quantizer=None)], 2),
+        (lambda: [layers.Activation(larq.quantizers.SteSign()), conv(input_quantizer=None)], 2),
+        (lambda: [layers.Reshape((1, 6, 6, 32)), layers.TimeDistributed(conv())], None),
+    ],
+)
+def test_lint_agrees_with_the_operators_of_the_file(parts, operators):
+    model = chain(*parts())
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_mean.assign(np.linspace(-1, 1, 32))  # else there is nothing to add
+    names = engine.operators(export.convert(model))
+    assert len(names) == operators or operators is None
+    assert names.count("LceBconv2d") == 1
+    assert (export.lint(model) == []) == (operators in (2, None))
+
+
+@extras
+def test_a_layer_between_sign_and_convolution_keeps_it_float():
+    model = chain(
+        larq.quantizers.SteSign(),
+        layers.ZeroPadding2D(1),
+        conv(input_quantizer=None, padding="valid"),
+    )
+    assert "comes from zero_padding2d" in only(export.lint(model)).problem
+    assert "LceBconv2d" not in engine.operators(export.convert(model))
+
+
+# The script
+
+
+def saved_run(folder, first):
+    """A run folder as examples/train.py leaves it, of a small network for digits."""
+    model = chain(
+        layers.Conv2D(32, 3, padding="same", strides=2),
+        layers.BatchNormalization(momentum=0.5),
+        first,
+        layers.BatchNormalization(momentum=0.5),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+        shape=(8, 8, 1),
+    )
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    data = datasets.load("digits")
+    model.fit(data.train(100, seed=0, epochs=3), epochs=3, steps_per_epoch=14, verbose=0)
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    config = dict(dataset="digits", data_dir=None, image_size=None, train_examples=None)
+    (folder / "config.json").write_text(json.dumps({"config": config}))
+    return folder
+
+
+def run_script(*arguments):
+    command = [sys.executable, "examples/export.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@extras
+def test_script_writes_what_passes(tmp_path):
+    run = saved_run(tmp_path / "run", conv(32))
+    result = run_script(f"--run={run}", "--images=60", "--benchmark", "--repeats=3")
+    assert result.returncode == 0, result.stdout + result.stderr
+    written = {path.name for path in run.iterdir()} - {"model.keras", "config.json"}
+    assert written == {"model.tflite", "model.report.json"}
+    flatbuffer = (run / "model.tflite").read_bytes()
+    assert engine.operators(flatbuffer).count("LceBconv2d") == 1
+    report = json.loads((run / "model.report.json").read_text())
+    assert report["ok"] and len(report["claims"]) == 6
+    assert "x86 its kernels are not optimised" in result.stdout
+    assert f"adb push {run / 'model.tflite'} /data/local/tmp" in result.stdout
+
+
+@extras
+def test_script_keeps_what_fails_to_itself(tmp_path):
+    run = saved_run(tmp_path / "run", conv(32, size=5, pad_values=0, name="wrong_one"))
+    output = tmp_path / "out.tflite"
+    output.write_bytes(b"an earlier export")
+    result = run_script(
+        f"--model_file={run / 'model.keras'}",
+        "--dataset=digits",
+        "--images=60",
+        f"--output={output}",
+    )
+    assert result.returncode == 1
+    assert "first wrong layer is wrong_one" in result.stdout
+    assert "zero padding on 4x4 maps, smaller than the 5x5 kernel" in result.stdout
+    assert f"{output} was not written" in result.stderr and "Traceback" not in result.stderr
+    assert output.read_bytes() == b"an earlier export"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "out.tflite"}
+
+
+@extras
+def test_script_explains_errors(tmp_path):
+    result = run_script(f"--run={tmp_path}")
+    assert result.returncode == 1
+    assert "error: there is no model" in result.stderr and "Traceback" not in result.stderr
