@@ -92,7 +92,6 @@ def test_scheduled_filters_start_inside_a_graph():
         ),
         (Parallel([EMA(0.5), filters.Limiter(1.0)], [1, 1]), ["not linear", "from zero"]),
     ],
-    ids=repr,
 )
 def test_no_start_says_why(f, words):
     with pytest.raises(ValueError) as raised:
