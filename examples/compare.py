@@ -25,6 +25,7 @@ from larq_filter import comparison, methods, plots, recipes, summaries, tables
 import tensorflow as tf
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # else --help would not show them
 HYPERPARAMETERS = pathlib.Path(__file__).with_name("hyperparameters.json")
 
 FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a control
@@ -104,7 +105,8 @@ def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
         figure.savefig(folder / name)
 
 
-def main(_):
+def main(arguments):
+    run_flags.refuse_positional(arguments)
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -123,7 +125,10 @@ def main(_):
         raise SystemExit("\nInterrupted. The same command continues.") from None
     print(f"\n{table}\nTables and figures: {folder}")
     if failed:
-        sys.exit(f"Some runs failed; see {folder}/errors. The same command tries them again.")
+        sys.exit(
+            f"Some runs failed; see {folder}/errors. When their cause is mended the same command "
+            "tries them again."
+        )
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from larq_filter import methods
 from larq_filter.sweeps import results, spaces, studies, urls
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # else --help would not show them
 
 # What is searched
 flags.DEFINE_enum("method", "filter", list(methods.METHODS), "Who trains the binary kernels.")
@@ -53,7 +54,7 @@ flags.DEFINE_integer("seeds", 1, "Runs per trial; their mean accuracy is the tri
 flags.DEFINE_integer("seed", 0, "The first of these seeds.", 0)
 flags.DEFINE_integer("sampler_seed", 0, "Seed of the choice of the knobs.", 0)
 flags.DEFINE_bool(
-    "prune", True, "Stop trials that lag behind the median, from a quarter of the epochs on."
+    "prune", True, "Stop trials that lag behind the median, from a quarter of their epochs on."
 )
 flags.DEFINE_integer("prune_after", 5, "Completed trials before pruning begins.", 1)
 
@@ -110,7 +111,8 @@ def search() -> None:
     print(f"Next: tensorboard --logdir {folder / 'tensorboard'}    # its HParams view")
 
 
-def main(_):
+def main(arguments):
+    run_flags.refuse_positional(arguments)
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     sys.argv = [urls.masked(argument) for argument in sys.argv]  # run folders keep the command line
     try:

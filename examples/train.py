@@ -19,6 +19,7 @@ from larq_filter import knobs, methods, training  # first: it makes sure tf.kera
 import run_flags  # isort: skip
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # else --help would not show them
 
 flags.DEFINE_enum(
     "method",
@@ -82,7 +83,8 @@ def table(result: training.Result, control: training.Result | None) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def main(_):
+def main(arguments):
+    run_flags.refuse_positional(arguments)
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
@@ -100,9 +102,8 @@ def main(_):
         raise SystemExit(f"error: {error}") from None
     print(f"\n{table(result, control)}")
     print(f"\nNext: tensorboard --logdir {folder}")
-    print(
-        "      python examples/train.py --help    # the three knobs: alpha, gamma, alpha_schedule"
-    )
+    knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
+    print(f"      python examples/train.py --help    # the knobs: {knobs_of_method}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ def refuse_misplaced(kwargs: dict) -> None:
     kwargs.pop("is_legacy_optimizer", None)
     homes = {
         "learning_rate": "the default optimizer: default_optimizer=tf.keras.optimizers.Adam(1e-3)",
-        "alpha": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...)",
+        "alpha": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...). Presets name "
+        "their knobs as the publications do: Bop's rate is gamma there",
         "gamma": "the filter: larq_filter.filters.CascadedEMA(alpha=..., gamma=...)",
         "threshold": "the flip rule: flip_rule=larq_filter.flips.Threshold(...)",
         "lr": "the default optimizer: default_optimizer=tf.keras.optimizers.Adam(1e-3)",

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from larq_filter import datasets, models, training
+from larq_filter import datasets, methods, models, training
 from larq_filter.locks import FileLock
 from larq_filter.recipes import Recipe
 
@@ -79,11 +79,14 @@ class Comparison:
 
     Raises:
         OSError: the folder can't be written.
+        ValueError: a method can't be trained with its knobs and epochs.
         training.RunExists: a run in it was made with another config than its job has now.
     """
 
     def __init__(self, folder, jobs: Sequence[Job]):
         self.folder, self.jobs = pathlib.Path(folder), list(jobs)
+        for job in self.jobs:  # too few epochs for two stages: say so before any job runs
+            methods.first_stage(job.config.method, job.config.knobs, job.config.epochs)
         try:
             for name in ("locks", "errors"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def uniform(shape, seed: int, kernel: int, step, dtype):
         seed: any integer; counts modulo 2^32.
         kernel: position of the kernel among the binary ones, from 0.
         step: scalar integer tensor, from 0.
-        dtype: float32 or float64, which give equal numbers.
+        dtype: float32 and float64 give equal numbers, smaller ones their roundings (1 included).
 
     Returns:
         A tensor of ``shape`` and ``dtype``.
@@ -55,7 +55,8 @@ def uniform(shape, seed: int, kernel: int, step, dtype):
     index = tf.range(shape.num_elements(), dtype=tf.int64)
     bits = _mix(tf.bitwise.bitwise_xor(_mix(_add(index, key)), _mix(_add(key, 1))))
     bits = tf.bitwise.right_shift(bits, tf.constant(32 - _BITS, tf.int64))
-    return tf.reshape(tf.cast(bits, dtype) * 2.0**-_BITS, shape)
+    exact = dtype if dtype == tf.float64 else tf.float32
+    return tf.reshape(tf.cast(tf.cast(bits, exact) * 2.0**-_BITS, dtype), shape)
 
 
 def _add(x, y):

@@ -80,7 +80,9 @@ class Knobs:
     )
     sigma: float | None = _knob("Rate of the second moment of bop_second_order.", filters.UP_TO_ONE)
     threshold: float | None = _knob(
-        "Signal needed for a flip, in units of the signal (of the gradient, for bop).", _AT_LEAST_0
+        "Signal needed for a flip, in units of the signal (of the gradient, for bop); above 0 for "
+        "prob_bop.",
+        _AT_LEAST_0,
     )
     gain: float | None = _knob(
         "Factor on what is accumulated, called learning rate in the publications: of gradients for "
@@ -93,7 +95,7 @@ class Knobs:
     )
     probability_decay: float | None = _knob(
         "prob_bop's a: share of the indecision that is left after a fiftieth of the run.",
-        filters.UNIT,
+        filters.UP_TO_ONE,
     )
     learning_rate: float | None = _knob(
         "Of the real-valued variables, and of latent weights.", _POSITIVE
@@ -104,7 +106,8 @@ class Knobs:
     momentum: float | None = _knob("Momentum of SGD.", _BELOW_ONE)
     weight_decay: float | None = _knob(
         "Of latent kernels, per unit of learning rate: decoupled for sgdw, else L2 in the gradient "
-        "(Keras' l2(c) is weight_decay 2 c). For two_step of its first step.",
+        "(Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, where no "
+        "number is named: the model's own regularizers.",
         _AT_LEAST_0,
     )
     weight_clip: float | None = _knob(
@@ -118,7 +121,8 @@ class Knobs:
         kind=str,
     )
     teacher: str | None = _knob(
-        "A saved Keras model of the same inputs and classes to distil from. Default: the network's "
+        "A saved Keras model, or a run folder, of the same inputs and classes to distil from. "
+        "Default: the network's "
         "real-valued twin, trained first for as many epochs.",
         kind=str,
     )

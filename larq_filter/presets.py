@@ -22,10 +22,12 @@ Everywhere a signal of exactly zero flips nothing. The publications differ there
 weight to +1; it happens only while all gradients of a weight have been zero.
 """
 
+import math
 import numbers
 
 from larq_filter import filters, flips
 from larq_filter._keras import keras
+from larq_filter.filters.validation import validate_number
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 
@@ -104,8 +106,8 @@ def diode(
 
     The second average starts at ``-w * U(0, 1) * 1e-3``, so initial weights are not forgotten at
     the first step; its inputs are as large as ``binary_learning_rate``, which thereby sets how long
-    the start is remembered and has no other effect. The paper's ``0 -> +1`` and the rule here, a
-    zero flips nothing, agree from this start on.
+    the start is remembered; a constant has no other effect, a schedule weighs the votes. The
+    paper's ``0 -> +1`` and the rule here, a zero flips nothing, agree from this start on.
 
     Args:
         beta1: of the average of gradients, a number in [0, 1).
@@ -209,12 +211,11 @@ def prob_bop(
         **kwargs: of ``FilterOptimizer``.
 
     Raises:
-        ValueError: ``steps_per_epoch`` or ``a`` outside its interval.
+        TypeError, ValueError: ``steps_per_epoch`` or ``a`` is no number in its interval.
     """
-    if not steps_per_epoch > 0:
-        raise ValueError(f"`steps_per_epoch` is {steps_per_epoch}; it must lie in (0, inf).")
-    if not 0 < a <= 1:
-        raise ValueError(f"`a` is {a}; it must lie in (0, 1].")
+    positive = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
+    validate_number("steps_per_epoch", steps_per_epoch, positive)
+    validate_number("a", a, filters.UP_TO_ONE)
     if sigma is None:
         gradient_filter = filters.EMA(gamma)
     else:

@@ -37,12 +37,14 @@ class StandardizedSign(larq.quantizers.SteSign):
 
     def call(self, inputs):
         axes = list(range(len(inputs.shape) - 1))
-        mean, variance = tf.nn.moments(inputs, axes, keepdims=True)
+        # Not in float16: the derivative of 1/std is beyond its range for kernels of usual size.
+        exact = inputs if inputs.dtype == tf.float64 else tf.cast(inputs, tf.float32)
+        mean, variance = tf.nn.moments(exact, axes, keepdims=True)
         # Where all weights of a filter are alike, 0 over almost 0: +1 everywhere.
-        z = (inputs - mean) * tf.math.rsqrt(variance + 1e-12)
+        z = (exact - mean) * tf.math.rsqrt(variance + 1e-12)
         if self.scaled:
             z = z / tf.sqrt(tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), z.dtype))
-        return super().call(z)
+        return tf.cast(super().call(z), inputs.dtype)
 
     def get_config(self):
         return {**super().get_config(), "scaled": self.scaled}

@@ -49,7 +49,7 @@ class Config:
         epochs: passes over the training images, the first step of a two-step method included, the
             training of a teacher not.
         steps_per_epoch: fewer steps than a whole pass; None: a whole pass.
-        seed: of initialisation, data order and augmentation.
+        seed: of initialisation, data order, augmentation and what the method draws.
         augment: random crops (and mirror images of colour images).
     """
 
@@ -215,7 +215,7 @@ def _compiled_model(config: Config, data, steps: int, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
     model = _new_model(config, data)
     total = steps * config.epochs
-    model = methods.compile_for(config.method, model, config.knobs, total, earlier)
+    model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):
         findings = binary.check(model)
         if findings:
@@ -227,10 +227,12 @@ def _compiled_model(config: Config, data, steps: int, earlier):
 
 
 def _teacher(config: Config):
-    """The saved model that the knob ``teacher`` names; None without that knob."""
+    """The saved model, or that of the run folder, which the knob ``teacher`` names; or None."""
     if config.knobs.teacher is None:
         return None
-    return _load(pathlib.Path(config.knobs.teacher))
+    path = pathlib.Path(config.knobs.teacher)
+    inside = path / "model.keras"  # a run folder stands for its model
+    return _load(inside if inside.exists() else path)
 
 
 def _load(path: pathlib.Path):

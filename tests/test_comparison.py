@@ -306,6 +306,14 @@ def test_an_argument_that_is_wrong_for_every_job_stops_at_once(tmp_path):
         assert not list((tmp_path / words).glob("*-seed*"))
 
 
+def test_too_few_epochs_for_two_stages_are_found_before_any_job(tmp_path):
+    base = training.Config(model="mlp", epochs=1)
+    chosen = {name: recipes.Recipe() for name in ("filter", "two_step")}
+    with pytest.raises(ValueError, match="two_step trains twice.*at least 2; received 1"):
+        comparison.Comparison(tmp_path / "results", comparison.jobs(base, chosen, 1))
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="can't be written.*Choose another"):

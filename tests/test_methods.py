@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from larq_filter import binary, callbacks, distillation, methods, models, presets
+from larq_filter import binary, callbacks, conversion, distillation, methods, models, presets
 from larq_filter._keras import keras, tf
 from larq_filter.methods import Knobs
 
@@ -161,6 +161,26 @@ def test_weight_decay_inside_the_gradient_and_decoupled():
         model.optimizer.apply_gradients(pairs)
         np.testing.assert_allclose(binary.latent(second).numpy(), factor * before, rtol=1e-5)
         np.testing.assert_array_equal(model.layers[-2].kernel.numpy(), real)
+
+
+@pytest.mark.parametrize(("decay", "penalties"), [(None, [0.5, 0.5]), (0.0, []), (0.2, [0.1, 0.1])])
+def test_weight_decay_replaces_the_models_own_penalty(decay, penalties):
+    model = conversion.with_kernel_options(
+        latent_mlp(), lambda *_: {"kernel_regularizer": keras.regularizers.L2(0.5)}
+    )
+    model = methods.compile_for("adam", model, Knobs(weight_decay=decay), 10)
+    own = [layer.kernel_regularizer for layer, _ in binary.binary_kernels(model)]
+    assert [float(each.l2) for each in own if each is not None] == pytest.approx(penalties)
+
+
+@pytest.mark.parametrize("method", ["diode", "prob_bop"])
+def test_what_a_method_draws_follows_the_seed(method):
+    def configs(seed):
+        model = methods.compile_for(method, latent_mlp(), Knobs(), 100, seed=seed)
+        config = model.optimizer.get_config()
+        return config["flip_rule"], config["warm_start"]
+
+    assert configs(1) == configs(1) != configs(2)
 
 
 def test_a_penalty_is_not_counted_as_loss():

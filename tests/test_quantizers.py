@@ -33,6 +33,23 @@ def test_forward_and_gradient(scaled):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_small_kernels_keep_their_gradient_in_float16():
+    """The derivative of 1/std is about std^-3: more than float16 holds for Glorot's kernels."""
+    random = np.random.default_rng(0)
+    w = 0.015 * random.normal(size=(3, 3, 64, 2))
+    upstream = 1e-3 * random.normal(size=w.shape)
+    gradients = []
+    for dtype in ("float32", "float16"):
+        x = tf.constant(w, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = StandardizedSign(dtype=dtype)(x)
+        assert y.dtype == dtype
+        gradients.append(tape.gradient(y, x, tf.cast(upstream, dtype)).numpy())
+    np.testing.assert_allclose(gradients[1], gradients[0], atol=2e-3)
+    assert np.abs(gradients[0]).max() > 0.1
+
+
 def test_equal_weights_have_no_direction():
     quantizer = StandardizedSign()
     assert quantizer(tf.fill([4, 2], 0.7)).numpy().tolist() == [[1.0, 1.0]] * 4

@@ -125,6 +125,9 @@ def test_a_saved_teacher_takes_the_place_of_the_first_stage(uninterrupted, tmp_p
     result = training.run(config, tmp_path / "run", verbose=0)
     assert result.epochs == 4
     assert not (tmp_path / "run" / "teacher").exists()
+    assert training._teacher(
+        dataclasses.replace(config, knobs=methods.Knobs(teacher=str(teacher.parent)))
+    ).output_shape == (None, 10)
     for a, b in zip(
         weights(tmp_path / "run"), weights(uninterrupted("distilled").output_dir), strict=True
     ):
@@ -359,6 +362,25 @@ def test_config_errors(change, words):
         dataclasses.replace(SMALL, **change)
     for word in words:
         assert word in str(raised.value)
+
+
+def run_script(*flags, name="train.py"):
+    command = [sys.executable, str(ROOT / "examples" / name), *flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_help_shows_all_flags_of_the_script():
+    shown = run_script("--help").stdout
+    for flag in ("--dataset", "--model", "--epochs", "--method", "--alpha", "--seed"):
+        assert f"  {flag}:" in shown or f"[no]{flag[2:]}:" in shown
+
+
+def test_a_word_without_flag_is_refused(tmp_path):
+    ended = run_script("bop", f"--output_dir={tmp_path / 'run'}")
+    assert ended.returncode != 0
+    assert "'bop' belongs to no flag" in ended.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):

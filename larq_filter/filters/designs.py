@@ -34,7 +34,8 @@ FAMILIES = {
     "ellip": ("ripple", "attenuation"),
     "bessel": (),
 }
-CUTOFF = Interval(0.0, 0.5, low_open=True, high_open=True)
+CUTOFF = Interval(1e-12, 0.5, high_open=True)  # below, a pole can't be told from 1
+DECIBELS = Interval(1e-6, 300.0)
 
 
 def butterworth(
@@ -54,8 +55,8 @@ def butterworth(
 
     Args:
         order: number of poles, in [1, 24]; a band has twice as many.
-        cutoff: where the power is half of that passed (-3 dB), in (0, 0.5) cycles per step; a pair
-            of them, ascending, for a band.
+        cutoff: where the power is half of that passed (-3 dB), in [1e-12, 0.5) cycles per step; a
+            pair of them, ascending, for a band.
         btype: ``lowpass``, ``highpass``, ``bandpass`` or ``bandstop``.
         steps_per_epoch: None for a cutoff in cycles per step; a positive number for one in cycles
             per epoch, in (0, steps_per_epoch/2).
@@ -92,7 +93,7 @@ def chebyshev(
     Args:
         order: as in ``butterworth``.
         cutoff: as in ``butterworth``, but for its meaning.
-        ripple: in dB, in (0, inf); usual are 0.5 to 3 for kind 1, 20 to 60 for kind 2.
+        ripple: in dB, in [1e-06, 300]; usual are 0.5 to 3 for kind 1, 20 to 60 for kind 2.
         kind: 1 or 2.
         btype: as in ``butterworth``.
         steps_per_epoch: as in ``butterworth``.
@@ -102,11 +103,11 @@ def chebyshev(
         TypeError: an argument of the wrong kind.
         ValueError: an argument outside its interval.
     """
-    if kind not in (1, 2):
+    if isinstance(kind, bool) or kind not in (1, 2):
         raise ValueError(
             f"`kind` is {kind!r}; it must be 1 (ripple in what passes) or 2 (in what is stopped)."
         )
-    ripple = validate_number("ripple", ripple, POSITIVE)
+    ripple = validate_number("ripple", ripple, DECIBELS)
     ripples = (ripple, None) if kind == 1 else (None, ripple)
     return iir(f"cheby{kind}", order, cutoff, btype, *ripples, steps_per_epoch, compensated)
 
@@ -146,8 +147,9 @@ def iir(
         cutoff: as in ``butterworth``; for ``cheby1`` and ``ellip`` where the band ends that passes,
             for ``cheby2`` where the one begins that is stopped.
         btype: as in ``butterworth``.
-        ripple: most dB lost in the band that passes, in (0, inf): ``cheby1`` and ``ellip``.
-        attenuation: least dB lost in the band that is stopped, in (0, inf): ``cheby2``, ``ellip``.
+        ripple: most dB lost in the band that passes, in [1e-06, 300]: ``cheby1`` and ``ellip``.
+        attenuation: least dB lost in the band that is stopped, in [1e-06, 300]: ``cheby2`` and
+            ``ellip``.
         steps_per_epoch: as in ``butterworth``.
         compensated: as in ``DeltaSections``.
 
@@ -230,8 +232,8 @@ def _validate_family(ftype: str, given: dict) -> None:
     for name, value in given.items():
         if name in FAMILIES[ftype]:
             if value is None:
-                raise ValueError(f"{ftype} needs `{name}`, a number in {POSITIVE} dB.")
-            validate_number(name, value, POSITIVE)
+                raise ValueError(f"{ftype} needs `{name}`, a number in {DECIBELS} dB.")
+            validate_number(name, value, DECIBELS)
         elif value is not None:
             raise ValueError(f"{ftype} has no `{name}` (received {value!r}); leave it out.")
     if ftype == "ellip" and given["ripple"] >= given["attenuation"]:
@@ -251,7 +253,7 @@ def _validate_cutoff(cutoff, btype: str, steps_per_epoch) -> list[float]:
         unit = "cycles per epoch"
     count = 2 if btype.startswith("band") else 1
     edges = validate_numbers("cutoff", np.atleast_1d(cutoff), "[0.01, 0.1]")
-    interval = f"(0, {0.5 * scale:g}) {unit}"
+    interval = f"[{CUTOFF.low * scale:g}, {CUTOFF.high * scale:g}) {unit}"
     if len(edges) != count or list(edges) != sorted(set(edges)):
         wanted = "two ascending numbers" if count == 2 else "one number"
         raise ValueError(f"`cutoff` of a {btype} must be {wanted} in {interval}, not {cutoff!r}.")

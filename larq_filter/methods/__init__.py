@@ -59,7 +59,7 @@ class Method:
     Attributes:
         summary: one line.
         knobs: the knobs it reads and their defaults.
-        prepare: ``prepare(model, knobs, steps, earlier) -> (model, optimizer)``.
+        prepare: ``prepare(model, knobs, steps, earlier, seed) -> (model, optimizer)``.
         first_stage: ``first_stage(knobs, epochs)`` gives the stage before it, or None.
         stage_only: whether what it trains is no binary network: a teacher or a first step.
         distils: whether it learns from the distribution of the model before.
@@ -86,6 +86,8 @@ def resolve(method: str, knobs: Knobs) -> Knobs:
     """
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}; choose one of {', '.join(METHODS)}.")
+    if not isinstance(knobs, Knobs):
+        raise TypeError(f"`knobs` must be a larq_filter.knobs.Knobs(...), not {knobs!r}.")
     return knobs.resolve(method, METHODS[method].knobs)
 
 
@@ -103,7 +105,7 @@ def first_stage(method: str, knobs: Knobs, epochs: int) -> Stage | None:
     return METHODS[method].first_stage(resolve(method, knobs), epochs)
 
 
-def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None):
+def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed: int = 0):
     """Compiles ``model`` for a method, converted to what the method trains.
 
     Args:
@@ -112,6 +114,7 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None):
         knobs: the hyperparameters.
         steps: training steps of this stage; the schedules' horizon.
         earlier: the model that the stage before has trained (``first_stage``).
+        seed: of what the method itself draws at random (``diode``, ``prob_bop``).
 
     Returns:
         The compiled model: ``model`` itself or a copy of it. For ``distilled`` train it on
@@ -125,7 +128,7 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None):
     if not binary.binary_kernels(model):
         raise ValueError(f"The model {model.name} has {binary.NO_BINARY_KERNEL}")
     way = METHODS[method]
-    model, optimizer = way.prepare(model, knobs, steps, earlier)
+    model, optimizer = way.prepare(model, knobs, steps, earlier, seed)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
     if way.distils:
         loss = distillation.distributional_loss
@@ -159,9 +162,9 @@ _REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 _LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
 _DECAY = {"alpha_schedule": "linear"}  # of the gain
 _CLIP = {"weight_clip": None, "standardization": "none"}
-_SGD = {"learning_rate": 0.1, "learning_rate_schedule": "cosine", "weight_decay": 0.0, **_CLIP}
+_SGD = {"learning_rate": 0.1, "learning_rate_schedule": "cosine", "weight_decay": None, **_CLIP}
 _FREE = {"weight_clip": math.inf, "standardization": "zscore"}
-_ADAM = {"learning_rate": 1e-3, "learning_rate_schedule": "cosine", "weight_decay": 0.0}
+_ADAM = {"learning_rate": 1e-3, "learning_rate_schedule": "cosine", "weight_decay": None}
 _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNet's
 
 METHODS: dict[str, Method] = {
@@ -255,7 +258,7 @@ METHODS: dict[str, Method] = {
     ),
     "real": Method(
         "real-valued weights and activations",
-        {**_RECIPE, "weight_decay": 0.0},
+        {**_RECIPE, "weight_decay": None},
         latent.real_weights(activations=True),
         stage_only=True,
     ),

@@ -18,7 +18,7 @@ def _learning_rate(knobs: Knobs, steps: int):
 def _latent(make: Callable) -> Callable:
     """``prepare`` of ``make(knobs, learning_rate)`` on kernels with the knobs' options."""
 
-    def prepare(model, knobs, steps, earlier):
+    def prepare(model, knobs, steps, earlier, seed):
         model = conversion.with_kernel_options(
             model, lambda layer, quantizer, prefix: _kernel_options(layer, prefix, knobs)
         )
@@ -33,8 +33,8 @@ def _kernel_options(layer, prefix: str, knobs: Knobs) -> dict:
     if knobs.weight_clip is not None:
         # For inf too: Larq warns of kernels without a constraint.
         options[f"{prefix}_constraint"] = larq.constraints.WeightClip(knobs.weight_clip)
-    if knobs.weight_decay:
-        options[f"{prefix}_regularizer"] = keras.regularizers.L2(knobs.weight_decay / 2)
+    if knobs.weight_decay is not None:
+        options[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
     if knobs.standardization in ("zscore", "scaled"):
         options[f"{prefix}_quantizer"] = StandardizedSign(
             scaled=knobs.standardization == "scaled", dtype=layer.dtype_policy.name
@@ -42,14 +42,19 @@ def _kernel_options(layer, prefix: str, knobs: Knobs) -> dict:
     return options
 
 
+def _l2(weight_decay: float):
+    """The penalty whose gradient is ``weight_decay * w``; None for 0."""
+    return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+
+
 sgd = _latent(lambda knobs, learning_rate: keras.optimizers.SGD(learning_rate, knobs.momentum))
 adam = _latent(lambda knobs, learning_rate: keras.optimizers.Adam(learning_rate))
 
 
-def sgdw(model, knobs, steps, earlier):
+def sgdw(model, knobs, steps, earlier, seed):
     """``prepare`` of SGD with decoupled decay of the binary kernels, not of the rest."""
-    own = dataclasses.replace(knobs, weight_decay=None)  # here the optimizer decays
-    model, _ = sgd(model, own, steps, earlier)
+    own = dataclasses.replace(knobs, weight_decay=0.0)  # here the optimizer decays
+    model, _ = sgd(model, own, steps, earlier, seed)
     rate = _learning_rate(knobs, steps)
     optimizer = keras.optimizers.SGD(rate, knobs.momentum, weight_decay=knobs.weight_decay or None)
     if knobs.weight_decay:
@@ -63,13 +68,13 @@ def real_weights(activations: bool) -> Callable:
 
     def options(layer, prefix, knobs):
         changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
-        if knobs.weight_decay:
-            changed[f"{prefix}_regularizer"] = keras.regularizers.L2(knobs.weight_decay / 2)
+        if knobs.weight_decay is not None:
+            changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
         if activations and getattr(layer, "input_quantizer", None) is not None:
             changed["input_quantizer"] = clip_to_unit
         return changed
 
-    def prepare(model, knobs, steps, earlier):
+    def prepare(model, knobs, steps, earlier, seed):
         model = conversion.with_kernel_options(
             model, lambda layer, quantizer, prefix: options(layer, prefix, knobs)
         )
@@ -78,14 +83,15 @@ def real_weights(activations: bool) -> Callable:
     return prepare
 
 
-def two_step(model, knobs, steps, earlier):
+def two_step(model, knobs, steps, earlier, seed):
     """``prepare`` of Adam on the latent weights that the first step has trained."""
     if earlier is None:
         raise ValueError(
             "The method two_step starts from real-valued weights: train the method "
             "binary_activations first and pass its model as `earlier`."
         )
-    model, optimizer = adam(model, dataclasses.replace(knobs, weight_decay=None), steps, earlier)
+    own = dataclasses.replace(knobs, weight_decay=0.0)  # as published: none in the second step
+    model, optimizer = adam(model, own, steps, earlier, seed)
     shapes = [[w.shape.as_list() for w in each.weights] for each in (earlier, model)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{earlier.name}, trained before, is another network than {model.name}.")

@@ -29,11 +29,12 @@ def _adam(knobs: Knobs, steps: int, kind=keras.optimizers.Adam):
     return kind(schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps))
 
 
-def preset(make: Callable, arguments: Callable) -> Callable:
-    """``prepare`` of the preset ``make`` with ``arguments(knobs, steps)``."""
+def preset(make: Callable, arguments: Callable, is_random: bool = False) -> Callable:
+    """``prepare`` of the preset ``make`` with ``arguments(knobs, steps)``; its seed if it draws."""
 
-    def prepare(model, knobs, steps, earlier):
-        optimizer = make(**arguments(knobs, steps), default_optimizer=_adam(knobs, steps))
+    def prepare(model, knobs, steps, earlier, seed):
+        own = arguments(knobs, steps) | ({"seed": seed} if is_random else {})
+        optimizer = make(**own, default_optimizer=_adam(knobs, steps))
         model = to_latent_free(model)
         optimizer.build(model.trainable_variables)
         return model, optimizer
@@ -54,6 +55,7 @@ diode = preset(
         "beta2": 1 - k.alpha,
         "binary_learning_rate": _gain(k, n),
     },
+    is_random=True,
 )
 sgdat = preset(
     presets.sgdat, lambda k, n: {"binary_learning_rate": _gain(k, n), "threshold": k.threshold}
@@ -68,11 +70,12 @@ prob_bop = preset(
         "threshold": k.threshold,
         "a": k.probability_decay,
     },
+    is_random=True,
 )
 equal_bits = preset(presets.equal_bits, lambda k, n: {"alpha": _alpha(k, n), "gamma": k.gamma})
 
 
-def larq_bop(model, knobs, steps, earlier):
+def larq_bop(model, knobs, steps, earlier, seed):
     """``prepare`` of Larq's own Bop, which needs legacy optimizers beside it."""
     bop = larq.optimizers.Bop(threshold=knobs.threshold, gamma=_alpha(knobs, steps))
     adam = _adam(knobs, steps, keras.optimizers.legacy.Adam)
@@ -80,15 +83,15 @@ def larq_bop(model, knobs, steps, earlier):
     return to_latent_free(model), larq.optimizers.CaseOptimizer(case, default_optimizer=adam)
 
 
-def frozen(model, knobs, steps, earlier):
-    """``prepare`` of the control: only the real-valued variables are trained."""
+def frozen(model, knobs, steps, earlier, seed):
+    """``prepare`` of the control: layers with binary kernels, their biases included, stay."""
     model = to_latent_free(model)
     for layer, _ in binary.binary_kernels(model):
         layer.trainable = False
     return model, _adam(knobs, steps)
 
 
-def distilled(model, knobs, steps, earlier):
+def distilled(model, knobs, steps, earlier, seed):
     """``prepare`` of the filter beside the teacher ``earlier``."""
     if earlier is None:
         raise ValueError(
@@ -100,4 +103,4 @@ def distilled(model, knobs, steps, earlier):
             f"The teacher maps {earlier.input_shape} to {earlier.output_shape}, the network "
             f"{model.input_shape} to {model.output_shape}: they must agree."
         )
-    return quist2023(model, knobs, steps, None)
+    return quist2023(model, knobs, steps, earlier, seed)

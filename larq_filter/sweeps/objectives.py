@@ -50,7 +50,7 @@ class Objective:
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         self.say(f"Trial {trial.number}: {results.listed(knobs)}")
         configs = self.sweep.configs(knobs)
-        self.epochs = _own_epochs(configs[0])
+        self.epochs = reported_epochs(configs[0])
         try:
             runs = [self._train(index, config) for index, config in enumerate(configs)]
         except _optuna.load().TrialPruned:
@@ -108,7 +108,7 @@ class Objective:
         results.write_hparams(self.folder, trial)
 
 
-def _own_epochs(config: training.Config) -> int:
+def reported_epochs(config: training.Config) -> int:
     """The epochs that a run reports: all but those of a first stage."""
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     return stage.own_epochs if stage else config.epochs

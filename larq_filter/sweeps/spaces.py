@@ -40,7 +40,7 @@ FACTORS = {
 # Helwegen et al. 2019, weight decay of common recipes, Larq's clip.
 CENTRES = {"alpha_halving_steps": 100, "threshold": 1e-8, "weight_decay": 1e-4, "weight_clip": 1.0}
 # Knobs for which a factor says nothing.
-INTERVALS = {"momentum": (0.0, 0.99), "probability_decay": (0.0, 1.0)}
+INTERVALS = {"momentum": (0.0, 0.99), "probability_decay": (0.01, 1.0)}
 
 GRAMMAR = (
     "A space is a list KNOB=LOW:HIGH, KNOB=LOW:HIGH:log, KNOB=LOW:HIGH:linear or "

@@ -27,7 +27,7 @@ from larq_filter import training
 from larq_filter.knobs import Knobs
 from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling, storages, urls
-from larq_filter.sweeps.objectives import Objective
+from larq_filter.sweeps.objectives import Objective, reported_epochs
 from larq_filter.sweeps.spaces import Choices, Range
 from larq_filter.sweeps.storages import StudyError
 
@@ -169,7 +169,9 @@ class _Worker:
         optuna, sweep = _optuna.load(), self.sweep
         pruner = optuna.pruners.NopPruner()
         if sweep.prune_after is not None:
-            pruner = optuna.pruners.MedianPruner(sweep.prune_after, sweep.config.epochs // 4)
+            pruner = optuna.pruners.MedianPruner(
+                sweep.prune_after, reported_epochs(sweep.config) // 4
+            )
         sampler = sampling.sampler(sweep.sampler_seed)
         common = {"storage": storage, "sampler": sampler, "pruner": pruner, "study_name": name}
         try:
