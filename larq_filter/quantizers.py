@@ -51,6 +51,11 @@ class StandardizedSign(larq.quantizers.SteSign):
 
 
 @keras.utils.register_keras_serializable(package="larq_filter")
-def clip_to_unit(x):
-    """``clip(x, -1, 1)``: the real-valued activation whose gradient stands in for the sign's."""
-    return tf.clip_by_value(x, -1.0, 1.0)
+class ClipToUnit(larq.quantizers.Quantizer):
+    """``clip(x, -1, 1)``: the real-valued activation whose gradient stands in for the sign's.
+
+    A layer and not a function: Keras 2.15 gives Larq the name of a function back, not the function.
+    """
+
+    def call(self, inputs):
+        return tf.clip_by_value(inputs, -1.0, 1.0)

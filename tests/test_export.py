@@ -322,6 +322,7 @@ def test_shared_layers_have_an_operator_for_each_call():
     assert claim(report, "operators on bits").numbers["operators"] == 2
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize(
     "inputs, labels, message",
     [

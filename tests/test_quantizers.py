@@ -5,7 +5,7 @@ import pytest
 
 from larq_filter import binary, callbacks
 from larq_filter._keras import keras, tf
-from larq_filter.quantizers import StandardizedSign, clip_to_unit
+from larq_filter.quantizers import ClipToUnit, StandardizedSign
 
 import larq as lq
 
@@ -80,5 +80,20 @@ def test_a_flip_of_a_centred_kernel_is_that_of_its_quantized_value():
     assert model.built
 
 
+@pytest.mark.parametrize(
+    ("inputs", "kernels"), [(ClipToUnit(), None), ("ste_sign", StandardizedSign(scaled=True))]
+)
+def test_a_saved_model_has_its_quantizers(inputs, kernels, tmp_path):
+    layer = lq.layers.QuantDense(
+        4, input_quantizer=inputs, kernel_quantizer=kernels, kernel_constraint="weight_clip"
+    )
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    x = 3 * kernel((5, 6))
+    np.testing.assert_array_equal(model.predict(x, verbose=0), copy.predict(x, verbose=0))
+    assert type(copy.layers[0].input_quantizer) is type(layer.input_quantizer)
+
+
 def test_clip_to_unit():
-    assert clip_to_unit(tf.constant([-2.0, -0.5, 3.0])).numpy().tolist() == [-1.0, -0.5, 1.0]
+    assert ClipToUnit()(tf.constant([-2.0, -0.5, 3.0])).numpy().tolist() == [-1.0, -0.5, 1.0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from larq_filter import binary, conversion
 from larq_filter._keras import keras
 from larq_filter.knobs import Knobs, schedule
-from larq_filter.quantizers import StandardizedSign, clip_to_unit
+from larq_filter.quantizers import ClipToUnit, StandardizedSign
 
 import larq  # isort: skip
 
@@ -71,7 +71,7 @@ def real_weights(activations: bool) -> Callable:
         if knobs.weight_decay is not None:
             changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
         if activations and getattr(layer, "input_quantizer", None) is not None:
-            changed["input_quantizer"] = clip_to_unit
+            changed["input_quantizer"] = ClipToUnit(dtype=layer.dtype_policy.name)
         return changed
 
     def prepare(model, knobs, steps, earlier, seed):
