@@ -17,6 +17,9 @@ flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is m
 flags.DEFINE_integer(
     "train_examples", None, "Use only the first so many training images. Default: all.", 1
 )
+flags.DEFINE_integer(
+    "validation_examples", None, "Use only so many validation images. Default: all.", 1
+)
 flags.DEFINE_integer("image_size", None, "Resize images to this many pixels a side.", 1)
 flags.DEFINE_bool("augment", True, "Random crops; mirror images too if the images have colours.")
 
@@ -30,8 +33,8 @@ flags.DEFINE_integer("epochs", 30, "Passes over the training images.", 1)
 flags.DEFINE_integer("steps_per_epoch", None, "Steps per epoch. Default: a whole pass.", 1)
 
 NAMES = (
-    "dataset data_dir download train_examples image_size augment model width batch_size epochs "
-    "steps_per_epoch"
+    "dataset data_dir download train_examples validation_examples image_size augment model width "
+    "batch_size epochs steps_per_epoch"
 ).split()
 
 
@@ -64,6 +67,8 @@ def description() -> str:
     ]
     if FLAGS.train_examples:
         parts.append(f"{FLAGS.train_examples} training images")
+    if FLAGS.validation_examples:
+        parts.append(f"{FLAGS.validation_examples} validation images")
     if FLAGS.image_size:
         parts.append(f"{FLAGS.image_size} pixels a side")
     if not FLAGS.augment:

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from larq_filter import datasets, methods, models, training
+from larq_filter import methods, models, training
 from larq_filter.locks import FileLock
 from larq_filter.recipes import Recipe
 
@@ -246,13 +246,7 @@ def _first_line(error: Exception) -> str:
 
 def _check_shared_part(config: training.Config) -> None:
     """Raises for what would make every job fail the same way."""
-    data = datasets.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        download=config.download,
-        train_examples=config.train_examples,
-        image_size=config.image_size,
-    )
+    data = training.load_data(config)
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
     arguments = {} if config.width is None else {"width": config.width}
     models.build(

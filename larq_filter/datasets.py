@@ -123,7 +123,15 @@ class ImageData:
         return (tf.cast(images, tf.float32) - self.mean) / self.std
 
 
-def load(name, *, data_dir=None, download=False, train_examples=None, image_size=None):
+def load(
+    name,
+    *,
+    data_dir=None,
+    download=False,
+    train_examples=None,
+    validation_examples=None,
+    image_size=None,
+):
     """Loads a data set.
 
     Args:
@@ -137,6 +145,7 @@ def load(name, *, data_dir=None, download=False, train_examples=None, image_size
         download: whether a set that is not there may be downloaded and prepared.
         train_examples: use only that many training images: of a set in memory, the first of a
             fixed permutation; of a streamed set, the first of its files.
+        validation_examples: use only that many validation images, chosen alike.
         image_size: resize to (image_size, image_size), bilinear with antialiasing, aspect ratio
             not kept; needed where the images of a set differ in size.
 
@@ -159,6 +168,11 @@ def load(name, *, data_dir=None, download=False, train_examples=None, image_size
     if train_examples is not None:
         fix = f": {name} has {source.size} training images"
         source = source.first(_integer("train_examples", train_examples, 1, source.size, fix))
+    if validation_examples is not None:
+        size = source.validation_size
+        fix = f": {name} has {size} validation images"
+        _integer("validation_examples", validation_examples, 1, size, fix)
+        source = source.first_of_validation(validation_examples)
     mean, std = _statistics(source.statistics_images())
     height, _, channels = source.shape
     return ImageData(

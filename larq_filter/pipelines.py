@@ -70,11 +70,11 @@ class Memory:
 
     def first(self, count):
         """The same source with fewer training images: the first `count` of a fixed permutation."""
-        chosen = np.random.RandomState(0).permutation(self.size)[:count]
-        train, validation = [
-            [part.numpy() for part in both] for both in (self._train, self._validation)
-        ]
-        return Memory([part[chosen] for part in train], validation)
+        return Memory(_chosen(self._train, count), self._validation)
+
+    def first_of_validation(self, count):
+        """The same source with fewer validation images: the first of a fixed permutation."""
+        return Memory(self._train, _chosen(self._validation, count))
 
     def statistics_images(self):
         """Batches of the training images, uint8, that give mean and deviation."""
@@ -98,6 +98,12 @@ class Memory:
         return tf.data.Dataset.from_tensor_slices(self._validation)
 
 
+def _chosen(arrays, count):
+    """The first `count` rows of each array in the order of a fixed permutation."""
+    order = np.random.RandomState(0).permutation(len(arrays[0]))[:count]
+    return [np.asarray(array)[order] for array in arrays]
+
+
 class Stream:
     """Records read from the files of a prepared set, decoded on the way.
 
@@ -117,11 +123,11 @@ class Stream:
 
     def first(self, count):
         """The same source with fewer training images: the first `count` of the files."""
-        files, counts = self._train
-        before = np.cumsum([0, *counts[:-1]])
-        counts = [int(n) for n in np.clip(count - before, 0, counts)]
-        kept = [(file, n) for file, n in zip(files, counts, strict=True) if n]
-        return Stream(tuple(zip(*kept, strict=True)), self._validation, self._decode, self.shape)
+        return Stream(_head(self._train, count), self._validation, self._decode, self.shape)
+
+    def first_of_validation(self, count):
+        """The same source with fewer validation images: the first `count` of the files."""
+        return Stream(self._train, _head(self._validation, count), self._decode, self.shape)
 
     def statistics_images(self):
         """Batches of the training images, uint8, that give mean and deviation."""
@@ -177,3 +183,11 @@ class Stream:
             images[start : start + len(label)], labels[start : start + len(label)] = image, label
             start += len(label)
         return images, labels
+
+
+def _head(records, count):
+    """(paths, numbers of records) of the first `count` records."""
+    files, counts = records
+    before = np.cumsum([0, *counts[:-1]])
+    counts = [int(n) for n in np.clip(count - before, 0, counts)]
+    return tuple(zip(*((file, n) for file, n in zip(files, counts, strict=True) if n), strict=True))

@@ -21,6 +21,7 @@ depend on seed and epoch only, so a continued run sees what the uninterrupted on
 
 import csv
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -36,12 +37,16 @@ from larq_filter.optimizers import FilterOptimizer
 import larq  # isort: skip
 
 
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that determines a run. Two runs of one config on one machine are the same run.
 
     Attributes:
-        dataset, data_dir, download, train_examples, image_size: as in ``datasets.load``.
+        dataset, data_dir, download, train_examples, validation_examples, image_size: as in
+            ``datasets.load``.
         model: a name from ``models.names()``.
         width: channels of the model's first stage, for models that have that argument.
         method: a name from ``methods.METHODS``; its knobs: ``methods.Knobs``.
@@ -57,6 +62,7 @@ class Config:
     data_dir: str | None = None
     download: bool = False
     train_examples: int | None = None
+    validation_examples: int | None = None
     image_size: int | None = None
     model: str = "birealnet20"
     width: int | None = None
@@ -138,13 +144,7 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
         print(f"{folder} holds the finished run of this config: nothing to train.")
         return _read_result(folder)
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
-    data = datasets.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        download=config.download,
-        train_examples=config.train_examples,
-        image_size=config.image_size,
-    )
+    data = load_data(config)
     if stage is None:
         return _train(config, data, _teacher(config), folder, verbose, report)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
@@ -156,6 +156,16 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
     earlier = _load(folder / stage.name / "model.keras")
     own = dataclasses.replace(config, epochs=stage.own_epochs)
     return _train(own, data, earlier, folder, verbose, report, before)
+
+
+def load_data(config: Config) -> datasets.ImageData:
+    """The data of a run; the last ones loaded are kept for the next run that asks for the same."""
+    return _data(**{name: getattr(config, name) for name in DATA})
+
+
+@functools.lru_cache(maxsize=1)
+def _data(dataset: str, **arguments) -> datasets.ImageData:
+    return datasets.load(dataset, **arguments)
 
 
 def _train(config: Config, data, earlier, folder, verbose, report, before=None) -> Result:

@@ -221,6 +221,16 @@ def test_train_examples_takes_the_first_of_a_fixed_order(digits):
     np.testing.assert_allclose(few.std, few_images.std(), rtol=1e-6)
 
 
+def test_validation_examples_takes_the_first_of_a_fixed_order(digits):
+    few, more = (datasets.load("digits", validation_examples=n) for n in (20, 50))
+    assert (few.train_examples, few.validation_examples) == (1437, 20)
+    parts = [raw(data, collect(data.validation(30))[0]) for data in (few, more, digits)]
+    assert [len(part) for part in parts] == [20, 50, 360]
+    few_images, more_images, all_images = (set(as_multiset(part)) for part in parts)
+    assert few_images < more_images < all_images
+    np.testing.assert_array_equal(few.mean, digits.mean)
+
+
 def test_image_size_resizes(digits):
     same = datasets.load("digits", image_size=8)
     assert_same(same.validation(60), digits.validation(60))
@@ -275,6 +285,10 @@ def test_validation_and_types_are_checked(digits):
     [
         ({"train_examples": 0}, r"train_examples must be in \[1, 1437\], got 0: digits has 1437"),
         ({"train_examples": 1438}, r"train_examples must be in \[1, 1437\], got 1438"),
+        (
+            {"validation_examples": 361},
+            r"validation_examples must be in \[1, 360\], got 361: digits has 360 validation",
+        ),
         ({"image_size": 0}, "image_size must be >= 1, got 0"),
     ],
 )
@@ -391,6 +405,14 @@ def test_streamed_train_examples_are_the_first_of_the_files(data_dir, monkeypatc
     data = datasets.load("pets", data_dir=data_dir, train_examples=23)
     images, _ = collect(data.train(23, seed=0, augment=False))
     assert as_multiset(raw(data, images).astype(np.uint8)) == as_multiset(IMAGES[:23])
+
+
+@pytest.mark.extras
+def test_streamed_validation_examples_are_the_first_of_the_files(data_dir, monkeypatch):
+    monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    data = datasets.load("pets", data_dir=data_dir, validation_examples=12)
+    images, _ = collect(data.validation(5))
+    np.testing.assert_array_equal(np.round(raw(data, images)), IMAGES[45:57])
 
 
 @pytest.mark.extras

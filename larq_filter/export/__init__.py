@@ -16,10 +16,13 @@ without it.
 from larq_filter.export.conversions import convert, float32_copy, to_float_flatbuffer
 from larq_filter.export.diagnosis import Diagnosis, diagnose
 from larq_filter.export.engine import Interpreter
-from larq_filter.export.linting import Finding, lint
+from larq_filter.export.linting import FLOAT, SLOW, WRONG, Finding, lint
 from larq_filter.export.verification import Claim, Report, verify
 
 __all__ = [
+    "FLOAT",
+    "SLOW",
+    "WRONG",
     "Claim",
     "Diagnosis",
     "Finding",

@@ -11,6 +11,18 @@ def image_shape(input_shape):
     return shape
 
 
+def divisible(name, input_shape, factor, low):
+    """`image_shape`, height and width multiples of `factor` and >= `low`, or ValueError."""
+    shape = image_shape(input_shape)
+    if any(size % factor or size < low for size in shape[:2]):
+        nearest = max(low, -(-max(shape[:2]) // factor) * factor)
+        raise ValueError(
+            f"{name} takes images whose height and width are multiples of {factor}, >= {low}, "
+            f"got {shape[0]}x{shape[1]}: load the data with image_size={nearest}"
+        )
+    return shape
+
+
 def at_least(name, value, low=1):
     """`value` if it is an integer >= `low`, or ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:

@@ -10,9 +10,8 @@ with zeros, so it has no parameters (He et al. 2016, option A; Liu et al. 2018 f
 """
 
 from larq_filter._keras import tf
-from larq_filter.models._checks import at_least, image_shape
-
-import larq
+from larq_filter.models._checks import at_least, divisible
+from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
 
 layers = tf.keras.layers
 
@@ -58,54 +57,24 @@ def birealnet20(input_shape=(32, 32, 3), num_classes=10, width=16):
     Raises:
         ValueError: a size outside the interval above.
     """
-    shape = image_shape(input_shape)
-    if any(size % 4 or size < 8 for size in shape[:2]):
-        raise ValueError(
-            f"birealnet20 halves the image twice: height and width must be multiples of 4, >= 8, "
-            f"got {shape[0]}x{shape[1]}: load the data with image_size={_nearest(shape)}"
-        )
+    shape = divisible("birealnet20", input_shape, 4, low=8)
     at_least("width", width)
     image = layers.Input(shape)
     x = layers.Conv2D(width, 3, padding="same", use_bias=False)(image)
-    x = _prelu(_batch_norm(x))
+    x = prelu(batch_norm(x))
     for stage, filters in enumerate((width, 2 * width, 4 * width)):
         for convolution in range(6):
             x = _binary_block(x, filters, strides=2 if stage and not convolution else 1)
-    x = _batch_norm(layers.GlobalAveragePooling2D()(x))
-    x = layers.Dense(at_least("num_classes", num_classes, 2))(x)
-    x = layers.Activation("softmax", dtype="float32")(x)
+    x = batch_norm(layers.GlobalAveragePooling2D()(x))
+    x = classifier(x, at_least("num_classes", num_classes, 2))
     return tf.keras.Model(image, x, name="birealnet20")
 
 
 def _binary_block(x, filters, strides):
+    """`PReLU(shortcut(x) + BN(conv(sign(x), sign(w))))`, the shortcut without parameters."""
     shortcut = x
     if strides > 1:
         shortcut = layers.AveragePooling2D(strides)(shortcut)
         shortcut = PadChannels(filters - x.shape[-1])(shortcut)
-    x = larq.layers.QuantConv2D(
-        filters,
-        3,
-        strides=strides,
-        padding="same",
-        input_quantizer="approx_sign",
-        kernel_quantizer="ste_sign",
-        kernel_constraint="weight_clip",
-        kernel_initializer="glorot_normal",
-        use_bias=False,
-    )(x)
-    return _prelu(layers.Add()([_batch_norm(x), shortcut]))
-
-
-def _batch_norm(x):
-    # Statistics over about 10 steps, not Keras' 100: they have to keep up with flipping weights.
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
-
-
-def _prelu(x):
-    # Keras' initial slope 0 would make this a ReLU, and the sign of what comes next always +1.
-    slope = tf.keras.initializers.Constant(0.25)
-    return layers.PReLU(alpha_initializer=slope, shared_axes=[1, 2])(x)
-
-
-def _nearest(shape):
-    return max(8, -(-max(shape[:2]) // 4) * 4)
+    x = binary_conv(x, filters, strides=strides)
+    return prelu(layers.Add()([batch_norm(x), shortcut]))

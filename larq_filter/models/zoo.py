@@ -1,6 +1,7 @@
 """The models of larq-zoo by name; the only module that imports larq_zoo."""
 
 from larq_filter.models._checks import image_shape
+from larq_filter.models._zoo_layers import portable
 
 SOTA = ("QuickNet", "QuickNetSmall", "QuickNetLarge")
 LITERATURE = (
@@ -17,9 +18,28 @@ LITERATURE = (
     "XNORNet",
 )
 
+# Smallest height and width, and what they must be multiples of; from the strides and paddings.
+_SIZES = {
+    "QuickNet": (29, 1),
+    "QuickNetSmall": (29, 1),
+    "QuickNetLarge": (29, 1),
+    "BinaryAlexNet": (57, 1),
+    "BinaryResNetE18": (32, 32),
+    "BinaryDenseNet28": (29, 1),
+    "BinaryDenseNet37": (29, 1),
+    "BinaryDenseNet37Dilated": (5, 1),
+    "BinaryDenseNet45": (29, 1),
+    "DoReFaNet": (44, 1),
+    "XNORNet": (217, 1),
+}
+_ANY = (1, 1)
+
 
 def zoo_model(name, input_shape=(224, 224, 3), num_classes=1000, weights=None):
     """Builds a model of larq-zoo.
+
+    It computes what larq-zoo's does; a few of its layers are exchanged for ones that a `.keras`
+    file can bring back (`larq_filter.models._zoo_layers`).
 
     Args:
         name: one of `SOTA` and `LITERATURE`.
@@ -37,15 +57,23 @@ def zoo_model(name, input_shape=(224, 224, 3), num_classes=1000, weights=None):
     """
     factory, shape = _factory(name), image_shape(input_shape)
     try:
-        return factory(input_shape=shape, num_classes=num_classes, weights=weights)
+        model = factory(input_shape=shape, num_classes=num_classes, weights=weights)
     except ValueError as error:
-        size = None if _builds(factory, shape) else _larger(factory, shape)
-        if size is None:
+        smallest, step = _SIZES.get(name, _ANY)
+        if all(size >= smallest and size % step == 0 for size in shape[:2]):
             raise
+        takes = f"multiples of {step}" if step > 1 else f"{smallest} and more"
+        size = -(-max(smallest, *shape[:2]) // 32) * 32
         raise ValueError(
-            f"{name} cannot be built for {shape[0]}x{shape[1]} images; the smallest larger square "
-            f"tried that works is {size}x{size}: load the data with image_size={size}"
+            f"{name} cannot be built for {shape[0]}x{shape[1]} images: height and width must be "
+            f"{takes}; load the data with image_size={size}"
         ) from error
+    return portable(model)
+
+
+def smallest_image(name):
+    """The smallest square image, in pixels a side, that a model of larq-zoo takes."""
+    return _SIZES.get(name, _ANY)[0]
 
 
 def _factory(name):
@@ -58,17 +86,3 @@ def _factory(name):
             f'{name} is a model of larq-zoo: pip install "larq_filter[zoo]"'
         ) from error
     return getattr(larq_zoo.sota if name in SOTA else larq_zoo.literature, name)
-
-
-def _larger(factory, shape):
-    """The smallest multiple of 32 above `shape`, up to 224, for which the model can be built."""
-    sizes = range(32 * (max(shape[:2]) // 32 + 1), 225, 32)
-    return next((size for size in sizes if _builds(factory, (size, size, shape[2]))), None)
-
-
-def _builds(factory, shape):
-    try:
-        factory(input_shape=shape, num_classes=2, weights=None)
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,277 @@
+"""Trains every model for a few steps and says of each whether it works.
+
+    python examples/models.py
+    python examples/models.py --models=QuickNet,reactnet_a --dataset=cifar10 --data_dir=DIR
+    python examples/models.py --models=all --steps=30 --output_dir=runs/models
+
+Each model is trained by the gradient filter, and once more with its binary kernels frozen at random
+on the same images: what the filter adds to the real-valued parameters is the difference of the two
+losses. The trained network is saved and loaded again, its optimizer too, and, with the extra lce,
+converted for Larq Compute Engine and compared with the original.
+
+The output folder gets table.md, table.csv and the run folders. The same command again continues: a
+finished run is looked up, and a finished row is printed as it is. A model that fails gets a row
+that says why, and the others go on; the exit status then is 1.
+"""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+from absl import app, flags, logging
+
+from larq_filter import binary, export, models, training  # first: tf.keras is Keras 2 then
+from larq_filter._keras import keras
+from larq_filter.knobs import Knobs
+
+FLAGS = flags.FLAGS
+
+# What
+flags.DEFINE_list("models", "all", f"all, or some of: {', '.join(models.names())}.")
+
+# Data
+flags.DEFINE_string(
+    "dataset", "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
+)
+flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
+flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
+flags.DEFINE_integer("train_examples", None, "Use only so many training images.", 1)
+flags.DEFINE_integer("validation_examples", None, "Use only so many validation images.", 1)
+flags.DEFINE_integer(
+    "image_size",
+    None,
+    "Pixels a side; a model that needs more gets the next multiple of 32 that it takes. Default: "
+    "for each model the smallest multiple of 32 at which lint finds nothing that LCE gets wrong.",
+    1,
+)
+
+# Budget
+flags.DEFINE_integer("steps", 30, "Training steps, in PARTS epochs.", 1)
+flags.DEFINE_integer(
+    "parts",
+    3,
+    "The losses are means over the last STEPS/PARTS steps; after each part: validation.",
+    1,
+)
+flags.DEFINE_integer("batch_size", 32, "Images per step.", 1)
+flags.DEFINE_float("alpha", 1e-2, "Of the filter, linear to 0; its gamma is 0.1.")
+flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
+
+# Where
+flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the extra lce is there.")
+flags.DEFINE_integer("export_images", 64, "Validation images to compare the converted model on.", 2)
+flags.DEFINE_string("output_dir", "runs/models", "Folder of the tables and the runs.")
+
+COLUMNS = {
+    "model": "model",
+    "image_size": "image",
+    "binary_kernels": "binary kernels",
+    "binary_weights": "binary weights",
+    "loss": "loss",
+    "frozen_loss": "frozen",
+    "flipped": "layers that flipped",
+    "reloads": "reloads",
+    "converted": "on bits in LCE",
+    "keras_bytes": "Keras file",
+    "lce_bytes": "LCE file",
+    "output_difference": "output difference",
+    "top1_agreement": "top-1 agreement",
+    "trouble": "trouble",
+}
+READING = """\
+- loss: cross-entropy of the filter's run in nats, mean over its last steps; frozen: the same
+  network and images with random binary kernels.
+- reloads: predictions, weights and optimizer state come back from a .keras file bit for bit.
+- on bits in LCE: binary operators of the converted model, of so many calls of binary layers.
+- output difference: median over the images of the largest difference between Keras and Larq Compute
+  Engine, relative to the spread of the outputs.
+"""
+
+
+def chosen_models() -> list[str]:
+    names = models.names() if FLAGS.models == ["all"] else FLAGS.models
+    for name in names:
+        models.smallest_image(name)  # raises for an unknown name, before any training
+    return list(names)
+
+
+def image_size_of(name: str) -> int:
+    """As large as asked for, or as the model needs."""
+    smallest = models.smallest_image(name)
+    if FLAGS.image_size is not None:
+        return FLAGS.image_size if FLAGS.image_size >= smallest else -(-smallest // 32) * 32
+    return next(size for size in range(32, 257, 32) if size >= smallest and is_safe(name, size))
+
+
+def is_safe(name: str, size: int) -> bool:
+    """Whether the default kernels of Larq Compute Engine are right on maps of such images."""
+    model = models.build(name, input_shape=(size, size, 3), num_classes=10)
+    return not any(finding.severity == export.WRONG for finding in export.lint(model))
+
+
+def config_of(name: str) -> training.Config:
+    """The filter's run."""
+    return training.Config(
+        dataset=FLAGS.dataset,
+        data_dir=FLAGS.data_dir,
+        download=FLAGS.download,
+        train_examples=FLAGS.train_examples,
+        validation_examples=FLAGS.validation_examples,
+        image_size=image_size_of(name),
+        model=name,
+        knobs=Knobs(alpha=FLAGS.alpha, gamma=0.1),
+        batch_size=FLAGS.batch_size,
+        epochs=FLAGS.parts,
+        steps_per_epoch=max(1, FLAGS.steps // FLAGS.parts),
+        seed=FLAGS.seed,
+    )
+
+
+def row_of(config: training.Config, folder: pathlib.Path) -> dict:
+    """Everything about one model, from its run folders or by training it."""
+    result = training.run(config, folder / "filter", verbose=0)
+    frozen = dataclasses.replace(config, method="frozen", knobs=Knobs())
+    control = training.run(frozen, folder / "frozen", verbose=0)
+    keras.backend.clear_session()
+    model = keras.models.load_model(folder / "filter" / "model.keras")
+    images, labels = some_images(config)
+    kernels = [kernel for _, kernel in binary.binary_kernels(model)]
+    return {
+        "model": config.model,
+        "image_size": config.image_size,
+        "binary_kernels": len(kernels),
+        "binary_weights": sum(int(kernel.shape.num_elements()) for kernel in kernels),
+        "loss": result.train_loss,
+        "frozen_loss": control.train_loss,
+        "flipped": "{} of {}".format(*result.flipped_layers),
+        "reloads": "yes" if reloads(model, images) else "no",
+        **(exported(model, images, labels) if FLAGS.export else {}),
+    }
+
+
+def some_images(config: training.Config) -> tuple[np.ndarray, np.ndarray]:
+    batch = next(iter(training.load_data(config).validation(FLAGS.export_images)))
+    return tuple(part.numpy() for part in batch)
+
+
+def reloads(model, images) -> bool:
+    """Whether a file brings the model back as it is: outputs, weights, optimizer state."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        again = keras.models.load_model(path)
+    variables = [
+        [*each.weights, *each.optimizer.variables, *default_variables(each)]
+        for each in (model, again)
+    ]
+    outputs = [each(images, training=False) for each in (model, again)]
+    return np.array_equal(*outputs) and all(
+        np.array_equal(binary.latent(one), binary.latent(other))
+        for one, other in zip(*variables, strict=True)
+    )
+
+
+def default_variables(model) -> list:
+    """What the optimizer of the real-valued variables keeps."""
+    inner = getattr(model.optimizer, "default_optimizer", None)
+    return list(inner.variables) if inner is not None else []
+
+
+def exported(model, images, labels) -> dict:
+    """The columns about Larq Compute Engine."""
+    try:
+        flatbuffer = export.convert(model)
+        report = export.verify(model, flatbuffer, images, labels)
+    except ImportError as error:
+        return {"converted": "not installed", "trouble": str(error)}
+    except Exception as error:  # whatever it is, the columns before it are worth having
+        return {"converted": "no", "trouble": first_line(error)}
+    claims = {claim.name: claim for claim in report.claims}
+    numbers = {name: claim.numbers for name, claim in claims.items()}
+    failed = [str(claim) for claim in report.claims if not claim.ok]
+    bits = numbers["operators on bits"]
+    return {
+        "converted": f"{bits['operators']} of {bits['binary_layers']}",
+        "keras_bytes": numbers["size"]["keras"],
+        "lce_bytes": numbers["size"]["lce"],
+        "output_difference": numbers["outputs"].get("median"),
+        "top1_agreement": numbers.get("top-1", {}).get("equal"),
+        "trouble": first_line(failed[0]) if failed else None,
+    }
+
+
+def first_line(error) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def rows(folder: pathlib.Path):
+    """One row a model, old ones from their files; a model that fails stops only itself."""
+    configs = [config_of(name) for name in chosen_models()]
+    for config in sorted(configs, key=lambda config: config.image_size):  # data loaded once a size
+        name = config.model
+        file = folder / name / "row.json"
+        # A row of another config is not this one's; a failed one is tried again.
+        key = json.loads(json.dumps({**dataclasses.asdict(config), "export": FLAGS.export}))
+        if file.exists() and (found := json.loads(file.read_text()))["config"] == key:
+            yield found["row"]
+            continue
+        try:
+            row = row_of(config, folder / name)
+        except Exception as error:  # the table has to tell of every model, whatever it raises
+            logging.exception("%s failed", name)
+            yield {"model": name, "image_size": config.image_size, "trouble": first_line(error)}
+            continue
+        file.write_text(json.dumps({"config": key, "row": row}, indent=2) + "\n")
+        yield row
+
+
+def text_of(value) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/")
+
+
+def markdown(table: list[dict]) -> str:
+    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
+    lines += [[text_of(row.get(column)) for column in COLUMNS] for row in table]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def write(folder: pathlib.Path, table: list[dict]) -> None:
+    name = pathlib.Path(FLAGS.dataset).name
+    title = f"# {name}, {FLAGS.steps} steps of {FLAGS.batch_size} images, seed {FLAGS.seed}\n"
+    (folder / "table.md").write_text(f"{title}\n{markdown(table)}\n{READING}")
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def main(_):
+    logging.set_verbosity(logging.ERROR)  # absl would show notes of Larq and on checkpoints
+    folder = pathlib.Path(FLAGS.output_dir)
+    table = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in rows(folder):
+            table.append(row)
+            write(folder, table)  # after each model: an interruption leaves what is known
+            print(", ".join(f"{COLUMNS[key]} {text_of(row[key])}" for key in row), flush=True)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted. The same command continues.") from None
+    print(f"\n{markdown(table)}\nTables: {folder}")
+    # A claim that fails is a finding; a model that could not be trained is a failure.
+    if any("loss" not in row for row in table):
+        sys.exit("Some models failed. The same command tries them again.")
+
+
+if __name__ == "__main__":
+    app.run(main)
