@@ -14,6 +14,7 @@ finished run is looked up, and a finished row is printed as it is. A model that 
 that says why, and the others go on; the exit status then is 1.
 """
 
+import collections
 import csv
 import dataclasses
 import json
@@ -58,7 +59,8 @@ flags.DEFINE_integer(
     1,
 )
 flags.DEFINE_integer("batch_size", 32, "Images per step.", 1)
-flags.DEFINE_float("alpha", 1e-2, "Of the filter, linear to 0; its gamma is 0.1.")
+flags.DEFINE_float("alpha", 0.3, "Of the filter, linear to 0: a memory that begins with 3 steps.")
+flags.DEFINE_float("gamma", 0.3, "Of the filter.")
 flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
 
 # Where
@@ -123,7 +125,7 @@ def config_of(name: str) -> training.Config:
         validation_examples=FLAGS.validation_examples,
         image_size=image_size_of(name),
         model=name,
-        knobs=Knobs(alpha=FLAGS.alpha, gamma=0.1),
+        knobs=Knobs(alpha=FLAGS.alpha, gamma=FLAGS.gamma),
         batch_size=FLAGS.batch_size,
         epochs=FLAGS.parts,
         steps_per_epoch=max(1, FLAGS.steps // FLAGS.parts),
@@ -192,7 +194,9 @@ def exported(model, images, labels) -> dict:
         return {"converted": "no", "trouble": first_line(error)}
     claims = {claim.name: claim for claim in report.claims}
     numbers = {name: claim.numbers for name, claim in claims.items()}
-    failed = [str(claim) for claim in report.claims if not claim.ok]
+    failed = [f"{claim.name}: {claim.details}" for claim in report.claims if not claim.ok]
+    floats = collections.Counter(report.float_layers.values())
+    reasons = [f"{count} stay float ({reason})" for reason, count in floats.items()]
     bits = numbers["operators on bits"]
     return {
         "converted": f"{bits['operators']} of {bits['binary_layers']}",
@@ -200,7 +204,7 @@ def exported(model, images, labels) -> dict:
         "lce_bytes": numbers["size"]["lce"],
         "output_difference": numbers["outputs"].get("median"),
         "top1_agreement": numbers.get("top-1", {}).get("equal"),
-        "trouble": first_line(failed[0]) if failed else None,
+        "trouble": "; ".join(reasons) or (first_line(failed[0]) if failed else None),
     }
 
 

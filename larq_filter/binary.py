@@ -53,6 +53,12 @@ def latent(variable):
     return tf.convert_to_tensor(stored)
 
 
+def stored(variable):
+    """The plain ``tf.Variable`` behind what Larq and mixed precision wrap around it."""
+    variable = getattr(variable, "latent_variable", variable)
+    return getattr(variable, "_variable", variable)
+
+
 def is_low(variable):
     """True where a binary kernel is the lower of its two values, a tensor of its shape.
 

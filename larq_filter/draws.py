@@ -29,7 +29,7 @@ def _mix(x):
     return xor(x, shift(x, tf.constant(15, tf.int64)))
 
 
-def uniform(shape, seed: int, kernel: int, step, dtype):
+def uniform(shape, seed: int, kernel, step, dtype):
     """Uniform random numbers in [0, 1), multiples of 2^-24.
 
         key = mix(mix(mix(seed) + kernel) + step)
@@ -40,7 +40,7 @@ def uniform(shape, seed: int, kernel: int, step, dtype):
     Args:
         shape: static shape of the result.
         seed: any integer; counts modulo 2^32.
-        kernel: position of the kernel among the binary ones, from 0.
+        kernel: position of the kernel among the binary ones, from 0; integer or scalar tensor.
         step: scalar integer tensor, from 0.
         dtype: float32 and float64 give equal numbers, smaller ones their roundings (1 included).
 

@@ -9,7 +9,7 @@ process-wide id (a loaded model stops training without a word) and loses its sta
 ``arguments`` checks what users pass, ``rates`` holds the numbers that change during training.
 """
 
-from larq_filter import binary, draws, filters, flips
+from larq_filter import binary, draws, filters, flips, fusion
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
@@ -77,7 +77,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             starts at ``-abs(initializer(shape)) * w``.
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
-        jit_compile: compile each update with XLA (Keras does so only where there is a GPU).
+        jit_compile: compile the updates of the binary kernels with XLA (``fusion`` says how); where
+            there is no XLA a warning says so, once. A filter or flip rule of your own that XLA
+            can't compile needs False.
         name: name of the optimizer.
 
     Attributes:
@@ -129,7 +131,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
         self.default_optimizer = validate_default_optimizer(default_optimizer)
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
-        self._observer = None
+        self.observe_signals(None)
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):
@@ -201,6 +203,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         self._refuse_variables(kernels, real)
         super().build(var_list)
+        # Keras compiles where there is a GPU only.
+        self.jit_compile = self._jit_compile_argument and fusion.is_available()
         self._states = self._no_dependency({})
         for position, variable in enumerate(kernels):
             binary.binarize(variable)
@@ -315,6 +319,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 order of the variables the optimizer was built with.
         """
         self._observer = observer
+        self._fused_updates = fusion.FusedUpdates(self._update_compiled)
 
     def position_of(self, variable) -> int | None:
         """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
@@ -401,17 +406,45 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         else:
             self.default_optimizer.iterations.assign_add(1)
 
+    def _internal_apply_gradients(self, pairs):
+        if not self._fuses():
+            return super()._internal_apply_gradients(pairs)
+        signals = self._fused_updates([self._row(*pair) for pair in pairs])
+        if self._observer is not None:  # outside of the program: an observer may do what it likes
+            for (_, variable), signal in zip(pairs, signals, strict=True):
+                self._observer(self.position_of(variable), signal)
+        return self.iterations.assign_add(1)
+
+    def _fuses(self) -> bool:
+        """Whether updates are compiled together; under a strategy Keras compiles each by itself."""
+        return self.jit_compile and not tf.distribute.has_strategy()
+
+    def _row(self, gradient, variable) -> tuple:
+        """What the update of one kernel needs, as tensors and variables only."""
+        states = self._states_of(variable)
+        position = tf.constant(states["position"], tf.int64)
+        gradient = tf.convert_to_tensor(gradient)  # IndexedSlices become dense
+        return gradient, binary.stored(variable), {**states, "position": position}
+
+    def _update_compiled(self, gradient, variable, states):
+        """For the compiled program: the update, and the signal if anybody wants it."""
+        signal = self._update(gradient, variable, states)
+        return tf.zeros([]) if self._observer is None else signal
+
     def update_step(self, gradient, variable):
         """One step of one kernel: the two lines of the class docstring."""
-        states = self._states[self._var_key(variable)]
-        gradient = tf.convert_to_tensor(gradient)  # IndexedSlices become dense
+        states = self._states_of(variable)
+        signal = self._update(tf.convert_to_tensor(gradient), variable, states)
+        if self._observer is not None:
+            self._observer(states["position"], signal)
+
+    def _update(self, gradient, variable, states):
+        """Takes the step and returns the signal."""
         weight = binary.sign(binary.latent(variable))
         filter_state = self._filter_state(states, gradient, weight)
         signal, filter_state = self.gradient_filter.step(
             gradient, filter_state, self._rates.of_filter(weight.dtype), tf
         )
-        if self._observer is not None:
-            self._observer(states["position"], signal)
         flipped, flip_state = self.flip_rule.flip(
             weight,
             signal,
@@ -425,6 +458,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         for array, value in zip(states["flip"], flip_state, strict=True):
             array.assign(value)
         variable.assign(tf.where(flipped, -weight, weight))
+        return signal
+
+    def _states_of(self, variable) -> dict:
+        return self._states[self._var_key(variable)]
 
     def _flip_inputs(self, states, gradient) -> dict:
         """What the flip rule asked for beside weight and signal."""

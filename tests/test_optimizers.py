@@ -550,20 +550,6 @@ def test_variables_that_become_trainable_later_are_named():
         optimizer.apply_gradients(pairs)
 
 
-@pytest.mark.parametrize("which", ["default", "scheduled"])
-def test_updates_compiled_one_by_one_equal_plain_ones(which):
-    """``jit_compile`` of the optimizer itself, as Keras sets it where there is a GPU."""
-    ends = []
-    for jit_compile in (False, True):
-        w, optimizer = kernel(), make_optimizers()[which]
-        optimizer.build([w])
-        optimizer.jit_compile = jit_compile
-        for g in gradients(60):
-            optimizer.apply_gradients([(tf.constant(g, tf.float32), w)])
-        ends.append(values(w))
-    np.testing.assert_array_equal(*ends)
-
-
 def test_default_optimizer_by_name_and_config():
     assert isinstance(
         FilterOptimizer(default_optimizer="sgd").default_optimizer, keras.optimizers.SGD
