@@ -77,9 +77,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             starts at ``-abs(initializer(shape)) * w``.
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
-        jit_compile: compile the updates of the binary kernels with XLA (``fusion`` says how); where
-            there is no XLA a warning says so, once. A filter or flip rule of your own that XLA
-            can't compile needs False.
+        jit_compile: compile the updates of binary kernels with XLA (``fusion`` says how), unless
+            the flip rule is faster without; where there is no XLA a warning says so, once. A filter
+            or flip rule of your own that XLA can't compile needs False.
         name: name of the optimizer.
 
     Attributes:
@@ -204,7 +204,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._refuse_variables(kernels, real)
         super().build(var_list)
         # Keras compiles where there is a GPU only.
-        self.jit_compile = self._jit_compile_argument and fusion.is_available()
+        wanted = self._jit_compile_argument and self.flip_rule.gains_from_xla
+        self.jit_compile = wanted and fusion.is_available()
         self._states = self._no_dependency({})
         for position, variable in enumerate(kernels):
             binary.binarize(variable)

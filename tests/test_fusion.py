@@ -112,6 +112,15 @@ def test_float32_differs_by_roundings_only():
     assert np.all(np.abs(signals[different]) < 4 * 2**-24 * largest)
 
 
+def test_sorting_is_left_to_tensorflow():
+    optimizer = FilterOptimizer(filters.EMA(0.5), flips.Balanced(), default_optimizer=None)
+    variables = kernels()
+    optimizer.build(variables)
+    optimizer.apply_gradients(zip(next(gradients()), variables, strict=True))
+    assert not optimizer._fused_updates._programs
+    assert optimizer.get_config()["jit_compile"] is True
+
+
 def test_kernels_of_one_shape_share_a_program(monkeypatch):
     """One trace for each shape and number of kernels in a launch."""
     monkeypatch.setattr(fusion, "WEIGHTS", 24)

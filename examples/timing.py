@@ -1,0 +1,169 @@
+"""How examples/benchmark.py times peers side by side, judges bounds, and writes results and tables.
+
+A round is some turns, in each of which every peer takes one step; its result is the median of each
+peer, a ratio is formed within each round, and the rounds' ratios have a median and percentiles. So
+whatever moves the whole machine for longer than a round drops out.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import random
+import statistics
+import time
+
+import numpy as np
+
+LONG = 1.0  # seconds
+# Measuring ----------------------------------------------------------------------------------------
+
+
+def first_calls(steps: dict, warm_up: int = 3) -> dict[str, float]:
+    """Seconds of the first call of each, which traces and compiles; then warms it up."""
+    seconds = {}
+    for name, step in steps.items():
+        start = time.perf_counter()
+        step()
+        seconds[name] = time.perf_counter() - start
+        say(f"{name}: first step {seconds[name]:.1f} s")
+        for _ in range(warm_up - 1):
+            step()
+    return seconds
+
+
+def interleave(steps: dict, repeats: int, calls: int, seed: int) -> dict[str, list[float]]:
+    """Seconds of a step by name: for each round the median of ``calls`` turns.
+
+    A peer whose step takes longer than ``LONG`` has one turn in the round.
+    """
+    rounds, rng = {name: [] for name in steps}, random.Random(seed)
+    for number in range(repeats):
+        turns = {name: [] for name in steps}
+        for _ in range(calls):
+            order = [name for name, seconds in turns.items() if max(seconds, default=0) < LONG]
+            rng.shuffle(order)  # nobody always follows the same neighbour
+            for name in order:
+                start = time.perf_counter()
+                steps[name]()
+                turns[name].append(time.perf_counter() - start)
+        for name, seconds in turns.items():
+            rounds[name].append(statistics.median(seconds))
+        say(f"round {number + 1} of {repeats}")
+    return rounds
+
+
+def ratio(one: list[float], other: list[float]) -> dict[str, float]:
+    """Median, 10th and 90th percentile of the rounds' quotients."""
+    quotients = np.divide(one, other)
+    low, median, high = np.percentile(quotients, [10, 50, 90])
+    return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+def bound(what: str, value: dict, most: float | None = None, least: float | None = None) -> dict:
+    """Whether the median of a ratio is within its stated bound."""
+    holds = value["median"] <= most if least is None else value["median"] >= least
+    limit = f"<= {most:g}" if least is None else f">= {least:g}"
+    return {"bound": what, "measured": value, "limit": limit, "holds": "yes" if holds else "NO"}
+
+
+def result(rounds: dict, rows: list[dict], bounds=(), notes=()) -> dict:
+    return {"rows": rows, "bounds": list(bounds), "notes": list(notes), "seconds": rounds}
+
+
+def rows_of(rounds: dict, bases, columns=None, images: dict | None = None) -> list[dict]:
+    """A row for each peer: time, images per second where known, ratios to ``bases``, more columns.
+
+    With ``images``, the number that each peer takes in a call, the ratios are of time per image.
+    """
+    rows = []
+    per_image = {
+        name: np.divide(each, (images or {}).get(name, 1)) for name, each in rounds.items()
+    }
+    for name, seconds in rounds.items():
+        row = {"peer": name, "ms": 1e3 * statistics.median(seconds)}
+        if images is not None:
+            row["images/s"] = 1 / statistics.median(per_image[name])
+        row |= {f"time / {base}": ratio(per_image[name], per_image[base]) for base in bases}
+        rows.append(row | (columns or {}).get(name, {}))
+    return rows
+
+
+def say(text: str) -> None:
+    print(f"  {time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+# What is written ----------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("larq_filter", "tensorflow", "tf_keras", "larq", "numpy", "torch"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict:
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"cpu": (named or [platform.processor()])[0], "cores": os.cpu_count()}
+
+
+def open_results(path: pathlib.Path, settings: dict) -> dict:
+    """What is in the file already, if it is of the same settings, versions and machine."""
+    new = {"settings": settings, "versions": versions(), "machine": machine()}
+    if not path.exists():
+        return new | {"parts": {}}
+    old = json.loads(path.read_text())
+    for name, value in new.items():
+        if old.get(name) != value:
+            raise ValueError(
+                f"{path} has the {name} {old.get(name)}, and this run has {value}. Choose another "
+                "--output_dir, or delete the file."
+            )
+    return old
+
+
+def text_of(value) -> str:
+    if isinstance(value, dict):
+        return f"{value['median']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "-" if value is None else str(value)
+
+
+def table(rows: list[dict]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[text_of(row.get(column)) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown(results: dict) -> str:
+    described = [f"{name} {value}" for name, value in results["versions"].items()]
+    header = "{cpu}, {cores} cores; ".format(**results["machine"]) + ", ".join(described)
+    reading = "Ratios: median of the rounds [10th, 90th percentile]."
+    blocks = [f"# Benchmark\n\n{header}\n\n{reading}"]
+    for name, part in results["parts"].items():
+        blocks.append(f"## {name}\n\n{part['title']} `{part['command']}`, {part['date']}")
+        if part["load_before"] > 0.5:
+            blocks.append(f"Other programs were running: load {part['load_before']:.1f} before.")
+        if "error" in part:
+            blocks.append(f"Failed: {part['error']}")
+            continue
+        blocks += [table(part[key]) for key in ("rows", "bounds") if part[key]]
+        blocks.append("\n".join(f"- {note}" for note in part["notes"]))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def write(folder: pathlib.Path, results: dict) -> None:
+    texts = {"results.json": json.dumps(results, indent=1) + "\n", "table.md": markdown(results)}
+    for name, text in texts.items():
+        part = folder / f"{name}.part"
+        part.write_text(text)
+        os.replace(part, folder / name)
