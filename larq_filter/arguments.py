@@ -46,6 +46,13 @@ def value_of(argument, kind: type, default):
     )
 
 
+def validate_choice(name: str, value, choices: tuple):
+    """``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"`{name}` is {value!r}; it must be one of {choices}.")
+    return value
+
+
 def validate_warm_start(warm_start):
     """``warm_start`` as a float in (0, inf) or an initializer; None stays None."""
     if warm_start is None or isinstance(warm_start, keras.initializers.Initializer):

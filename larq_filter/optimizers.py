@@ -9,10 +9,13 @@ process-wide id (a loaded model stops training without a word) and loses its sta
 ``arguments`` checks what users pass, ``rates`` holds the numbers that change during training.
 """
 
-from larq_filter import binary, draws, filters, flips, fusion
+import warnings
+
+from larq_filter import binary, draws, filters, flips, fusion, guard
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
+    validate_choice,
     validate_default_optimizer,
     validate_warm_start,
     value_of,
@@ -77,6 +80,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             starts at ``-abs(initializer(shape)) * w``.
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
+        on_nonfinite: what a step does whose gradients, of any variable and summed over replicas,
+            hold NaN, Inf or a number that float32 can't square. "skip": nothing is changed, counters and the default optimizer
+            included, but ``skipped_steps``; ``fit`` warns of it when it ends. "raise": stops with
+            ``tf.errors.InvalidArgumentError`` and the variable's name before anything is changed;
+            where XLA compiles the whole training step, which drops assertions, ``fit`` raises
+            ``RuntimeError`` when it ends.
         jit_compile: compile the updates of binary kernels with XLA (``fusion`` says how), unless
             the flip rule is faster without; where there is no XLA a warning says so, once. A filter
             or flip rule of your own that XLA can't compile needs False.
@@ -88,6 +97,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             that may be set (``optimizer.alpha = 1e-4``; Larq's ``HyperparameterScheduler``); a
             scheduled one reads as its value at the last step and refuses to be set.
         iterations: steps so far; the default optimizer's counter follows it.
+        skipped_steps: steps not taken because a gradient was not finite; a variable, saved.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -107,6 +117,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        on_nonfinite: str = "skip",
         jit_compile: bool = True,
         name: str = "FilterOptimizer",
         **kwargs,
@@ -130,6 +141,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if self.warm_start is not None:
             self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
         self.default_optimizer = validate_default_optimizer(default_optimizer)
+        self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, guard.CHOICES)
+        with tf.init_scope():
+            self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
+        self._reported_skips = 0
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
         self.observe_signals(None)
 
@@ -177,10 +192,33 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._require_default("weight_decay").exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list):
-        """Passed on to the default optimizer, with its own variables only (``use_ema``)."""
+        """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), and a report.
+
+        Warns:
+            RuntimeWarning: steps have been skipped because of gradients that were not finite.
+
+        Raises:
+            RuntimeError: the same, if they were to raise.
+        """
+        self._report_skipped_steps()
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         if self.default_optimizer is not None and real:
             self.default_optimizer.finalize_variable_values(real)
+
+    def _report_skipped_steps(self):
+        skipped = int(self.skipped_steps.numpy())
+        if skipped <= self._reported_skips:
+            return
+        self._reported_skips = skipped
+        message = (
+            f"{skipped} steps were skipped because a gradient held NaN, Inf or numbers above 1e19, "
+            f"beside {int(self.iterations.numpy())} that were taken. Look for bad images or labels, and "
+            "for a learning rate of the real-valued variables that is too high; "
+            'FilterOptimizer(on_nonfinite="raise") stops at the first one, with its name.'
+        )
+        if self.on_nonfinite == "raise":
+            raise RuntimeError(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     # Building -------------------------------------------------------------------------------------
 
@@ -375,6 +413,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             RuntimeError: eager first step whose gradients were taken while kernels were not -1 or
                 +1; call ``build`` before the first forward pass.
             ValueError: no gradient at all, or what ``build`` raises.
+            tf.errors.InvalidArgumentError: a gradient is not finite, and ``on_nonfinite="raise"``.
         """
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
@@ -389,13 +428,28 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             pairs = _without_empty_gradients(pairs)
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
-            gradients = self._clip_gradients([gradient for gradient, _ in pairs])
-            pairs = [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
-            self._step_default([pair for pair in pairs if not binary.is_binary(pair[1])])
-            self._rates.advance(self.iterations)
-            return self._internal_apply_gradients(
-                [pair for pair in pairs if binary.is_binary(pair[1])]
+            variables = [variable for _, variable in pairs]
+            guard.step_if_finite(
+                [gradient for gradient, _ in pairs],
+                lambda gradients: self._step(gradients, variables),
+                lambda gradients: self._skip(gradients, variables),
             )
+            return self.iterations
+
+    def _step(self, gradients, variables):
+        """Takes a step with gradients that are finite."""
+        pairs = list(zip(self._clip_gradients(gradients), variables, strict=True))
+        self._step_default([pair for pair in pairs if not binary.is_binary(pair[1])])
+        self._rates.advance(self.iterations)
+        self._internal_apply_gradients([pair for pair in pairs if binary.is_binary(pair[1])])
+
+    def _skip(self, gradients, variables):
+        """Leaves everything as it is but the counter of such steps; or raises."""
+        failures = []
+        if self.on_nonfinite == "raise":
+            failures = guard.assert_finite(gradients, [variable.name for variable in variables])
+        with tf.control_dependencies([check for check in failures if check is not None]):
+            self.skipped_steps.assign_add(1)
 
     def _step_default(self, pairs):
         if self.default_optimizer is None:
@@ -526,7 +580,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 model. Rates that are constant come from the file, as the rest of the state.
         """
         variables = self._variables
-        scalars = 1 + len(self._rates.values())
+        scalars = 2 + len(self._rates.values())  # iterations and skipped_steps
         if len(store.keys()) == scalars and all(store[key].shape == () for key in store.keys()):
             variables = variables[:scalars]  # saved before the first step, without states
         if len(store.keys()) != len(variables):
@@ -547,6 +601,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
+            "on_nonfinite": self.on_nonfinite,
             "jit_compile": self._jit_compile_argument,
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation

@@ -16,7 +16,7 @@ LAYERS = [
     ["_keras"],
     ["filters"],
     ["arguments", "distillation", "flips", "initializers", "knobs", "locks", "quantizers"],
-    ["binary", "draws", "fusion", "rates", "state_space"],
+    ["binary", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis"],
     ["conversion", "hyperparameters"],
     ["optimizers"],

@@ -1,0 +1,74 @@
+"""Takes a step only if every gradient is finite.
+
+An average that remembers 10,000 steps keeps a NaN for good: its weight would never flip again. So the
+gradients are looked at before anything reads them, and all of them at once: skipping one variable
+and stepping the others would leave a model that no gradient asked for.
+
+Rejected: replacing NaN by zero (a made-up gradient), and looking at the new states instead of the
+gradients (the old states would have to be kept to go back to).
+"""
+
+from larq_filter._keras import tf
+
+CHOICES = ("skip", "raise")
+
+
+def all_finite(gradients):
+    """Whether each of ``gradients`` has a finite sum of squares.
+
+    It has not if it holds NaN or Inf, and if it holds numbers that are too large to be squared in
+    float32 (above 1.8e19): filters take differences and squares, which would overflow in the state.
+    One pass at the speed of memory, without a copy.
+
+    Args:
+        gradients: tensors or ``tf.IndexedSlices`` of floating point numbers, of any shape.
+
+    Returns:
+        A tensor of bool, shape ().
+    """
+    halves = [tf.nn.l2_loss(_at_least_float32(gradient)) for gradient in gradients]
+    return tf.reduce_all([tf.math.is_finite(half) for half in halves])
+
+
+def step_if_finite(gradients, step, otherwise) -> None:
+    """Calls ``step(gradients)`` on each replica if all gradients are finite, else ``otherwise``.
+
+    Args:
+        gradients: already summed over replicas; of one replica, as this function is called in it.
+        step: a function of such a list.
+        otherwise: ``otherwise(gradients)``, called once for all replicas, with those of the first.
+    """
+    if tf.__internal__.distribute.strategy_supports_no_merge_call():
+        tf.cond(all_finite(gradients), lambda: step(gradients), lambda: otherwise(gradients))
+        return
+
+    # Updates of mirrored variables meet across replicas, which TensorFlow does not let them do in
+    # a conditional of one replica: the conditional itself is put across, as Keras' loss scaling does.
+    def choose(strategy, gradients):
+        copies = [strategy.experimental_local_results(gradient) for gradient in gradients]
+        tf.cond(
+            all_finite([copy for each in copies for copy in each]),
+            lambda: strategy.extended.call_for_each_replica(step, args=(gradients,)),
+            lambda: otherwise([each[0] for each in copies]),
+        )
+
+    tf.distribute.get_replica_context().merge_call(choose, args=(gradients,))
+
+
+def assert_finite(gradients, names) -> list:
+    """Operations that raise ``tf.errors.InvalidArgumentError`` with the name of what is not finite.
+
+    XLA drops assertions: inside of a training step that is compiled as a whole they do nothing.
+    """
+    return [
+        tf.debugging.Assert(
+            all_finite([gradient]),
+            [f"The gradient of {name} holds NaN, Inf or numbers above 1e19. Nothing was changed."],
+        )
+        for gradient, name in zip(gradients, names, strict=True)
+    ]
+
+
+def _at_least_float32(gradient):
+    values = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+    return values if values.dtype.size >= 4 else tf.cast(values, tf.float32)
