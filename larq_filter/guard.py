@@ -1,8 +1,8 @@
 """Takes a step only if every gradient is finite.
 
-An average that remembers 10,000 steps keeps a NaN for good: its weight would never flip again. So the
-gradients are looked at before anything reads them, and all of them at once: skipping one variable
-and stepping the others would leave a model that no gradient asked for.
+An average that remembers 10,000 steps keeps a NaN for good: its weight would never flip again. So
+the gradients are looked at before anything reads them, and all of them at once: skipping one
+variable and stepping the others would leave a model that no gradient asked for.
 
 Rejected: replacing NaN by zero (a made-up gradient), and looking at the new states instead of the
 gradients (the old states would have to be kept to go back to).
@@ -14,9 +14,9 @@ CHOICES = ("skip", "raise")
 
 
 def all_finite(gradients):
-    """Whether each of ``gradients`` has a finite sum of squares.
+    """Whether ``gradients`` have a finite sum of squares.
 
-    It has not if it holds NaN or Inf, and if it holds numbers that are too large to be squared in
+    They have not if there is NaN or Inf among them, or a number that is too large to be squared in
     float32 (above 1.8e19): filters take differences and squares, which would overflow in the state.
     One pass at the speed of memory, without a copy.
 
@@ -26,8 +26,11 @@ def all_finite(gradients):
     Returns:
         A tensor of bool, shape ().
     """
-    halves = [tf.nn.l2_loss(_at_least_float32(gradient)) for gradient in gradients]
-    return tf.reduce_all([tf.math.is_finite(half) for half in halves])
+    halves = {}
+    for gradient in gradients:
+        half = tf.nn.l2_loss(_at_least_float32(gradient))
+        halves.setdefault(half.dtype, []).append(half)
+    return tf.reduce_all([tf.math.is_finite(tf.add_n(each)) for each in halves.values()])
 
 
 def step_if_finite(gradients, step, otherwise) -> None:
@@ -43,7 +46,7 @@ def step_if_finite(gradients, step, otherwise) -> None:
         return
 
     # Updates of mirrored variables meet across replicas, which TensorFlow does not let them do in
-    # a conditional of one replica: the conditional itself is put across, as Keras' loss scaling does.
+    # a conditional of one replica. As in Keras' loss scaling, the conditional itself is put across.
     def choose(strategy, gradients):
         copies = [strategy.experimental_local_results(gradient) for gradient in gradients]
         tf.cond(

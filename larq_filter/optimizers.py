@@ -81,11 +81,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
         on_nonfinite: what a step does whose gradients, of any variable and summed over replicas,
-            hold NaN, Inf or a number that float32 can't square. "skip": nothing is changed, counters and the default optimizer
-            included, but ``skipped_steps``; ``fit`` warns of it when it ends. "raise": stops with
-            ``tf.errors.InvalidArgumentError`` and the variable's name before anything is changed;
-            where XLA compiles the whole training step, which drops assertions, ``fit`` raises
-            ``RuntimeError`` when it ends.
+            hold NaN, Inf or numbers too large to be squared (1.8e19). "skip": only
+            ``skipped_steps`` changes, no state, counter or variable of the default optimizer;
+            ``fit`` warns of it when it ends. "raise": ``tf.errors.InvalidArgumentError`` with the
+            variable's name, before anything is changed; where XLA compiles the whole training step,
+            which drops assertions, ``fit`` raises ``RuntimeError`` when it ends.
         jit_compile: compile the updates of binary kernels with XLA (``fusion`` says how), unless
             the flip rule is faster without; where there is no XLA a warning says so, once. A filter
             or flip rule of your own that XLA can't compile needs False.
@@ -211,9 +211,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             return
         self._reported_skips = skipped
         message = (
-            f"{skipped} steps were skipped because a gradient held NaN, Inf or numbers above 1e19, "
-            f"beside {int(self.iterations.numpy())} that were taken. Look for bad images or labels, and "
-            "for a learning rate of the real-valued variables that is too high; "
+            f"{skipped} steps were skipped, beside {int(self.iterations.numpy())} that were taken, "
+            "because a gradient held NaN, Inf or numbers above 1e19. Check images and labels, "
+            "and look for a learning rate of the real-valued variables that is too high; "
             'FilterOptimizer(on_nonfinite="raise") stops at the first one, with its name.'
         )
         if self.on_nonfinite == "raise":
