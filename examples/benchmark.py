@@ -335,27 +335,40 @@ def draw_scaling(rows: list[dict], sizes, orders, path: pathlib.Path) -> str:
     for column, (label, x, weights) in enumerate(columns):
         own = rows[: len(sizes)] if column == 0 else rows[len(sizes) :]
         megabytes = [row["peak"] * n / 1e6 for row, n in zip(own, weights, strict=True)]
-        draw_line(axes[0, column], x, [row["ms"] for row in own])
-        draw_line(axes[1, column], x, megabytes)
+        draw = draw_proportion if column == 0 else draw_line
+        draw(axes[0, column], x, [row["ms"] for row in own])
+        draw(axes[1, column], x, megabytes)
         axes[1, column].set_xlabel(label)
     axes[0, 0].set_ylabel("ms per step")
     axes[1, 0].set_ylabel("peak memory (MB)")
-    axes[0, 0].legend(frameon=False)
+    for each in axes[0]:
+        each.legend(frameon=False)
     figure.savefig(path)
     return "scaling.png draws them."
 
 
-def draw_line(axes, x, y) -> None:
+def draw_proportion(axes, x, y) -> None:
     """Numbers over x, both logarithmic, beside the line of proportion through the last of them."""
     from matplotlib import ticker
 
-    axes.plot(x, y, "o-", color=plots.COLOURS[1], label="measured")
-    axes.plot(x, np.multiply(y[-1] / x[-1], x), "--", color="0.45", label="proportional")
+    draw_points(axes, x, y, np.multiply(y[-1] / x[-1], x), "proportional")
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(x, [f"{value:g}" for value in x])
     axes.set_xticks([], minor=True)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(ticker.LogFormatter())  # 60, not 6 x 10^1
+
+
+def draw_line(axes, x, y) -> None:
+    """Numbers over x beside the straight line that is nearest to them."""
+    draw_points(axes, x, y, np.polynomial.Polynomial.fit(x, y, 1)(np.array(x)), "straight line")
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(x)
+
+
+def draw_points(axes, x, y, reference, name: str) -> None:
+    axes.plot(x, y, "o-", color=plots.COLOURS[1], label="measured")
+    axes.plot(x, reference, "--", color="0.45", label=name)
     axes.grid(True, color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -17,6 +17,7 @@ that says why, and the others go on; the exit status then is 1.
 import collections
 import csv
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -25,7 +26,7 @@ import tempfile
 import numpy as np
 from absl import app, flags, logging
 
-from larq_filter import binary, export, models, training  # first: tf.keras is Keras 2 then
+from larq_filter import binary, export, methods, models, training  # first: tf.keras is Keras 2 then
 from larq_filter._keras import keras
 from larq_filter.knobs import Knobs
 
@@ -61,6 +62,12 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("batch_size", 32, "Images per step.", 1)
 flags.DEFINE_float("alpha", 0.3, "Of the filter, linear to 0: a memory that begins with 3 steps.")
 flags.DEFINE_float("gamma", 0.3, "Of the filter.")
+flags.DEFINE_float("learning_rate", 1e-2, "Of Adam, for the real-valued variables, cosine to 0.")
+flags.DEFINE_string(
+    "settings",
+    str(pathlib.Path(__file__).with_name("models.json")),
+    "JSON file: for single models other values of alpha, gamma or learning_rate.",
+)
 flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
 
 # Where
@@ -68,9 +75,11 @@ flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the ex
 flags.DEFINE_integer("export_images", 64, "Validation images to compare the converted model on.", 2)
 flags.DEFINE_string("output_dir", "runs/models", "Folder of the tables and the runs.")
 
+SETTINGS = ("alpha", "gamma", "learning_rate")
 COLUMNS = {
     "model": "model",
     "image_size": "image",
+    "learning_rate": "learning rate",
     "binary_kernels": "binary kernels",
     "binary_weights": "binary weights",
     "loss": "loss",
@@ -117,6 +126,7 @@ def is_safe(name: str, size: int) -> bool:
 
 def config_of(name: str) -> training.Config:
     """The filter's run."""
+    own = {key: FLAGS[key].value for key in SETTINGS} | own_settings().get(name, {})
     return training.Config(
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
@@ -125,7 +135,7 @@ def config_of(name: str) -> training.Config:
         validation_examples=FLAGS.validation_examples,
         image_size=image_size_of(name),
         model=name,
-        knobs=Knobs(alpha=FLAGS.alpha, gamma=FLAGS.gamma),
+        knobs=Knobs(**own),
         batch_size=FLAGS.batch_size,
         epochs=FLAGS.parts,
         steps_per_epoch=max(1, FLAGS.steps // FLAGS.parts),
@@ -133,10 +143,22 @@ def config_of(name: str) -> training.Config:
     )
 
 
+@functools.cache
+def own_settings() -> dict[str, dict]:
+    """What the file of settings says, by model."""
+    found = json.loads(pathlib.Path(FLAGS.settings).read_text())["models"]
+    for name, values in found.items():
+        models.smallest_image(name)  # raises for an unknown name
+        if unknown := set(values) - set(SETTINGS):
+            raise ValueError(f"{FLAGS.settings}: {name} has {unknown}; known are {SETTINGS}.")
+    return found
+
+
 def row_of(config: training.Config, folder: pathlib.Path) -> dict:
     """Everything about one model, from its run folders or by training it."""
     result = training.run(config, folder / "filter", verbose=0)
-    frozen = dataclasses.replace(config, method="frozen", knobs=Knobs())
+    knobs = config.knobs.only(methods.METHODS["frozen"].knobs)
+    frozen = dataclasses.replace(config, method="frozen", knobs=knobs)
     control = training.run(frozen, folder / "frozen", verbose=0)
     keras.backend.clear_session()
     model = keras.models.load_model(folder / "filter" / "model.keras")
@@ -145,6 +167,7 @@ def row_of(config: training.Config, folder: pathlib.Path) -> dict:
     return {
         "model": config.model,
         "image_size": config.image_size,
+        "learning_rate": config.knobs.learning_rate,
         "binary_kernels": len(kernels),
         "binary_weights": sum(int(kernel.shape.num_elements()) for kernel in kernels),
         "loss": result.train_loss,
