@@ -197,7 +197,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         return self.default_optimizer
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Passed on to the default optimizer, the only one that decays weights, and saved by name."""
+        """Passed on to the default optimizer, the only one that decays; saved by name."""
         names = [*(var_names or ()), *(f"^{re.escape(v.name)}$" for v in var_list or ())]
         self._require_default("weight_decay").exclude_from_weight_decay(var_names=names)
 
@@ -694,6 +694,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         learning_rate = getattr(self.default_optimizer, "_learning_rate", None)
         return learning_rate if isinstance(learning_rate, tf.Variable) else None
 
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "savedmodel":  # which takes no Python state
+            return {name: child for name, child in children.items() if name != "_layout"}
+        return children
+
     def save_own_variables(self, store):
         """Writes everything by name; Keras saves the variables of the default optimizer by itself.
 
@@ -709,9 +715,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _warn_of_loss_scale(self) -> None:
         if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
             warnings.warn(
-                "Keras' formats .keras and .h5 leave out the current scale of LossScaleOptimizer: "
-                "a loaded model begins with its initial_scale. tf.train.Checkpoint, and "
-                "save_weights without .h5, keep it.",
+                "Keras' files .keras and .weights.h5 leave out the current scale of "
+                "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
+                "model in .h5 Keras loads no state of a wrapped optimizer at all. "
+                "tf.train.Checkpoint, and save_weights without .h5, keep everything.",
                 stacklevel=3,
             )
 

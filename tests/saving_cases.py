@@ -211,7 +211,6 @@ FORMATS = {
         lambda folder, make: build(make()),  # restored by the callback, when training begins
     ),
 }
-WARNINGS = {".h5": "HDF5", "SavedModel and load_weights": "SavedModel"}
 KERAS_FILES = (".keras", ".h5", ".weights.h5")  # which leave out the loss scale
 
 
@@ -224,9 +223,22 @@ def first_part(name: str):
     return model
 
 
-def write(name: str, format: str, folder) -> None:
+def uninterrupted(name: str, model, format: str = "") -> list[np.ndarray]:
+    """Everything after the rest of the training of ``model``, which ``first_part`` gave.
+
+    What ``BackupAndRestore`` interrupts is one training of all epochs, without what ``first_part``
+    and the end of a training (``use_ema``) do between them.
+    """
+    if format == "BackupAndRestore":
+        return everything(train(build(OPTIMIZERS[name]()), 0, EPOCHS))
+    return everything(train(model, 1, EPOCHS))
+
+
+def write(name: str, format: str, folder, model) -> None:
+    """Writes ``model``, which ``first_part(name)`` gave."""
     folder.mkdir(parents=True)
-    model = build(OPTIMIZERS[name]()) if format == "BackupAndRestore" else first_part(name)
+    if format == "BackupAndRestore":
+        model = build(OPTIMIZERS[name]())
     FORMATS[format][0](model, folder)
     (folder / "case.json").write_text(json.dumps([name, format]))
 
