@@ -1,9 +1,10 @@
 """Initializers for kernels that are binary from the first forward pass on."""
 
+from larq_filter import configs
 from larq_filter._keras import keras, tf
 
 
-@keras.utils.register_keras_serializable(package="larq_filter")
+@configs.register
 class RandomSign(keras.initializers.Initializer):
     """Each weight is -1 or +1 with equal probability.
 

@@ -9,9 +9,12 @@ process-wide id (a loaded model stops training without a word) and loses its sta
 ``arguments`` checks what users pass, ``rates`` holds the numbers that change during training.
 """
 
+import re
 import warnings
 
-from larq_filter import binary, draws, filters, flips, fusion, guard
+import numpy as np
+
+from larq_filter import binary, configs, draws, filters, flips, fusion, guard, saving
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
@@ -30,6 +33,9 @@ for _value in (*vars(filters).values(), *vars(flips).values()):
 _SEED_STRIDE = 1_000_003  # between the seeds of two kernels
 _FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
 _SERIALIZED = (*_FIXED, "warm_start")
+_LEARNING_RATE = "default_optimizer.learning_rate"  # in files, beside the entries
+_EXCLUDED = "excluded_from_weight_decay"  # in configs
+_SAVED_MODEL = "in_saved_model"  # in configs
 
 
 def default_alpha(start: float = 1e-2, halving_steps: float = 100):
@@ -52,7 +58,7 @@ def default_filter() -> filters.CascadedEMA:
     return filters.CascadedEMA(alpha=default_alpha(), gamma=0.1)
 
 
-@keras.utils.register_keras_serializable(package="larq_filter")
+@configs.register
 class FilterOptimizer(keras.optimizers.Optimizer):
     """Trains binary kernels by filtering their gradients; the rest with ``default_optimizer``.
 
@@ -145,6 +151,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         with tf.init_scope():
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
         self._reported_skips = 0
+        self._unstarted = set()  # keys of kernels that a file gave values after they were built
+        self._restored_layout = None  # of a checkpoint that was restored before ``build``
+        self._layout = saving.Layout(self._current_layout, self._expect_layout)
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
         self.observe_signals(None)
 
@@ -188,8 +197,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         return self.default_optimizer
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Passed on to the default optimizer, the only one that decays weights."""
-        self._require_default("weight_decay").exclude_from_weight_decay(var_list, var_names)
+        """Passed on to the default optimizer, the only one that decays; saved by name."""
+        names = [*(var_names or ()), *(f"^{re.escape(v.name)}$" for v in var_list or ())]
+        self._require_default("weight_decay").exclude_from_weight_decay(var_names=names)
 
     def finalize_variable_values(self, var_list):
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), and a report.
@@ -236,6 +246,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         var_list = list(var_list)
         if getattr(self, "_built", False):
             self._refuse_new_variables(var_list)
+            self._start_again(var_list)
             return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         real = [variable for variable in var_list if not binary.is_binary(variable)]
@@ -250,6 +261,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._states[self._var_key(variable)] = self._create_states(variable, position)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
+        if self._restored_layout is not None:
+            saving.check(self._restored_layout, self._current_layout(), self.name)
+            self._restored_layout = None
         self._built = True
 
     def _refuse_new_variables(self, variables):
@@ -282,13 +296,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             )
 
     def _create_states(self, variable, position: int) -> dict[str, list]:
-        """The arrays of filter and flip rule, zero, and whether a warm start is still to come."""
+        """The arrays of filter and flip rule, and whether a warm start is still to come."""
         prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
-        like = tf.zeros(variable.shape, variable.dtype)
-        starts = {
-            "filter": self._first_filter_state(variable, like, position),
-            "flip": self.flip_rule.zero_state(like, tf),
-        }
         states = {"position": position}
         states |= {
             part: [
@@ -297,13 +306,44 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 )
                 for index, value in enumerate(values)
             ]
-            for part, values in starts.items()
+            for part, values in self._first_states(variable, position).items()
         }
         if isinstance(self.warm_start, float):
             states["started"] = self.add_variable_from_reference(
                 variable, f"{prefix}_started", shape=[]
             )
         return states
+
+    def _first_states(self, variable, position: int) -> dict[str, tuple]:
+        """The values before the first step."""
+        like = tf.zeros(variable.shape, variable.dtype)
+        return {
+            "filter": self._first_filter_state(variable, like, position),
+            "flip": self.flip_rule.zero_state(like, tf),
+        }
+
+    def _start_again(self, variables) -> None:
+        """Does what ``build`` does, for kernels whose first values came from a file after it."""
+        if not self._unstarted:
+            return
+        for variable in variables:
+            if self._var_key(variable) in self._unstarted:
+                self._start(variable)
+        # Averages of weights begin at the weights; Keras has no other door to them.
+        averages = getattr(self.default_optimizer, "_model_variables_moving_average", ())
+        real = [variable for variable in variables if not binary.is_binary(variable)]
+        for average, variable in zip(averages, real, strict=bool(averages)):
+            for copy in binary.replicas(average):
+                copy.assign(variable)
+
+    def _start(self, variable) -> None:
+        self._unstarted.discard(self._var_key(variable))
+        binary.binarize(variable)
+        states = self._states_of(variable)
+        for part, values in self._first_states(variable, states["position"]).items():
+            for array, value in zip(states[part], values, strict=True):
+                for copy in binary.replicas(array):
+                    copy.assign(value)
 
     def _first_filter_state(self, variable, like, position: int) -> tuple:
         """The filter's state before the first step; against the weights if magnitudes are given."""
@@ -336,6 +376,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 f"{variable.name} is no binary kernel that this optimizer was built with: call "
                 "optimizer.build(model.trainable_variables) first."
             )
+        if self._var_key(variable) in self._unstarted:
+            self._start(variable)
         arrays = list(states["filter"])
         shapes = [tuple(tf.shape(value).numpy()) for value in state]
         wanted = [tuple(array.shape) for array in arrays]
@@ -420,7 +462,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if not pairs:
             return self.iterations
         variables = [variable for _, variable in pairs]
-        if tf.executing_eagerly() and not getattr(self, "_built", False):
+        if tf.executing_eagerly() and (self._unstarted or not getattr(self, "_built", False)):
             _refuse_late_build(variables)
         with tf.name_scope(name or self.name):
             with tf.init_scope():
@@ -558,46 +600,172 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         return variables
 
     def set_weights(self, weights):
-        """Sets all variables, in the order of ``variables``."""
+        """Sets all variables, in the order of ``variables``, which HDF5 files keep.
+
+        Args:
+            weights: an array for each variable; or for those of an optimizer that is not built,
+                which this one then becomes again.
+
+        Raises:
+            ValueError: another number of arrays, or other shapes.
+        """
         variables = self.variables
-        if len(weights) != len(variables):
+        early = self._first_variables()
+        if getattr(self, "_built", False) and len(weights) == len(early) < len(variables):
+            self._forget_steps()
+            variables = early
+        shapes = [tuple(weight.shape) for weight in weights]
+        wanted = [tuple(variable.shape) for variable in variables]
+        if shapes != wanted:
             raise ValueError(
-                f"{self.name} has {len(variables)} variables, but {len(weights)} arrays were given."
+                f"{self.name} has {len(variables)} variables, but {len(weights)} arrays were given"
+                f"{', or of other shapes' if len(shapes) == len(wanted) else ''}."
             )
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
 
+    def _entries(self) -> dict:
+        """Everything a file has to hold, by name; parts without a value count their variables."""
+        states = getattr(self, "_states", {}).values()
+        entries = {
+            "iterations": self.iterations,
+            "skipped_steps": self.skipped_steps,
+            **self._rates.variables(),
+            f"gradient_filter.{saving.structure(self.gradient_filter)}": (
+                self.gradient_filter.state_size
+            ),
+            f"flip_rule.{saving.structure(self.flip_rule)}": self.flip_rule.state_size,
+            saving.KERNELS: len(states),
+        }
+        if self.default_optimizer is not None:
+            kind = type(self.default_optimizer).__name__
+            entries[f"default_optimizer.{kind}"] = len(self.default_optimizer.variables)
+        for kernel in states:
+            prefix = f"kernel_{kernel['position']}"
+            for part in ("filter", "flip"):
+                for index, array in enumerate(kernel[part]):
+                    entries[f"{prefix}.{part}_{index}"] = array
+            if "started" in kernel:
+                entries[f"{prefix}.started"] = kernel["started"]
+        return entries
+
+    def _first_variables(self) -> list:
+        """Those that are there before ``build``, in the order of ``variables``."""
+        count = 2 + len(self._rates.variables())
+        default = [] if self.default_optimizer is None else [self.default_optimizer.iterations]
+        return [*self._variables[:count], *default]
+
+    def _current_layout(self) -> dict:
+        return saving.layout_of(self._entries())
+
+    def _expect_layout(self, found: dict) -> None:
+        """Raises unless a file with this layout fits; it is about to be read.
+
+        Where it was written before the first step, kernels are made binary again when that comes.
+        """
+        own = self._current_layout()
+        self._restored_layout = None
+        if getattr(self, "_built", False) and not saving.is_before_first_step(found):
+            saving.check(found, own, self.name)
+            self._unstarted.clear()
+            return
+        saving.check(saving.without_states(found), saving.without_states(own), self.name)
+        if getattr(self, "_built", False):
+            self._forget_steps()
+        elif not saving.is_before_first_step(found):
+            self._restored_layout = self._no_dependency(found)
+
+    def _forget_steps(self) -> None:
+        """Prepares for values from before the first step.
+
+        Raises:
+            ValueError: this optimizer has taken steps, which compiled functions still hold.
+        """
+        if int(self.iterations.numpy()) > 0:
+            raise ValueError(
+                f"The file was written before the first step, and {self.name} has taken "
+                f"{int(self.iterations.numpy())}. Compile the model with a new optimizer first."
+            )
+        self._unstarted.update(self._states)
+
+    @property
+    def _constant_learning_rate(self):
+        """The default optimizer's learning rate, which Keras' files leave out; None if scheduled."""
+        learning_rate = getattr(self.default_optimizer, "_learning_rate", None)
+        return learning_rate if isinstance(learning_rate, tf.Variable) else None
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "savedmodel":  # which takes no Python state
+            return {name: child for name, child in children.items() if name != "_layout"}
+        return children
+
     def save_own_variables(self, store):
-        """Writes the own variables; Keras saves the default optimizer by itself."""
-        for index, variable in enumerate(self._variables):
-            store[str(index)] = variable.numpy()
+        """Writes everything by name; Keras saves the variables of the default optimizer by itself.
+
+        Warns:
+            UserWarning: a ``LossScaleOptimizer`` is around this one: Keras does not save its scale.
+        """
+        self._warn_of_loss_scale()
+        for name, value in self._entries().items():
+            store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
+        if self._constant_learning_rate is not None:
+            store[_LEARNING_RATE] = self._constant_learning_rate.numpy()
+
+    def _warn_of_loss_scale(self) -> None:
+        if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
+            warnings.warn(
+                "Keras' files .keras and .weights.h5 leave out the current scale of "
+                "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
+                "model in .h5 Keras loads no state of a wrapped optimizer at all. "
+                "tf.train.Checkpoint, and save_weights without .h5, keep everything.",
+                stacklevel=3,
+            )
 
     def load_own_variables(self, store):
         """Reads what ``save_own_variables`` wrote.
 
+        Rates that are constant come from the file, as the rest of the state.
+
+        Warns:
+            UserWarning: the file holds nothing for an optimizer.
+
         Raises:
-            ValueError: the file holds another number of variables: another filter, flip rule or
-                model. Rates that are constant come from the file, as the rest of the state.
+            ValueError: it was written by another filter, flip rule, kind of default optimizer or
+                model, with what was found and what is expected; or this optimizer is not built.
         """
-        variables = self._variables
-        scalars = 2 + len(self._rates.values())  # iterations and skipped_steps
-        if len(store.keys()) == scalars and all(store[key].shape == () for key in store.keys()):
-            variables = variables[:scalars]  # saved before the first step, without states
-        if len(store.keys()) != len(variables):
-            raise ValueError(
-                f"The file holds {len(store.keys())} variables for {self.name}, which has "
-                f"{len(variables)}. Compile the model with the filter, flip rule and "
-                "warm_start it was saved with, and build the optimizer before loading weights."
+        if not store.keys():
+            warnings.warn(
+                f"The file holds no state for {self.name}, as its model was not compiled: only "
+                "weights are loaded, and the optimizer stays as it is.",
+                stacklevel=2,
             )
-        for index, variable in enumerate(variables):
-            variable.assign(store[str(index)])
+            return
+        found = saving.layout_of({key: store[key] for key in store.keys() if key != _LEARNING_RATE})
+        self._expect_layout(found)
+        if self._restored_layout is not None:
+            self._restored_layout = None
+            raise ValueError(
+                f"{self.name} has no states yet to load those of the file into. Call "
+                "model.optimizer.build(model.trainable_variables) before loading."
+            )
+        entries = self._entries()
+        for name in found:
+            if isinstance(entries.get(name), tf.Variable):
+                entries[name].assign(store[name][()])
+        if _LEARNING_RATE in store and self._constant_learning_rate is not None:
+            self._constant_learning_rate.assign(store[_LEARNING_RATE][()])
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
-        parts = {name: getattr(self, name) for name in _SERIALIZED}
-        serialize = keras.utils.serialize_keras_object
+        extra = {_EXCLUDED: list(names)} if (names := self._names_without_decay()) else {}
+        if configs.in_saved_model():
+            extra[_SAVED_MODEL] = True
+        else:
+            self._warn_of_loss_scale()
         return {
-            **{n: serialize(p) if hasattr(p, "get_config") else p for n, p in parts.items()},
+            **{name: configs.serialize(getattr(self, name)) for name in _SERIALIZED},
+            **extra,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
@@ -607,15 +775,34 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
         }
 
+    def _names_without_decay(self):
+        """What ``exclude_from_weight_decay`` was told, which Keras' own configs leave out."""
+        if getattr(self.default_optimizer, "_exclude_from_weight_decay", ()):
+            warnings.warn(
+                "The variables excluded from weight decay on default_optimizer itself are not "
+                "saved. Call FilterOptimizer.exclude_from_weight_decay, whose list is.",
+                stacklevel=3,
+            )
+        return getattr(self.default_optimizer, "_exclude_from_weight_decay_names", ())
+
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
+        if config.pop(_SAVED_MODEL, False):
+            warnings.warn(
+                "Keras loads no optimizer state from a SavedModel: this FilterOptimizer begins "
+                "anew. To go on where it stopped call model.load_weights with the same path before "
+                "training, or save as .keras.",
+                stacklevel=2,
+            )
         for name in _SERIALIZED:
             if isinstance(config.get(name), dict):
-                config[name] = keras.utils.deserialize_keras_object(
-                    config[name], custom_objects=custom_objects
-                )
-        return cls(**config)
+                config[name] = configs.deserialize(config[name], custom_objects)
+        without_decay = config.pop(_EXCLUDED, None)
+        optimizer = cls(**config)
+        if without_decay:
+            optimizer.exclude_from_weight_decay(var_names=without_decay)
+        return optimizer
 
 
 def _refuse_late_build(variables) -> None:

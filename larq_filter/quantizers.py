@@ -4,12 +4,13 @@ A model that trains without latent weights needs none of these: they are for the
 with.
 """
 
-from larq_filter._keras import keras, tf
+from larq_filter import configs
+from larq_filter._keras import tf
 
 import larq
 
 
-@keras.utils.register_keras_serializable(package="larq_filter")
+@configs.register
 class StandardizedSign(larq.quantizers.SteSign):
     """The sign of a kernel standardised per output filter.
 
@@ -50,7 +51,7 @@ class StandardizedSign(larq.quantizers.SteSign):
         return {**super().get_config(), "scaled": self.scaled}
 
 
-@keras.utils.register_keras_serializable(package="larq_filter")
+@configs.register
 class ClipToUnit(larq.quantizers.Quantizer):
     """``clip(x, -1, 1)``: the real-valued activation whose gradient stands in for the sign's.
 

@@ -80,6 +80,10 @@ class Rates:
             self._flip_rule.with_rate(name.removeprefix("flip_"), float(value))
         self._variables[name].assign(value)
 
+    def variables(self) -> dict:
+        """The variable of every rate by its name."""
+        return dict(self._variables)
+
     def values(self) -> dict[str, float]:
         """Every rate by its name as it was at the last step."""
         return {name: float(variable.numpy()) for name, variable in self._variables.items()}

@@ -14,8 +14,18 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras"],
+    ["configs"],
     ["filters"],
-    ["arguments", "distillation", "flips", "initializers", "knobs", "locks", "quantizers"],
+    [
+        "arguments",
+        "distillation",
+        "flips",
+        "initializers",
+        "knobs",
+        "locks",
+        "quantizers",
+        "saving",
+    ],
     ["binary", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis"],
     ["conversion", "hyperparameters"],

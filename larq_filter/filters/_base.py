@@ -125,9 +125,9 @@ def _revive(item):
     if isinstance(item, list | tuple):
         return tuple(_revive(entry) for entry in item)
     if isinstance(item, dict) and "class_name" in item:
-        from larq_filter._keras import keras  # only a saved schedule or stage needs Keras
+        from larq_filter.configs import deserialize  # only a saved schedule or stage needs Keras
 
-        return keras.utils.deserialize_keras_object(item)
+        return deserialize(item)
     return item
 
 

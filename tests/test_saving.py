@@ -1,0 +1,369 @@
+"""Files: what goes on as if it had never stopped, and what is refused by name."""
+
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+import saving_cases
+from larq_filter import binary, filters, flips
+from larq_filter._keras import keras, tf
+from larq_filter.optimizers import FilterOptimizer
+from saved import write as fixtures
+
+FILTER = filters.CascadedEMA(alpha=0.1, gamma=0.2)
+
+
+def trained(optimizer):
+    return saving_cases.train(saving_cases.build(optimizer), 0, 1)
+
+
+def built(optimizer):
+    return saving_cases.built(lambda: optimizer)
+
+
+def kernels_of(model):
+    return [variable for _, variable in binary.binary_kernels(model)]
+
+
+# All formats --------------------------------------------------------------------------------------
+
+
+HDF5 = "ignore:You are saving your model as an HDF5:UserWarning"
+STARTS_ANEW = "ignore:Keras loads no optimizer state from a SavedModel:UserWarning"
+
+
+@pytest.fixture(scope="module")
+def interrupted():
+    """By name: a model after its first part, and where it ends if it is never stopped."""
+    results = {}
+
+    def of(name):
+        if name not in results:
+            kept, other = saving_cases.first_part(name), saving_cases.first_part(name)
+            before = [k.latent_variable.numpy() for k in kernels_of(other)]
+            results[name] = kept, saving_cases.uninterrupted(name, other)
+            after = [k.latent_variable.numpy() for k in kernels_of(other)]
+            flipped = [np.any(a != b) for a, b in zip(before, after, strict=True)]
+            assert all(flipped), "nothing flips in this training, so it would prove nothing"
+        return results[name]
+
+    return of
+
+
+@pytest.mark.filterwarnings(HDF5, STARTS_ANEW)
+@pytest.mark.parametrize("format", saving_cases.FORMATS)
+def test_goes_on_as_if_it_had_never_stopped(format, interrupted, tmp_path):
+    model, expected = interrupted("warm start, a number")
+    saving_cases.write("warm start, a number", format, tmp_path / "case", model)
+    assert saving_cases.differences(expected, saving_cases.go_on(tmp_path / "case")) is None
+
+
+@pytest.mark.parametrize("format", [".weights.h5", "Checkpoint, read before build"])
+def test_rates_that_were_set_come_from_the_file(format, interrupted, tmp_path):
+    model, expected = interrupted("set by a callback")
+    saving_cases.write("set by a callback", format, tmp_path / "case", model)
+    assert saving_cases.differences(expected, saving_cases.go_on(tmp_path / "case")) is None
+
+
+@pytest.mark.filterwarnings(HDF5)
+def test_goes_on_in_a_new_process(interrupted, tmp_path):
+    name, formats = "warm start, a number", [".keras", ".h5", ".weights.h5", "Checkpoint"]
+    model, expected = interrupted(name)
+    for number, format in enumerate(formats):
+        saving_cases.write(name, format, tmp_path / str(number), model)
+    saving_cases.in_a_new_process(tmp_path)
+    for number, format in enumerate(formats):
+        result = saving_cases.result_of(tmp_path / str(number))
+        assert saving_cases.differences(expected, result) is None, format
+
+
+def test_a_saved_model_says_that_its_state_waits(tmp_path):
+    saving_cases.first_part("quist2023").save(tmp_path / "saved")
+    with pytest.warns(UserWarning, match=r"model\.load_weights with the same path"):
+        keras.models.load_model(tmp_path / "saved")
+    keras.models.load_model(tmp_path / "saved", compile=False)  # nothing lost, nothing said
+
+
+@pytest.mark.filterwarnings(HDF5)
+@pytest.mark.parametrize("format", saving_cases.KERAS_FILES)
+def test_the_scale_of_the_loss_is_lost_by_name(format, tmp_path):
+    model = saving_cases.first_part("loss scale")
+    with pytest.warns(UserWarning, match="leave out the current scale"):
+        saving_cases.write("loss scale", format, tmp_path / "case", model)
+
+
+def test_what_is_excluded_from_weight_decay_stays_excluded(tmp_path):
+    adamw = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    model = saving_cases.build(FilterOptimizer(FILTER, default_optimizer=adamw))
+    kept = [v for v in model.trainable_variables if "batch_normalization" in v.name]
+    model.optimizer.exclude_from_weight_decay(var_list=kept)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    default = loaded.optimizer.default_optimizer
+    excluded = [v.name for v in loaded.trainable_variables if not default._use_weight_decay(v)]
+    assert excluded == [v.name for v in kept]
+
+
+def test_an_exclusion_that_can_not_be_saved_is_named(tmp_path):
+    adamw = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    model = saving_cases.build(FilterOptimizer(FILTER, default_optimizer=adamw))
+    adamw.exclude_from_weight_decay(var_list=model.trainable_variables[-1:])
+    with pytest.warns(UserWarning, match="excluded from weight decay on default_optimizer itself"):
+        model.save(tmp_path / "model.keras")
+
+
+# Before the first step ----------------------------------------------------------------------------
+
+
+def unstarted(**kwargs):
+    """Kernels with real values until ``build`` makes them binary."""
+    return saving_cases.build(FilterOptimizer(FILTER, **kwargs), "glorot_uniform")
+
+
+@pytest.mark.filterwarnings(HDF5)
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
+@pytest.mark.parametrize("start", ["zero", "magnitudes", "averages"])
+def test_a_file_from_before_the_first_step(start, suffix, tmp_path):
+    """The first gradient is taken at binary kernels, as without the file."""
+
+    def make():
+        magnitudes = keras.initializers.RandomNormal(0.0, 1e-2, seed=4)
+        return unstarted(
+            default_optimizer=keras.optimizers.Adam(use_ema=start == "averages"),
+            warm_start=magnitudes if start == "magnitudes" else None,
+        )
+
+    model = make()
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".weights.h5":
+        model.save_weights(path)
+        loaded = make()
+        loaded.set_weights([w + 0.5 for w in loaded.get_weights()])
+        loaded.optimizer.build(loaded.trainable_variables)
+        loaded.load_weights(path)
+    else:
+        model.save(path)
+        loaded = keras.models.load_model(path)
+    values = [saving_cases.everything(saving_cases.train(each, 0, 2)) for each in (model, loaded)]
+    assert saving_cases.differences(*values) is None
+
+
+def test_an_eager_first_step_at_loaded_real_values_is_refused(tmp_path):
+    model = unstarted()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    variables = loaded.trainable_variables
+    pairs = [(tf.zeros(v.shape), v) for v in variables]
+    with pytest.raises(RuntimeError, match="held other values than -1 and"):
+        loaded.optimizer.apply_gradients(pairs)
+    loaded.optimizer.build(variables)
+    assert all(binary.holds_signs(kernel) for kernel in kernels_of(loaded))
+    loaded.optimizer.apply_gradients(pairs)
+
+
+def test_a_state_that_is_given_after_loading_stays(tmp_path):
+    unstarted().save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    kernel = kernels_of(loaded)[0]
+    loaded.optimizer.set_filter_state(kernel, [tf.fill(kernel.shape, 7.0)] * 2)
+    loaded.optimizer.build(loaded.trainable_variables)
+    assert float(tf.reduce_min(loaded.optimizer.state_variables()[0])) == 7.0
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ""])
+def test_an_early_file_does_not_mix_with_steps_taken(suffix, tmp_path):
+    unstarted().save_weights(tmp_path / f"early{suffix}")
+    model = trained(FilterOptimizer(FILTER))
+    with pytest.raises(ValueError, match="before the first step, and FilterOptimizer has taken 20"):
+        model.load_weights(tmp_path / f"early{suffix}")
+
+
+# What does not fit --------------------------------------------------------------------------------
+
+OTHERS = {
+    "filter": (lambda: FilterOptimizer(filters.EMA(0.1)), "CascadedEMA", "EMA"),
+    "filter of as many variables": (
+        lambda: FilterOptimizer(filters.Cascade([filters.EMA(0.2), filters.EMA(0.1)])),
+        r"gradient_filter.CascadedEMA \(2 variables\)",
+        r"gradient_filter.Cascade\(EMA, EMA\) \(2 variables\)",
+    ),
+    "rule without a value": (
+        lambda: FilterOptimizer(FILTER, flips.Balanced()),
+        r"flip_rule.Sign \(0 variables\)",
+        r"flip_rule.Balanced \(0 variables\)",
+    ),
+    "warm start": (lambda: FilterOptimizer(FILTER, warm_start=0.1), "nothing", "kernel_0.started"),
+    "default optimizer": (
+        lambda: FilterOptimizer(FILTER, default_optimizer=keras.optimizers.Nadam()),
+        "default_optimizer.Adam",
+        "default_optimizer.Nadam",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    model = trained(FilterOptimizer(FILTER))
+    model.save_weights(folder / "all.weights.h5")
+    model.save_weights(folder / "checkpoint")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["all.weights.h5", "checkpoint"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_state_of_another_optimizer_is_refused(other, name, files):
+    make, found, expected = OTHERS[other]
+    model = built(make())
+    with pytest.raises(ValueError, match=f"holds .*{found}.*; expected is .*{expected}"):
+        model.load_weights(files / name)
+
+
+def test_a_checkpoint_read_before_build_is_refused_then(files):
+    model = saving_cases.build(FilterOptimizer(filters.EMA(0.1)))
+    with pytest.raises(ValueError, match="CascadedEMA"):
+        model.load_weights(files / "checkpoint")
+    model = saving_cases.build(FilterOptimizer(FILTER, warm_start=0.1))
+    model.load_weights(files / "checkpoint")  # nothing known of the kernels yet
+    with pytest.raises(ValueError, match="kernel_0.started"):
+        model.optimizer.build(model.trainable_variables)
+
+
+@pytest.mark.parametrize("change", ["one kernel less", "another shape"])
+def test_another_model_is_refused(change, files):
+    """Keras stops at another shape of a layer; the optimizer's own check is asked alone."""
+    model = built(FilterOptimizer(FILTER))
+    with h5py.File(files / "all.weights.h5") as file:
+        store = {key: value[()] for key, value in file["optimizer"]["vars"].items()}
+    if change == "one kernel less":
+        store = {key: value for key, value in store.items() if not key.startswith("kernel_1")}
+        store["kernels"] -= 1
+        match = "1 kernels; expected is 2 kernels, kernel_1"
+    else:
+        store["kernel_1.filter_0"] = np.zeros((16, 9), "float32")
+        match = (
+            r"kernel_1.filter_0 \(shape \(16, 9\)\); expected is kernel_1.filter_0 \(shape \(16, 8"
+        )
+    before = saving_cases.everything(model)
+    with pytest.raises(ValueError, match=match):
+        model.optimizer.load_own_variables(store)
+    assert saving_cases.differences(before, saving_cases.everything(model)) is None
+
+
+def test_weights_loaded_before_build_say_what_to_call(files):
+    model = saving_cases.build(FilterOptimizer(FILTER))
+    with pytest.raises(ValueError, match=r"optimizer\.build\(model\.trainable_variables\)"):
+        model.load_weights(files / "all.weights.h5")
+
+
+def test_weights_without_an_optimizer_are_loaded_with_a_warning(tmp_path):
+    plain = saving_cases.build(FilterOptimizer(FILTER))
+    plain.optimizer = None
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    model = built(FilterOptimizer(FILTER))
+    with pytest.warns(UserWarning, match="no state for FilterOptimizer"):
+        model.load_weights(tmp_path / "plain.weights.h5")
+
+
+# Files of this release ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", fixtures.FORMATS)
+def test_a_file_of_an_earlier_release(format):
+    """Every value as it was noted when the file was written, and as many further steps on."""
+    with np.load(fixtures.FOLDER / "values.npz", allow_pickle=False) as values:
+        saved = {key: values[key] for key in values.files}
+    model = fixtures.read(format)
+    fixtures.assert_same(model, saved, "saved")
+    fixtures.step(model, fixtures.STEPS, 2 * fixtures.STEPS)
+    fixtures.assert_same(model, saved, "after")
+
+
+def test_the_files_of_earlier_releases_are_small():
+    assert (
+        sum(path.stat().st_size for path in fixtures.FOLDER.iterdir() if path.is_file()) < 300_000
+    )
+
+
+# Code in files ------------------------------------------------------------------------------------
+
+
+def tampered(path, change):
+    """Rewrites the config of a ``.keras`` file."""
+    with zipfile.ZipFile(path) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    config = json.loads(content["config.json"])
+    change(config["compile_config"]["optimizer"]["config"])
+    content["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in content.items():
+            file.writestr(name, data)
+
+
+def lambda_config(code="lambda: 1"):
+    return {
+        "class_name": "__lambda__",
+        "config": {"value": [code, None, None]},
+        "module": "builtins",
+        "registered_name": None,
+    }
+
+
+@pytest.mark.parametrize("argument", ["gradient_filter", "flip_rule", "default_optimizer"])
+def test_a_lambda_in_a_file_is_not_run(argument, tmp_path):
+    path = tmp_path / "model.keras"
+    saving_cases.build(FilterOptimizer(FILTER)).save(path)
+    tampered(path, lambda config: config.update({argument: lambda_config()}))
+    with pytest.raises(ValueError, match="arbitrary code execution"):
+        keras.models.load_model(path)
+
+
+def test_a_lambda_layer_is_not_run(tmp_path):
+    x = keras.Input((8,))
+    y = keras.layers.Dense(3)(keras.layers.Lambda(lambda x: x)(x))
+    keras.Model(x, y).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="lambda"):
+        keras.models.load_model(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("where", ["gradient_filter", "alpha"])
+def test_an_unknown_class_in_a_file_is_refused(where, tmp_path):
+    path = tmp_path / "model.keras"
+    saving_cases.build(FilterOptimizer(FILTER)).save(path)
+    unknown = {
+        "class_name": "Unknown",
+        "config": {},
+        "module": None,
+        "registered_name": "x>Unknown",
+    }
+
+    def change(config):
+        home = config["gradient_filter"]["config"] if where == "alpha" else config
+        home[where] = unknown
+
+    tampered(path, change)
+    with pytest.raises(TypeError, match="Unknown"):
+        keras.models.load_model(path)
+
+
+def test_a_function_in_place_of_a_filter_is_refused_and_not_called(tmp_path):
+    """The module is one that exists; what it holds is no filter."""
+    config = FilterOptimizer(FILTER).get_config()
+    config["gradient_filter"] = {
+        "class_name": "getcwd",
+        "config": {},
+        "module": "os",
+        "registered_name": "getcwd",
+    }
+    with pytest.raises(TypeError):
+        FilterOptimizer.from_config(config)
+
+
+def test_the_sources_hold_no_way_to_run_a_file():
+    words = ("pickle", "marshal", "eval(", "exec(", "allow_pickle=True", "safe_mode=False")
+    for path in (saving_cases.ROOT / "larq_filter").rglob("*.py"):
+        found = [word for word in words if word in path.read_text()]
+        assert not found, f"{path.name}: {found}"
