@@ -15,12 +15,8 @@ import pathlib
 
 from absl import app, flags, logging
 
-from larq_filter import (
-    knobs,
-    methods,
-    strategies,
-    training,
-)  # first: it makes sure tf.keras is Keras 2
+# Before anything else of Keras: it makes sure that tf.keras is Keras 2.
+from larq_filter import knobs, methods, strategies, training
 
 import run_flags  # isort: skip
 
@@ -72,8 +68,8 @@ flags.DEFINE_enum(
     "none",
     strategies.NAMES,
     "Devices that share each batch. none: one; mirrored: all GPUs of this machine, or logical CPUs "
-    "where there is none; multi_worker: all machines that TF_CONFIG names; tpu: all cores of a TPU. "
-    "--batch_size is that of all together.",
+    "where there is none; multi_worker: all machines that TF_CONFIG names; tpu: all cores of a "
+    "TPU. --batch_size is that of all together.",
 )
 flags.DEFINE_integer(
     "replicas", None, "Of mirrored. Default: all GPUs, or 2 logical CPUs where there is none.", 1
@@ -129,6 +125,13 @@ def main(arguments):
                 control = training.run(frozen, beside, **scaled)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
+    except Exception as error:
+        if not strategies.is_lost_worker(error):
+            raise
+        raise SystemExit(
+            "error: another worker has ended. Start all of them again with the same commands: the "
+            f"run goes on after its last whole epoch.\n{error}"
+        ) from None
     print(f"\n{table(result, control)}")
     print(f"\nNext: tensorboard --logdir {folder}")
     knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)

@@ -12,9 +12,9 @@ batch normalisation that takes its statistics from its own replica's images: see
 | ``multi_worker`` | all GPUs of every machine that ``TF_CONFIG`` names; a CPU where there is none |
 | ``tpu`` | all cores of a TPU |
 
-A run of several machines is backed up and resumed by Keras' ``BackupAndRestore``. Rejected: parameter
-servers, whose gradients are stale: a filter would remember those of other weights. And restarting a
-lost worker from here: that is the work of whatever started it.
+A run of several machines is backed up and resumed by Keras' ``BackupAndRestore``. Rejected:
+parameter servers, whose gradients are stale: a filter would remember those of other weights. And
+restarting a lost worker from here: that is the work of whatever started it.
 """
 
 import atexit
@@ -93,7 +93,7 @@ def _tpu(name: str | None):
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu=name)
         return tf.distribute.TPUStrategy(resolver)
     except (tf.errors.OpError, ValueError, RuntimeError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise RuntimeError(
             f"There is no TPU {name!r} here ({reason}). Name yours by --tpu or TPU_NAME; on a TPU "
             "virtual machine that is 'local'."
@@ -174,6 +174,12 @@ def wait_for_all(strategy) -> None:
     if workers(strategy) > 1:
         ones = strategy.run(tf.function(lambda: tf.ones([]), autograph=False))
         strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None).numpy()
+
+
+def is_lost_worker(error) -> bool:
+    """Whether ``error`` is what TensorFlow raises where another worker has ended."""
+    kinds = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
+    return isinstance(error, kinds) and "ollective" in str(error)
 
 
 def require_even(strategy, batch_size: int) -> None:
@@ -299,8 +305,8 @@ class Backup(keras.callbacks.BackupAndRestore):
         except (AssertionError, tf.errors.OpError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise RuntimeError(
-                f"The backup {path} can't be read ({reason}), so the run can't be continued. Choose "
-                "another output_dir, or remove the folder to start again."
+                f"The backup {path} can't be read ({reason}), so the run can't be continued. "
+                "Choose another output_dir, or remove the folder to start again."
             ) from error
         with self.run_model.distribute_strategy.scope():
             self.set_model(self.run_model)

@@ -453,10 +453,7 @@ def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
 def _finish(config: Config, folder, own, model, monitor, seconds: float, before) -> Result:
     """Writes the trained model, then the result that marks the run as finished.
 
-    Args:
-        config, folder, model, monitor, before: as in ``_train``.
-        own: where this process writes; ``folder`` but for the other workers of several machines.
-        seconds: wall time of this stage.
+    ``own`` is where this process writes: ``folder``, but for the later ones of several machines.
     """
     strategy = model.distribute_strategy
     state = optimizer_bytes_per_weight(model)
