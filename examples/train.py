@@ -3,6 +3,7 @@
     python examples/train.py
     python examples/train.py --dataset=cifar10 --download --model=birealnet20 --epochs=100
     python examples/train.py --flagfile=my_recipe.txt
+    python examples/train.py --strategy=mirrored    # all GPUs of a machine: docs/scaling_out.md
 
 The first line trains a small Bi-Real net on handwritten digits in about a minute, and then the same
 network with its binary kernels frozen at random, to show what training them is worth. The same
@@ -14,7 +15,8 @@ import pathlib
 
 from absl import app, flags, logging
 
-from larq_filter import knobs, methods, training  # first: it makes sure tf.keras is Keras 2
+# Before anything else of Keras: it makes sure that tf.keras is Keras 2.
+from larq_filter import knobs, methods, strategies, training
 
 import run_flags  # isort: skip
 
@@ -60,6 +62,26 @@ flags.DEFINE_enum(
     "Also train the network with its binary kernels frozen at random. auto: only for digits.",
 )
 
+# Devices
+flags.DEFINE_enum(
+    "strategy",
+    "none",
+    strategies.NAMES,
+    "Devices that share each batch. none: one; mirrored: all GPUs of this machine, or logical CPUs "
+    "where there is none; multi_worker: all machines that TF_CONFIG names; tpu: all cores of a "
+    "TPU. --batch_size is that of all together.",
+)
+flags.DEFINE_integer(
+    "replicas", None, "Of mirrored. Default: all GPUs, or 2 logical CPUs where there is none.", 1
+)
+flags.DEFINE_string("tpu", None, "Name or address of the TPU. Default: $TPU_NAME, else local.")
+flags.DEFINE_bool(
+    "synchronized_batch_norm",
+    True,
+    "Under a strategy: batch normalisation by the statistics of all replicas, as on one device; "
+    "no: of each by itself, which needs no communication and gives other kernels.",
+)
+
 
 def config_from_flags() -> training.Config:
     """The run's config; every field and every knob has the flag of its name."""
@@ -90,16 +112,26 @@ def main(arguments):
         config = config_from_flags()
         name = f"{run_flags.dataset_name()}-{config.model}-{config.method}-{config.seed}"
         folder = pathlib.Path(FLAGS.output_dir or f"runs/{name}")
-        result = training.run(config, folder)
+        strategy = strategies.make(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
+        scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
+        result = training.run(config, folder, **scaled)
         control = None
         if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):
             if config.method != "frozen":
                 print("The control: the same network, its binary kernels frozen.")
                 own = config.knobs.only(methods.METHODS["frozen"].knobs)
                 frozen = dataclasses.replace(config, method="frozen", knobs=own)
-                control = training.run(frozen, folder.with_name(f"{folder.name}-control"))
+                beside = folder.with_name(f"{folder.name}-control")
+                control = training.run(frozen, beside, **scaled)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
+    except Exception as error:
+        if not strategies.is_lost_worker(error):
+            raise
+        raise SystemExit(
+            "error: another worker has ended. Start all of them again with the same commands: the "
+            f"run goes on after its last whole epoch.\n{error}"
+        ) from None
     print(f"\n{table(result, control)}")
     print(f"\nNext: tensorboard --logdir {folder}")
     knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)

@@ -265,7 +265,10 @@ def _copy_layer(layer, copy: Callable, options: Callable):
             f"{layer.name} ({type(layer).__name__}) holds Larq layers inside, which can't be "
             "exchanged from outside: connect them with the functional API instead."
         )
-    return type(layer).from_config(config)
+    clone = type(layer).from_config(config)
+    if getattr(layer, "synchronized", False):  # of a batch normalisation; its config forgets it
+        clone.synchronized, clone.fused = True, False
+    return clone
 
 
 def _copy_variables(pairs: list, values: dict) -> None:

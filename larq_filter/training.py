@@ -10,6 +10,7 @@ A run folder holds all that is needed to find the run again and to go on with it
     model.keras     the trained model
     result.json     the result; its presence says that the run is finished
     step1/, teacher/   the whole run of a first stage, for methods that have one
+    backup/         in place of checkpoints/ for a run of several machines (``strategies``)
 
 ``run`` on a folder that holds an unfinished run of the same config continues it from the last good
 checkpoint; on a finished one it returns the result without training. Data order and augmentation
@@ -19,6 +20,7 @@ depend on seed and epoch only, so a continued run sees what the uninterrupted on
 ``CaseOptimizer`` too, and its checksums tell a damaged file from a good one.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -29,7 +31,15 @@ import pathlib
 import sys
 import time
 
-from larq_filter import binary, callbacks, datasets, distillation, methods, models
+from larq_filter import (
+    binary,
+    callbacks,
+    datasets,
+    distillation,
+    methods,
+    models,
+    strategies,
+)
 from larq_filter._keras import keras, tf
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
@@ -119,7 +129,14 @@ class RunExists(ValueError):
     """The run folder belongs to a run of another config."""
 
 
-def run(config: Config, output_dir, verbose: int | str = "auto", report=None) -> Result:
+def run(
+    config: Config,
+    output_dir,
+    verbose: int | str = "auto",
+    report=None,
+    strategy=None,
+    synchronized: bool = True,
+) -> Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
     Args:
@@ -128,6 +145,10 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
         verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
         report: called as ``report(epoch, logs)`` once an epoch's checkpoint is written; what it
             raises ends the training, and the folder can be continued. A first stage isn't reported.
+        strategy: of ``strategies.make``: the replicas that share each batch. It is no part of the
+            config, but config.json holds it, and a run is continued under the one it began with.
+            With several machines each calls this function, and all see the folder.
+        synchronized: whether batch normalisation takes its statistics from all replicas.
 
     Returns:
         The result, read from the folder if the run was finished before.
@@ -136,26 +157,30 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
         RunExists: the folder holds a run of another config.
         ValueError, FileNotFoundError: an argument of the config can't be met; see there.
     """
+    strategies.require_even(strategy, config.batch_size)
     folder = pathlib.Path(output_dir)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    refuse_other_run(folder, config)
+    scale = strategies.describe(strategy, synchronized)
+    refuse_other_run(folder, config, scale)
     if (folder / "result.json").exists():
         print(f"{folder} holds the finished run of this config: nothing to train.")
         return _read_result(folder)
+    strategies.wait_for_all(strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     data = load_data(config)
+    scaled = {"strategy": strategy, "synchronized": synchronized}
     if stage is None:
-        return _train(config, data, _teacher(config), folder, verbose, report)
+        return _train(config, data, _teacher(config), folder, verbose, report, **scaled)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
     _new_model(config, data)  # a wrong argument is found before the first stage, not after it
-    _write_config(folder, config)
+    _write_config(folder, config, strategy, scale)
     print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
-    before = run(first, folder / stage.name, verbose)
+    before = run(first, folder / stage.name, verbose, **scaled)
     print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
     earlier = _load(folder / stage.name / "model.keras")
     own = dataclasses.replace(config, epochs=stage.own_epochs)
-    return _train(own, data, earlier, folder, verbose, report, before)
+    return _train(own, data, earlier, folder, verbose, report, before, **scaled)
 
 
 def load_data(config: Config) -> datasets.ImageData:
@@ -168,20 +193,40 @@ def _data(dataset: str, **arguments) -> datasets.ImageData:
     return datasets.load(dataset, **arguments)
 
 
-def _train(config: Config, data, earlier, folder, verbose, report, before=None) -> Result:
+def _train(
+    config: Config,
+    data,
+    earlier,
+    folder,
+    verbose,
+    report,
+    before=None,
+    strategy=None,
+    synchronized=True,
+) -> Result:
     """The stage of ``config`` in its folder; ``before``: the result of the stage before it."""
     keras.backend.clear_session()  # layers get the names they have in a process of their own
     keras.utils.set_random_seed(config.seed)
     steps = config.steps_per_epoch or data.steps_per_epoch(config.batch_size)
-    model = _compiled_model(config, data, steps, earlier)
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        model = _compiled_model(config, data, steps, earlier)
+    strategies.prepare(model, strategy, synchronized)
     if before is None:
-        _write_config(folder, config)  # only now: a wrong argument leaves nothing behind
-    monitor = callbacks.FlipMonitor(folder / "flips.csv", folder / "tensorboard" / "flips")
+        # Only now: a wrong argument leaves nothing behind.
+        _write_config(folder, config, strategy, strategies.describe(strategy, synchronized))
+    own = strategies.own_folder(folder, strategy)
+    monitor = callbacks.FlipMonitor(own / "flips.csv", own / "tensorboard" / "flips")
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
-    progress = _Progress(model, monitor, folder)
-    first_epoch = progress.restore()
+    if strategies.workers(strategy) == 1:
+        progress = _Progress(model, monitor, folder)
+        first_epoch = progress.restore()
+    else:
+        progress = strategies.Backup(model, monitor.counters, folder)
+        first_epoch = progress.restore()
+        _drop_rows_after(own / "metrics.csv", first_epoch)
+        _drop_rows_after(own / "flips.csv", first_epoch)
     if first_epoch:
         print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
     if first_epoch < config.epochs:  # else only the model and the result are still to be written
@@ -196,21 +241,21 @@ def _train(config: Config, data, earlier, folder, verbose, report, before=None) 
         if methods.METHODS[config.method].distils:
             train_data = distillation.with_soft_targets(train_data, earlier)
         model.fit(
-            train_data,
+            strategies.sharded(train_data, strategy),
             initial_epoch=first_epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            validation_data=data.validation(config.batch_size),
+            validation_data=strategies.sharded(data.validation(config.batch_size), strategy),
             callbacks=[
                 *watchers,
-                keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=first_epoch > 0),
-                keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+                keras.callbacks.CSVLogger(str(own / "metrics.csv"), append=first_epoch > 0),
+                keras.callbacks.TensorBoard(str(own / "tensorboard"), write_graph=False),
                 progress,
                 *([] if report is None else [_Report(report)]),
             ],
             verbose=verbose,
         )
-    return _finish(config, folder, model, monitor, float(progress.seconds), before)
+    return _finish(config, folder, own, model, monitor, float(progress.seconds), before)
 
 
 def _new_model(config: Config, data):
@@ -262,15 +307,22 @@ def _load(path: pathlib.Path):
     return model
 
 
-def refuse_other_run(folder: pathlib.Path, config: Config) -> None:
+def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = None) -> None:
     """Raises if the folder holds anything but an earlier part of this run.
+
+    Args:
+        folder: the run folder.
+        config: of the run.
+        scale: what ``strategies.describe`` says of its strategy.
 
     Raises:
         RunExists: it holds a run of another config, or something that is no run.
     """
     path = folder / "config.json"
     if path.exists():
-        found, wanted = json.loads(path.read_text())["config"], _as_json(config)
+        content = json.loads(path.read_text())
+        found = {**content["config"], "strategy": content.get("strategy")}
+        wanted = {**_as_json(config), "strategy": scale}
         differs = [
             f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
             for name in sorted({*found, *wanted})
@@ -285,13 +337,16 @@ def refuse_other_run(folder: pathlib.Path, config: Config) -> None:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
 
 
-def _write_config(folder: pathlib.Path, config: Config) -> None:
+def _write_config(folder: pathlib.Path, config: Config, strategy=None, scale=None) -> None:
     """Writes config.json, the first file of a run folder, unless it is there."""
+    if not strategies.is_chief(strategy):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if not path.exists():
         versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
-        _write_json(path, {"config": _as_json(config), "versions": versions, "command": sys.argv})
+        content = {"config": _as_json(config), "versions": versions, "command": sys.argv}
+        _write_json(path, content if scale is None else {**content, "strategy": scale})
 
 
 def _as_json(config: Config) -> dict:
@@ -395,15 +450,22 @@ def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
     os.replace(part, table)
 
 
-def _finish(config: Config, folder, model, monitor, seconds: float, before) -> Result:
-    """Writes the trained model, then the result that marks the run as finished."""
+def _finish(config: Config, folder, own, model, monitor, seconds: float, before) -> Result:
+    """Writes the trained model, then the result that marks the run as finished.
+
+    ``own`` is where this process writes: ``folder``, but for the later ones of several machines.
+    """
+    strategy = model.distribute_strategy
     state = optimizer_bytes_per_weight(model)
     if config.method == "larq_bop":
         # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
         model = to_latent_free(model)
-    part = folder / "model.part.keras"
+    part = own / "model.part.keras"
     model.save(part)
-    os.replace(part, folder / "model.keras")
+    os.replace(part, own / "model.keras")
+    if own != folder:  # the first worker has the tables and writes the result
+        strategies.wait_for_all(strategy)
+        return _read_result(folder)
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     # Where there is a cross-entropy beside the loss, the loss is something else or more.
@@ -423,6 +485,7 @@ def _finish(config: Config, folder, model, monitor, seconds: float, before) -> R
         optimizer_bytes_per_weight=state,
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))
+    strategies.wait_for_all(strategy)
     return result
 
 

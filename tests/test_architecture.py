@@ -31,7 +31,7 @@ LAYERS = [
     ["conversion", "hyperparameters"],
     ["optimizers"],
     ["pipelines"],
-    ["callbacks", "datasets", "models", "presets"],
+    ["callbacks", "datasets", "models", "presets", "strategies"],
     ["methods"],
     ["plots", "recipes", "export"],
     ["training"],
