@@ -16,7 +16,8 @@ checkpoint; on a finished one it returns the result without training. Data order
 depend on seed and epoch only, so a continued run sees what the uninterrupted one would have seen.
 
 ``tf.train.Checkpoint`` was chosen over a ``.keras`` file an epoch: it holds the state of Larq's
-``CaseOptimizer`` too, and its checksums tell a damaged file from a good one.
+``CaseOptimizer`` too, and its checksums tell a damaged file from a good one (``checkpoints``). The
+tables are part of each checkpoint, so that a continued run has no row twice and lacks none.
 """
 
 import csv
@@ -24,13 +25,14 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
-import os
 import pathlib
 import sys
 import time
+import zipfile
 
-from larq_filter import binary, callbacks, datasets, distillation, methods, models
+from larq_filter import binary, callbacks, datasets, distillation, files, methods, models
 from larq_filter._keras import keras, tf
+from larq_filter.checkpoints import Checkpoints, differences
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
 
@@ -100,6 +102,8 @@ class Result:
         seconds: wall time of the training, all parts of a continued run and a first stage together.
         optimizer_bytes_per_weight: what the optimizer keeps for one binary weight; the weight
             itself, latent or not, is 4 bytes more.
+        skipped_steps: steps not taken because a gradient was not finite, those of a first stage
+            included.
     """
 
     output_dir: str
@@ -113,6 +117,7 @@ class Result:
     flipped_layers: tuple[int, int]
     seconds: float
     optimizer_bytes_per_weight: float
+    skipped_steps: int = 0  # unknown to older folders
 
 
 class RunExists(ValueError):
@@ -135,27 +140,46 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
     Raises:
         RunExists: the folder holds a run of another config.
         ValueError, FileNotFoundError: an argument of the config can't be met; see there.
+        RuntimeError: the folder has checkpoints and none can be used.
+        files.NotWritable: the disk is full or the folder read-only; what was saved is intact.
     """
     folder = pathlib.Path(output_dir)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
     refuse_other_run(folder, config)
-    if (folder / "result.json").exists():
+    result = _read_result(folder)
+    if result is not None:
         print(f"{folder} holds the finished run of this config: nothing to train.")
-        return _read_result(folder)
+        return result
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     data = load_data(config)
+    with files.plain_errors(folder):
+        return _run(config, stage, data, folder, verbose, report)
+
+
+def _run(config: Config, stage, data, folder, verbose, report) -> Result:
+    """All stages of a run."""
     if stage is None:
         return _train(config, data, _teacher(config), folder, verbose, report)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
     _new_model(config, data)  # a wrong argument is found before the first stage, not after it
     _write_config(folder, config)
     print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
-    before = run(first, folder / stage.name, verbose)
+    before, earlier = _first_stage(first, folder / stage.name, verbose)
     print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
-    earlier = _load(folder / stage.name / "model.keras")
     own = dataclasses.replace(config, epochs=stage.own_epochs)
     return _train(own, data, earlier, folder, verbose, report, before)
+
+
+def _first_stage(config: Config, folder, verbose):
+    """The result of a first stage and its model."""
+    result = run(config, folder, verbose)
+    try:
+        return result, _load(folder / "model.keras")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{error} It is made again from the last checkpoint.")
+    (folder / "result.json").unlink()
+    return run(config, folder, verbose), _load(folder / "model.keras")
 
 
 def load_data(config: Config) -> datasets.ImageData:
@@ -180,7 +204,7 @@ def _train(config: Config, data, earlier, folder, verbose, report, before=None) 
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
-    progress = _Progress(model, monitor, folder)
+    progress = _Progress(model, monitor, folder, _as_json(config))
     first_epoch = progress.restore()
     if first_epoch:
         print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
@@ -256,7 +280,7 @@ def _load(path: pathlib.Path):
         raise FileNotFoundError(f"There is no saved model at {path}.")
     try:
         model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
     return model
@@ -270,19 +294,29 @@ def refuse_other_run(folder: pathlib.Path, config: Config) -> None:
     """
     path = folder / "config.json"
     if path.exists():
-        found, wanted = json.loads(path.read_text())["config"], _as_json(config)
-        differs = [
-            f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
-            for name in sorted({*found, *wanted})
-            if found.get(name) != wanted.get(name)
-        ]
+        differs = differences(_read_config(path), _as_json(config))
         if differs:
             raise RunExists(
-                f"{folder} holds another run ({'; '.join(differs)}). Choose another output_dir, "
+                f"{folder} holds another run ({differs}). Choose another output_dir, "
                 "or repeat the command of that run to continue it."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    # A kill at the very start leaves the first file half written.
+    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
+
+
+def _read_config(path: pathlib.Path) -> dict:
+    try:
+        config = json.loads(path.read_bytes())["config"]
+        if isinstance(config, dict):
+            return config
+        reason = "no object of settings"
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise RunExists(
+        f"{path} is damaged ({reason}), so nobody knows which run the folder holds. Put the file "
+        "back from a copy, or choose another output_dir."
+    )
 
 
 def _write_config(folder: pathlib.Path, config: Config) -> None:
@@ -310,57 +344,39 @@ def _versions(*packages: str) -> dict[str, str]:
 
 
 def _write_json(path: pathlib.Path, content) -> None:
-    """Writes whole or not at all: a reader never sees half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, path)
+    files.write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 class _Progress(keras.callbacks.Callback):
-    """Saves model, optimizer, epoch and wall time after each epoch, and brings them back."""
+    """Saves model, optimizer, epoch, tables and wall time after each epoch, and restores them."""
 
-    def __init__(self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path):
+    def __init__(
+        self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path, config: dict
+    ):
         super().__init__()
-        self.tables = [folder / "metrics.csv", folder / "flips.csv"]
+        self.tables = _Tables([folder / "metrics.csv", folder / "flips.csv"])
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=compiled_model,
-                optimizer=compiled_model.optimizer,
-                epoch=self.epoch,
-                seconds=self.seconds,
-                flips=monitor.counters,
-            ),
-            str(folder / "checkpoints"),
-            max_to_keep=3,
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints",
+            config,
+            model=compiled_model,
+            optimizer=compiled_model.optimizer,
+            epoch=self.epoch,
+            seconds=self.seconds,
+            flips=monitor.counters,
+            tables=self.tables,
         )
 
     def restore(self) -> int:
         """Restores the newest good checkpoint; returns its number of epochs, 0 if there is none.
 
         Raises:
-            RuntimeError: there are checkpoints and none of them can be read.
+            RuntimeError: there are checkpoints and none of them can be used.
         """
-        for path in reversed(self.manager.checkpoints):
-            try:
-                self.manager.checkpoint.restore(path).assert_existing_objects_matched()
-            except Exception as error:  # the reader of damaged files raises a dozen types
-                reason = str(error).strip().splitlines()[0]
-                print(f"Checkpoint {path} can't be read ({reason}); trying the one before.")
-                continue
-            return self._continue_after(int(self.epoch))
-        if list(pathlib.Path(self.manager.directory).glob("*.index")):
-            raise RuntimeError(
-                f"No checkpoint in {self.manager.directory} can be read, so the run can't be "
-                "continued. Choose another output_dir, or remove the folder to start again."
-            )
-        return self._continue_after(0)
-
-    def _continue_after(self, epochs: int) -> int:
-        for table in self.tables:
-            _drop_rows_after(table, epochs)
-        return epochs
+        if not self.checkpoints.restore():
+            self.tables.deserialize("{}")
+        return int(self.epoch)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -368,7 +384,25 @@ class _Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.epoch.assign(epoch + 1)
         self.seconds.assign_add(time.monotonic() - self._began)
-        self.manager.save()
+        self.checkpoints.save(epoch + 1)
+
+
+class _Tables(tf.train.experimental.PythonState):
+    """The tables of a run folder; restoring writes them as they were, without what came later."""
+
+    def __init__(self, paths: list[pathlib.Path]):
+        self.paths = paths
+
+    def serialize(self):
+        return json.dumps({p.name: p.read_bytes().decode() for p in self.paths if p.exists()})
+
+    def deserialize(self, string_value):
+        tables = json.loads(string_value)
+        for path in self.paths:
+            if path.name in tables:
+                files.write_whole(path, tables[path.name].encode())
+            else:
+                path.unlink(missing_ok=True)
 
 
 class _Report(keras.callbacks.Callback):
@@ -382,28 +416,15 @@ class _Report(keras.callbacks.Callback):
         self.report(epoch, dict(logs or {}))
 
 
-def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
-    """Removes rows of epochs that were logged but not saved before the run was interrupted."""
-    if not table.exists():
-        return
-    with table.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < epochs]
-    part = table.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(kept)
-    os.replace(part, table)
-
-
 def _finish(config: Config, folder, model, monitor, seconds: float, before) -> Result:
     """Writes the trained model, then the result that marks the run as finished."""
-    state = optimizer_bytes_per_weight(model)
+    state, skipped = optimizer_bytes_per_weight(model), _skipped_steps(model)
     if config.method == "larq_bop":
         # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
         model = to_latent_free(model)
     part = folder / "model.part.keras"
     model.save(part)
-    os.replace(part, folder / "model.keras")
+    files.commit(part, folder / "model.keras")
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     # Where there is a cross-entropy beside the loss, the loss is something else or more.
@@ -421,9 +442,15 @@ def _finish(config: Config, folder, model, monitor, seconds: float, before) -> R
         flipped_layers=(sum(flipped.values()), len(flipped)),
         seconds=round(seconds + (before.seconds if before else 0.0), 1),
         optimizer_bytes_per_weight=state,
+        skipped_steps=skipped + (before.skipped_steps if before else 0),
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))
     return result
+
+
+def _skipped_steps(model) -> int:
+    optimizer = model.optimizer
+    return int(optimizer.skipped_steps) if isinstance(optimizer, FilterOptimizer) else 0
 
 
 def optimizer_bytes_per_weight(model) -> float:
@@ -445,7 +472,16 @@ def optimizer_bytes_per_weight(model) -> float:
     return size / weights if weights else 0.0
 
 
-def _read_result(folder: pathlib.Path) -> Result:
-    content = json.loads((folder / "result.json").read_text())
-    content["flipped_layers"] = tuple(content["flipped_layers"])
-    return Result(**{**content, "output_dir": str(folder)})
+def _read_result(folder: pathlib.Path) -> Result | None:
+    """The result of a finished run; None if there is none that can be read."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        content["flipped_layers"] = tuple(content["flipped_layers"])
+        return Result(**{**content, "output_dir": str(folder)})
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")
+    return None

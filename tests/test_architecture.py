@@ -15,8 +15,8 @@ PACKAGE = ROOT / "larq_filter"
 LAYERS = [
     ["_keras"],
     ["filters"],
-    ["arguments", "distillation", "flips", "initializers", "knobs", "locks", "quantizers"],
-    ["binary", "draws", "fusion", "guard", "rates", "state_space"],
+    ["arguments", "distillation", "files", "flips", "initializers", "knobs", "locks", "quantizers"],
+    ["binary", "checkpoints", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis"],
     ["conversion", "hyperparameters"],
     ["optimizers"],
