@@ -422,9 +422,7 @@ def _finish(config: Config, folder, model, monitor, seconds: float, before) -> R
     if config.method == "larq_bop":
         # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
         model = to_latent_free(model)
-    part = folder / "model.part.keras"
-    model.save(part)
-    files.commit(part, folder / "model.keras")
+    _save_model(model, folder / "model.keras")
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     # Where there is a cross-entropy beside the loss, the loss is something else or more.
@@ -446,6 +444,16 @@ def _finish(config: Config, folder, model, monitor, seconds: float, before) -> R
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))
     return result
+
+
+def _save_model(model, path: pathlib.Path) -> None:
+    """Writes whole or not at all."""
+    part = path.with_suffix(".part.keras")  # Keras goes by the end of the name
+    try:
+        model.save(part)
+        files.commit(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _skipped_steps(model) -> int:
