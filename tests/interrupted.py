@@ -1,4 +1,4 @@
-"""What the tests of interrupted runs share: all that a run leaves behind, to compare bit for bit."""
+"""What tests of interrupted runs share: all that a run leaves behind, to compare bit for bit."""
 
 import ctypes
 import io
