@@ -354,6 +354,7 @@ class _Progress(keras.callbacks.Callback):
         self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path, config: dict
     ):
         super().__init__()
+        _build_optimizer(compiled_model)
         self.tables = _Tables([folder / "metrics.csv", folder / "flips.csv"])
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
@@ -385,6 +386,17 @@ class _Progress(keras.callbacks.Callback):
         self.epoch.assign(epoch + 1)
         self.seconds.assign_add(time.monotonic() - self._began)
         self.checkpoints.save(epoch + 1)
+
+
+def _build_optimizer(model) -> None:
+    """Creates the optimizer's states, which would else wait for the first step to be restored.
+
+    A run whose last epoch was saved takes no step any more. Larq's ``CaseOptimizer`` is of the
+    old kind and can't be built, but its states aren't saved with the model either.
+    """
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
 
 
 class _Tables(tf.train.experimental.PythonState):

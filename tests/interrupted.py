@@ -120,3 +120,20 @@ def _keras_file(path):
         )
     # The sums of the last epoch's metrics are no weights: Keras resets them before it uses them.
     return {name: value for name, value in found.items() if not name.startswith("metrics/")}
+
+
+def _truncate(path, rng):
+    path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
+
+
+def _flip_any(path, rng):
+    flip(path, rng.randrange(path.stat().st_size), rng.randrange(8))
+
+
+HARMS = {
+    "truncated": _truncate,
+    "bit-flipped": _flip_any,
+    "emptied": lambda path, rng: path.write_bytes(b""),
+    "overwritten": lambda path, rng: path.write_bytes(rng.randbytes(path.stat().st_size)),
+    "removed": lambda path, rng: path.unlink(),
+}
