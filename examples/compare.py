@@ -20,7 +20,7 @@ import sys
 import run_flags  # first: it makes sure that tf.keras is Keras 2
 from absl import app, flags, logging
 
-from larq_filter import comparison, methods, plots, recipes, summaries, tables
+from larq_filter import comparison, files, methods, plots, recipes, summaries, tables
 
 import tensorflow as tf
 
@@ -113,11 +113,12 @@ def main(arguments):
     try:
         base = run_flags.config()
         chosen, source = choose_recipes()
-        folder = FLAGS.results or f"runs/compare-{run_flags.dataset_name()}-{base.model}"
+        names = "compare", run_flags.dataset_name(), base.model
+        folder = FLAGS.results or run_flags.default_folder(*names)
         compared = comparison.Comparison(folder, comparison.jobs(base, chosen, FLAGS.seeds))
         if FLAGS.train:
             compared.train(wait=FLAGS.wait)
-        with compared.alone():
+        with compared.alone(), files.plain_errors(compared.folder):
             table, failed = write_tables(compared, source)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -4,7 +4,7 @@ import pathlib
 
 from absl import flags
 
-from larq_filter import models, training  # first: it makes sure that tf.keras is Keras 2
+from larq_filter import files, models, training  # first: it makes sure that tf.keras is Keras 2
 
 FLAGS = flags.FLAGS
 
@@ -55,6 +55,11 @@ def refuse_positional(arguments) -> None:
 def dataset_name() -> str:
     """Short name of the data set, for folders and sections: the last part of a path."""
     return pathlib.Path(FLAGS.dataset).name
+
+
+def default_folder(*names) -> pathlib.Path:
+    """A folder in ``runs``, whatever the names hold."""
+    return pathlib.Path("runs", files.name_of(*names))
 
 
 def description() -> str:

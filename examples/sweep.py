@@ -92,8 +92,8 @@ def sweep_from_flags() -> studies.Sweep:
 
 def search() -> None:
     sweep = sweep_from_flags()
-    name = f"sweep-{run_flags.dataset_name()}-{FLAGS.model}-{FLAGS.method}"
-    folder = pathlib.Path(FLAGS.output_dir or f"runs/{name}")
+    names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
+    folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
     storage, study = FLAGS.storage or str(folder / "study.journal"), FLAGS.study or folder.name
     print(f"Study {study} in {urls.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
     for knob, part in sweep.space.items():

@@ -95,9 +95,13 @@ def table(result: training.Result, control: training.Result | None) -> str:
     rows = [("validation accuracy", f"{result.accuracy:.4f}")]
     if control is not None:
         rows.append(("  with its binary kernels frozen", f"{control.accuracy:.4f}"))
+    skipped = []
+    if result.skipped_steps:
+        skipped = [("steps skipped, gradient not finite", f"{result.skipped_steps}")]
     rows += [
         ("flip ratio, last epoch", f"{result.flip_ratio:.2e} of the binary weights per step"),
         ("binary layers that flipped", f"{flipped} of {layers}"),
+        *skipped,
         ("wall time", f"{result.seconds:.0f} s for {result.epochs} epochs"),
         ("run folder", result.output_dir),
     ]
@@ -110,8 +114,8 @@ def main(arguments):
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
-        name = f"{run_flags.dataset_name()}-{config.model}-{config.method}-{config.seed}"
-        folder = pathlib.Path(FLAGS.output_dir or f"runs/{name}")
+        names = run_flags.dataset_name(), config.model, config.method, config.seed
+        folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
         strategy = strategies.make(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
         result = training.run(config, folder, **scaled)

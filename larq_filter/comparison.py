@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from larq_filter import methods, models, training
+from larq_filter import files, methods, models, training
 from larq_filter.locks import FileLock
 from larq_filter.recipes import Recipe
 
@@ -111,6 +111,7 @@ class Comparison:
             ValueError, OSError, ImportError: data, model or batch size, the same for every job,
                 can't be had.
             training.RunExists: another process began a job with another config meanwhile.
+            files.NotWritable: the disk is full, or the folder has become read-only.
         """
         left = [job for job in self.jobs if not self._finished(job)]
         if left:
@@ -118,7 +119,8 @@ class Comparison:
         progress = _Progress(self.jobs, say)
         waited_for = None
         while left:
-            elsewhere = self._pass(left, progress)
+            with files.plain_errors(self.folder):
+                elsewhere = self._pass(left, progress)
             if not elsewhere or not wait:
                 return
             if elsewhere != waited_for:
@@ -181,7 +183,7 @@ class Comparison:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
         try:
             result = training.run(job.config, self.folder / job.name, verbose=0)
-        except training.RunExists:
+        except (training.RunExists, files.NotWritable):
             raise
         except Exception:
             self._error_file(job).write_text(traceback.format_exc())
@@ -219,7 +221,7 @@ class _Progress:
         try:
             with contextlib.redirect_stdout(notes):
                 text = f"{action().accuracy:.4f}"
-        except training.RunExists:
+        except (training.RunExists, files.NotWritable):  # no other job would fare better
             self.say("stopped")
             raise
         except Exception as error:  # whatever it is, it must not stop the other jobs

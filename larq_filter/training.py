@@ -17,7 +17,8 @@ checkpoint; on a finished one it returns the result without training. Data order
 depend on seed and epoch only, so a continued run sees what the uninterrupted one would have seen.
 
 ``tf.train.Checkpoint`` was chosen over a ``.keras`` file an epoch: it holds the state of Larq's
-``CaseOptimizer`` too, and its checksums tell a damaged file from a good one.
+``CaseOptimizer`` too, and its checksums tell a damaged file from a good one (``checkpoints``). The
+tables are part of each checkpoint, so that a continued run has no row twice and lacks none.
 """
 
 import contextlib
@@ -26,21 +27,23 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
-import os
 import pathlib
 import sys
 import time
+import zipfile
 
 from larq_filter import (
     binary,
     callbacks,
     datasets,
     distillation,
+    files,
     methods,
     models,
     strategies,
 )
 from larq_filter._keras import keras, tf
+from larq_filter.checkpoints import Checkpoints, differences
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
 
@@ -110,6 +113,8 @@ class Result:
         seconds: wall time of the training, all parts of a continued run and a first stage together.
         optimizer_bytes_per_weight: what the optimizer keeps for one binary weight; the weight
             itself, latent or not, is 4 bytes more.
+        skipped_steps: steps not taken because a gradient was not finite, those of a first stage
+            included.
     """
 
     output_dir: str
@@ -123,6 +128,7 @@ class Result:
     flipped_layers: tuple[int, int]
     seconds: float
     optimizer_bytes_per_weight: float
+    skipped_steps: int = 0  # unknown to older folders
 
 
 class RunExists(ValueError):
@@ -156,6 +162,8 @@ def run(
     Raises:
         RunExists: the folder holds a run of another config.
         ValueError, FileNotFoundError: an argument of the config can't be met; see there.
+        RuntimeError: the folder has checkpoints and none can be used.
+        files.NotWritable: the disk is full or the folder read-only; what was saved is intact.
     """
     strategies.require_even(strategy, config.batch_size)
     folder = pathlib.Path(output_dir)
@@ -163,24 +171,41 @@ def run(
         verbose = 1 if sys.stdout.isatty() else 2
     scale = strategies.describe(strategy, synchronized)
     refuse_other_run(folder, config, scale)
-    if (folder / "result.json").exists():
+    result = _read_result(folder)
+    if result is not None:
         print(f"{folder} holds the finished run of this config: nothing to train.")
-        return _read_result(folder)
+        return result
     strategies.wait_for_all(strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     data = load_data(config)
     scaled = {"strategy": strategy, "synchronized": synchronized}
+    with files.plain_errors(folder):
+        return _run(config, stage, data, folder, verbose, report, scaled)
+
+
+def _run(config: Config, stage, data, folder, verbose, report, scaled: dict) -> Result:
+    """All stages of a run; ``scaled``: the arguments ``strategy`` and ``synchronized``."""
     if stage is None:
         return _train(config, data, _teacher(config), folder, verbose, report, **scaled)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
     _new_model(config, data)  # a wrong argument is found before the first stage, not after it
-    _write_config(folder, config, strategy, scale)
+    _write_config(folder, config, **scaled)
     print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
-    before = run(first, folder / stage.name, verbose, **scaled)
+    before, earlier = _first_stage(first, folder / stage.name, verbose, scaled)
     print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
-    earlier = _load(folder / stage.name / "model.keras")
     own = dataclasses.replace(config, epochs=stage.own_epochs)
     return _train(own, data, earlier, folder, verbose, report, before, **scaled)
+
+
+def _first_stage(config: Config, folder, verbose, scaled: dict):
+    """The result of a first stage and its model."""
+    result = run(config, folder, verbose, **scaled)
+    try:
+        return result, _load(folder / "model.keras")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{error} It is made again from the last checkpoint.")
+    (folder / "result.json").unlink()
+    return run(config, folder, verbose, **scaled), _load(folder / "model.keras")
 
 
 def load_data(config: Config) -> datasets.ImageData:
@@ -213,14 +238,14 @@ def _train(
     strategies.prepare(model, strategy, synchronized)
     if before is None:
         # Only now: a wrong argument leaves nothing behind.
-        _write_config(folder, config, strategy, strategies.describe(strategy, synchronized))
+        _write_config(folder, config, strategy, synchronized)
     own = strategies.own_folder(folder, strategy)
     monitor = callbacks.FlipMonitor(own / "flips.csv", own / "tensorboard" / "flips")
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
     if strategies.workers(strategy) == 1:
-        progress = _Progress(model, monitor, folder)
+        progress = _Progress(model, monitor, folder, _as_json(config))
         first_epoch = progress.restore()
     else:
         progress = strategies.Backup(model, monitor.counters, folder)
@@ -301,7 +326,7 @@ def _load(path: pathlib.Path):
         raise FileNotFoundError(f"There is no saved model at {path}.")
     try:
         model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
     return model
@@ -320,24 +345,34 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
     """
     path = folder / "config.json"
     if path.exists():
-        content = json.loads(path.read_text())
+        content = _read_config(path)
         found = {**content["config"], "strategy": content.get("strategy")}
-        wanted = {**_as_json(config), "strategy": scale}
-        differs = [
-            f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
-            for name in sorted({*found, *wanted})
-            if found.get(name) != wanted.get(name)
-        ]
+        differs = differences(found, {**_as_json(config), "strategy": scale})
         if differs:
             raise RunExists(
-                f"{folder} holds another run ({'; '.join(differs)}). Choose another output_dir, "
+                f"{folder} holds another run ({differs}). Choose another output_dir, "
                 "or repeat the command of that run to continue it."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    # A kill at the very start leaves the first file half written.
+    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
 
 
-def _write_config(folder: pathlib.Path, config: Config, strategy=None, scale=None) -> None:
+def _read_config(path: pathlib.Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content["config"], dict):
+            return content
+        reason = "no object of settings"
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise RunExists(
+        f"{path} is damaged ({reason}), so nobody knows which run the folder holds. Put the file "
+        "back from a copy, or choose another output_dir."
+    )
+
+
+def _write_config(folder: pathlib.Path, config: Config, strategy, synchronized: bool) -> None:
     """Writes config.json, the first file of a run folder, unless it is there."""
     if not strategies.is_chief(strategy):
         return
@@ -346,7 +381,9 @@ def _write_config(folder: pathlib.Path, config: Config, strategy=None, scale=Non
     if not path.exists():
         versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
         content = {"config": _as_json(config), "versions": versions, "command": sys.argv}
-        _write_json(path, content if scale is None else {**content, "strategy": scale})
+        if strategy is not None:
+            content["strategy"] = strategies.describe(strategy, synchronized)
+        _write_json(path, content)
 
 
 def _as_json(config: Config) -> dict:
@@ -365,57 +402,40 @@ def _versions(*packages: str) -> dict[str, str]:
 
 
 def _write_json(path: pathlib.Path, content) -> None:
-    """Writes whole or not at all: a reader never sees half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, path)
+    files.write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 class _Progress(keras.callbacks.Callback):
-    """Saves model, optimizer, epoch and wall time after each epoch, and brings them back."""
+    """Saves model, optimizer, epoch, tables and wall time after each epoch, and restores them."""
 
-    def __init__(self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path):
+    def __init__(
+        self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path, config: dict
+    ):
         super().__init__()
-        self.tables = [folder / "metrics.csv", folder / "flips.csv"]
+        _build_optimizer(compiled_model)
+        self.tables = _Tables([folder / "metrics.csv", folder / "flips.csv"])
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=compiled_model,
-                optimizer=compiled_model.optimizer,
-                epoch=self.epoch,
-                seconds=self.seconds,
-                flips=monitor.counters,
-            ),
-            str(folder / "checkpoints"),
-            max_to_keep=3,
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints",
+            config,
+            model=compiled_model,
+            optimizer=compiled_model.optimizer,
+            epoch=self.epoch,
+            seconds=self.seconds,
+            flips=monitor.counters,
+            tables=self.tables,
         )
 
     def restore(self) -> int:
         """Restores the newest good checkpoint; returns its number of epochs, 0 if there is none.
 
         Raises:
-            RuntimeError: there are checkpoints and none of them can be read.
+            RuntimeError: there are checkpoints and none of them can be used.
         """
-        for path in reversed(self.manager.checkpoints):
-            try:
-                self.manager.checkpoint.restore(path).assert_existing_objects_matched()
-            except Exception as error:  # the reader of damaged files raises a dozen types
-                reason = str(error).strip().splitlines()[0]
-                print(f"Checkpoint {path} can't be read ({reason}); trying the one before.")
-                continue
-            return self._continue_after(int(self.epoch))
-        if list(pathlib.Path(self.manager.directory).glob("*.index")):
-            raise RuntimeError(
-                f"No checkpoint in {self.manager.directory} can be read, so the run can't be "
-                "continued. Choose another output_dir, or remove the folder to start again."
-            )
-        return self._continue_after(0)
-
-    def _continue_after(self, epochs: int) -> int:
-        for table in self.tables:
-            _drop_rows_after(table, epochs)
-        return epochs
+        if not self.checkpoints.restore():
+            self.tables.deserialize("{}")
+        return int(self.epoch)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -423,7 +443,36 @@ class _Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.epoch.assign(epoch + 1)
         self.seconds.assign_add(time.monotonic() - self._began)
-        self.manager.save()
+        self.checkpoints.save(epoch + 1)
+
+
+def _build_optimizer(model) -> None:
+    """Creates the optimizer's states, which would else wait for the first step to be restored.
+
+    A run whose last epoch was saved takes no step any more. Larq's ``CaseOptimizer`` is of the
+    old kind and can't be built, but its states aren't saved with the model either.
+    """
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+
+
+class _Tables(tf.train.experimental.PythonState):
+    """The tables of a run folder; restoring writes them as they were, without what came later."""
+
+    def __init__(self, paths: list[pathlib.Path]):
+        self.paths = paths
+
+    def serialize(self):
+        return json.dumps({p.name: p.read_bytes().decode() for p in self.paths if p.exists()})
+
+    def deserialize(self, string_value):
+        tables = json.loads(string_value)
+        for path in self.paths:
+            if path.name in tables:
+                files.write_whole(path, tables[path.name].encode())
+            else:
+                path.unlink(missing_ok=True)
 
 
 class _Report(keras.callbacks.Callback):
@@ -441,13 +490,9 @@ def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
     """Removes rows of epochs that were logged but not saved before the run was interrupted."""
     if not table.exists():
         return
-    with table.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < epochs]
-    part = table.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(kept)
-    os.replace(part, table)
+    header, *rows = table.read_text().splitlines(keepends=True)
+    kept = [row for row in rows if int(row.split(",")[0]) < epochs]
+    files.write_whole(table, "".join([header, *kept]).encode())
 
 
 def _finish(config: Config, folder, own, model, monitor, seconds: float, before) -> Result:
@@ -456,13 +501,11 @@ def _finish(config: Config, folder, own, model, monitor, seconds: float, before)
     ``own`` is where this process writes: ``folder``, but for the later ones of several machines.
     """
     strategy = model.distribute_strategy
-    state = optimizer_bytes_per_weight(model)
+    state, skipped = optimizer_bytes_per_weight(model), _skipped_steps(model)
     if config.method == "larq_bop":
         # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
         model = to_latent_free(model)
-    part = own / "model.part.keras"
-    model.save(part)
-    os.replace(part, own / "model.keras")
+    _save_model(model, own / "model.keras")
     if own != folder:  # the first worker has the tables and writes the result
         strategies.wait_for_all(strategy)
         return _read_result(folder)
@@ -483,10 +526,26 @@ def _finish(config: Config, folder, own, model, monitor, seconds: float, before)
         flipped_layers=(sum(flipped.values()), len(flipped)),
         seconds=round(seconds + (before.seconds if before else 0.0), 1),
         optimizer_bytes_per_weight=state,
+        skipped_steps=skipped + (before.skipped_steps if before else 0),
     )
     _write_json(folder / "result.json", dataclasses.asdict(result))
     strategies.wait_for_all(strategy)
     return result
+
+
+def _save_model(model, path: pathlib.Path) -> None:
+    """Writes whole or not at all."""
+    part = path.with_suffix(".part.keras")  # Keras goes by the end of the name
+    try:
+        model.save(part)
+        files.commit(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _skipped_steps(model) -> int:
+    optimizer = model.optimizer
+    return int(optimizer.skipped_steps.numpy()) if isinstance(optimizer, FilterOptimizer) else 0
 
 
 def optimizer_bytes_per_weight(model) -> float:
@@ -508,7 +567,16 @@ def optimizer_bytes_per_weight(model) -> float:
     return size / weights if weights else 0.0
 
 
-def _read_result(folder: pathlib.Path) -> Result:
-    content = json.loads((folder / "result.json").read_text())
-    content["flipped_layers"] = tuple(content["flipped_layers"])
-    return Result(**{**content, "output_dir": str(folder)})
+def _read_result(folder: pathlib.Path) -> Result | None:
+    """The result of a finished run; None if there is none that can be read."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        content["flipped_layers"] = tuple(content["flipped_layers"])
+        return Result(**{**content, "output_dir": str(folder)})
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")
+    return None

@@ -19,6 +19,7 @@ LAYERS = [
     [
         "arguments",
         "distillation",
+        "files",
         "flips",
         "initializers",
         "knobs",
@@ -26,7 +27,7 @@ LAYERS = [
         "quantizers",
         "saving",
     ],
-    ["binary", "draws", "fusion", "guard", "rates", "state_space"],
+    ["binary", "checkpoints", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis"],
     ["conversion", "hyperparameters"],
     ["optimizers"],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from larq_filter import methods, training
+from larq_filter import files, methods, training
 from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling
 
@@ -70,6 +70,7 @@ class Objective:
     def _choose_folder(self) -> FileLock:
         """Takes the folder of the trial that this one repeats, unless a live process is in it."""
         repeated = self.trial.user_attrs.get("folder")
+        repeated = repeated and files.name_of(repeated)  # a shared database can hold anything
         for name in filter(None, (repeated, f"{self.trial.number:04d}")):
             lock = FileLock(self.folder / "trials" / f"{name}.lock")
             if lock.acquire(wait=False):

@@ -1,0 +1,98 @@
+"""Files of a run folder: written whole or not at all, and plain words where they can't be written.
+
+Full disks and read-only folders come as ``OSError``, with or without a path, from TensorFlow as one
+of five errors, and from HDF5 as text. They are told by the words of the operating system, which all
+of them repeat. Rejected: testing before each write, which says nothing about the write itself.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+
+from larq_filter._keras import tf
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+class NotWritable(OSError):
+    """The disk is full, or the folder can't be written."""
+
+
+def write_whole(path: pathlib.Path, content: bytes) -> None:
+    """Writes whole or not at all: a reader never sees half a file, nor does one after a kill."""
+    part = path.with_suffix(".part")
+    try:
+        part.write_bytes(content)
+        commit(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()  # on a full disk the space is needed
+        raise
+
+
+def commit(part: pathlib.Path, path: pathlib.Path) -> None:
+    """Gives a written file its name, once its content is on the disk."""
+    descriptor = os.open(part, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(part, path)
+
+
+@contextlib.contextmanager
+def plain_errors(folder: pathlib.Path):
+    """Turns whatever a full disk or a read-only ``folder`` raises into one sentence.
+
+    Raises:
+        NotWritable: says the reason, the folder and the fix.
+    """
+    try:
+        yield
+    except NotWritable:
+        raise
+    except (OSError, RuntimeError, tf.errors.OpError) as error:  # RuntimeError: of HDF5
+        text = " ".join(str(error).split())
+        reason = _reason(error, text, _FULL)
+        if reason:
+            cure = "Make room"
+        else:
+            reason = _concerns(error, text, folder) and _reason(error, text, _REFUSED)
+            cure = "Choose another folder, or make this one writable"
+        if not reason:
+            raise
+        raise NotWritable(
+            f"{folder} can't be written: {reason}. {cure} and give the same command again; what "
+            "was saved before is intact and will be continued."
+        ) from error
+
+
+def name_of(*parts) -> str:
+    """One name of a file or folder out of several words, whatever these hold.
+
+    Only letters, digits and ``_ + = . -`` stay as they are, so that the name has no ``/``, and it
+    can't be ``..``: it stays in the folder that it is put into.
+    """
+    words = [re.sub(r"[^\w+=.-]", "_", str(part)).strip(".") or "_" for part in parts]
+    return "-".join(words)
+
+
+def _reason(error, text: str, numbers) -> str | None:
+    """The operating system's words, if ``error`` is one of these ``numbers``."""
+    for number in numbers:
+        words = os.strerror(number)
+        if getattr(error, "errno", None) == number or words in text:
+            return words
+    return None
+
+
+def _concerns(error, text: str, folder: pathlib.Path) -> bool:
+    """Whether a path in ``error`` is the folder, a part of it or what it lies in."""
+    name = getattr(error, "filename", None)
+    if name is None:
+        return str(folder) in text
+    folder, path = pathlib.Path(os.path.abspath(folder)), pathlib.Path(os.path.abspath(name))
+    return path in folder.parents or folder in (path, *path.parents)

@@ -1,0 +1,142 @@
+"""SIGKILL at random and at chosen moments: the same command again ends as if nothing had happened.
+
+Compared with the uninterrupted run are every weight of ``model.keras``, every variable of the kept
+checkpoints (model, optimizer, counters of flips), the rows of both tables, the result and the list
+of files. Each start must also go on after the last epoch that was saved, not before.
+"""
+
+import itertools
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+import interrupted  # noqa: E402
+
+DATA = ["--model=mlp", "--width=16", "--batch_size=10", "--epochs=5"]
+# What to wait for, how often at most, and how many seconds at most to wait after it came.
+MOMENTS = {
+    "at any time": (None, 0, None),
+    "writing a checkpoint": ("**/checkpoints/writing*", 8, 0.01),
+    "after a checkpoint": ("**/checkpoints/ckpt-*.index", 4, 0.03),
+    "in validation": ("**/tensorboard/validation/*", 1, 0.5),
+    "writing the model": ("**/model.part.keras", 1, 0.03),
+    "writing the result": ("**/model.keras", 1, 0.01),
+    "writing the config": ("**/config*", 1, 0.002),
+}
+WEIGHTS = [4, 3, 1, 3, 1.5, 1, 0.5]
+KILLS_OF_A_RUN = 8
+
+
+class Lost(Exception):
+    """Something did not survive."""
+
+
+class Killed:
+    """A command that is killed again and again until it ends by itself."""
+
+    def __init__(self, log, command, folder, life, rng):
+        self.log, self.command, self.folder, self.life, self.rng = log, command, folder, life, rng
+        self.saved = self.finished = 0
+
+    def start(self, kill: bool) -> str | None:
+        """One process; the moment at which it was killed, None if it has ended before."""
+        name = self.rng.choices(list(MOMENTS), WEIGHTS)[0]
+        pattern, most, wait = MOMENTS[name]
+        sightings = self.rng.randint(1, max(most, 1))
+        patience = self.rng.uniform(0, wait or self.life)
+        seen = set(self.folder.glob(pattern)) if pattern else set()
+        began = time.monotonic()
+        with self.log.open("w") as log:
+            process = interrupted.script(*self.command, stdout=log, stderr=subprocess.STDOUT)
+            while kill and pattern and process.poll() is None:
+                now = set(self.folder.glob(pattern))
+                sightings -= bool(now - seen)
+                if sightings == 0:
+                    break
+                seen = now
+                time.sleep(0.001)
+            if kill:
+                time.sleep(patience)
+                process.kill()
+            status = process.wait()
+        said = self.log.read_text()
+        self._check(status, said)
+        self.saved = self._epochs()
+        if status == 0:
+            return None
+        return f"{name}, after {time.monotonic() - began:.1f} s, {self.saved} epochs saved"
+
+    def _epochs(self) -> int:
+        """Saved by the run that is in work: of several runs one after another the last."""
+        runs = [path.parent for path in self.folder.rglob("config.json")]
+        runs = [run for run in runs if (run / "checkpoints").exists()]
+        if not runs:
+            return 0
+        latest = max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime_ns)
+        names = (path.stem for path in (latest / "checkpoints").glob("ckpt-*.index"))
+        return max((int(name.split("-")[1]) for name in names), default=0)
+
+    def _check(self, status: int, said: str) -> None:
+        if status not in (0, -9):
+            raise Lost(f"exit status {status}: {said[-500:]}")
+        if "can't be read" in said or "is damaged" in said:
+            raise Lost(f"a kill has left a damaged file: {said[-500:]}")
+        for epoch in re.findall(r"Continues the run in .* after epoch (\d+) of", said)[:1]:
+            if int(epoch) != self.saved:
+                raise Lost(f"{self.saved} epochs were saved, {epoch} found")
+
+
+def killed(script: str, folder_flag: str, flags: list[str], kills: int):
+    """A case: ``kills`` of one command, run after run until there have been so many."""
+
+    def case(folder, seed):
+        rng, done, log = random.Random(f"{seed} {flags}"), 0, folder / "log.txt"
+        began = time.monotonic()
+        whole = folder / "whole"
+        status, _, err = interrupted.output_of(script, f"{folder_flag}={whole}", *flags)
+        assert status == 0, err
+        life, expected = time.monotonic() - began, interrupted.left_behind(whole)
+        for number in itertools.count():
+            run = folder / f"run{number}"
+            process = Killed(log, (script, f"{folder_flag}={run}", *flags), run, life, rng)
+            moments, lost = [], None
+            try:
+                while moment := process.start(done + len(moments) < kills and _few(moments)):
+                    moments.append(moment)
+                    print(f"         killed {moment}", flush=True)
+                lost = interrupted.difference(expected, interrupted.left_behind(run))
+            except Lost as error:
+                lost = str(error)
+                moments = moments or ["none"]
+            for _ in moments:
+                yield lost and f"{lost} (killed {'; '.join(moments)}; seed {seed})"
+            done += len(moments)
+            shutil.rmtree(run)
+            if done >= kills:
+                return
+
+    return case
+
+
+def _few(moments) -> bool:
+    return len(moments) < KILLS_OF_A_RUN
+
+
+def train(method: str, kills: int):
+    return killed("train.py", "--output_dir", [*DATA, "--control=no", f"--method={method}"], kills)
+
+
+CASES = {
+    "kill train.py, filter": train("filter", 50),
+    "kill train.py, two_step": train("two_step", 8),
+    "kill train.py, distilled": train("distilled", 8),
+    "kill train.py, larq_bop": train("larq_bop", 6),
+    "kill compare.py": killed(
+        "compare.py", "--results", [*DATA, "--methods=filter,two_step", "--seeds=1"], 8
+    ),
+}
