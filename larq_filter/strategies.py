@@ -90,7 +90,11 @@ def _mirrored(replicas: int | None):
 def _tpu(name: str | None):
     name = name or os.environ.get("TPU_NAME") or "local"
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu=name)
+        # In steps: TPUClusterResolver.connect of TensorFlow 2.15 raises TypeError.
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        if name != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (tf.errors.OpError, ValueError, RuntimeError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
@@ -309,6 +313,8 @@ class Backup(keras.callbacks.BackupAndRestore):
                 "Choose another output_dir, or remove the folder to start again."
             ) from error
         with self.run_model.distribute_strategy.scope():
+            if callable(getattr(self.run_model.optimizer, "build", None)):  # Keras 2.15 does not
+                self.run_model.optimizer.build(self.run_model.trainable_variables)
             self.set_model(self.run_model)
             self.on_train_begin()
         return int(epoch) + 1
