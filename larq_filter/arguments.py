@@ -1,9 +1,7 @@
 """Checks of what is passed to ``FilterOptimizer``: what was received, what is allowed, the cure."""
 
-import math
-import numbers
-
 from larq_filter._keras import keras
+from larq_filter.filters._base import POSITIVE, is_number, shown, validate_rate
 
 
 def refuse_misplaced(kwargs: dict) -> None:
@@ -29,7 +27,7 @@ def refuse_misplaced(kwargs: dict) -> None:
         switched_off = name in ("weight_decay", "use_ema") and not value
         if value is not None and not switched_off:
             raise ValueError(
-                f"FilterOptimizer takes no `{name}` (received {value!r}). It belongs to {home}."
+                f"FilterOptimizer takes no `{name}` (received {shown(value)}). It belongs to {home}."
             )
 
 
@@ -42,29 +40,20 @@ def value_of(argument, kind: type, default):
     module = kind.__module__.removeprefix("larq_filter.").split(".")[0]
     raise TypeError(
         f"Expected a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
-        f"not {argument!r} ({type(argument).__name__})."
+        f"not {shown(argument)} ({type(argument).__name__})."
     )
-
-
-def validate_choice(name: str, value, choices: tuple):
-    """``value`` if it is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"`{name}` is {value!r}; it must be one of {choices}.")
-    return value
 
 
 def validate_warm_start(warm_start):
     """``warm_start`` as a float in (0, inf) or an initializer; None stays None."""
     if warm_start is None or isinstance(warm_start, keras.initializers.Initializer):
         return warm_start
-    if isinstance(warm_start, bool) or not isinstance(warm_start, numbers.Real):
+    if not is_number(warm_start):
         raise TypeError(
             "`warm_start` must be None, a number > 0 or a Keras initializer of magnitudes, not "
-            f"{warm_start!r}."
+            f"{shown(warm_start)}."
         )
-    if not 0 < warm_start < math.inf:
-        raise ValueError(f"`warm_start` is {warm_start}; it must lie in (0, inf), or be None.")
-    return float(warm_start)
+    return validate_rate("warm_start", warm_start, POSITIVE)
 
 
 def validate_default_optimizer(identifier):

@@ -15,11 +15,11 @@ from larq_filter import binary, draws, filters, flips, fusion, guard
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
-    validate_choice,
     validate_default_optimizer,
     validate_warm_start,
     value_of,
 )
+from larq_filter.filters.validation import validate_choice
 from larq_filter.rates import Rates
 
 for _value in (*vars(filters).values(), *vars(flips).values()):

@@ -23,7 +23,6 @@ weight to +1; it happens only while all gradients of a weight have been zero.
 """
 
 import math
-import numbers
 
 from larq_filter import filters, flips
 from larq_filter._keras import keras
@@ -246,13 +245,13 @@ def equal_bits(*, alpha=5e-4, gamma=0.1, default_optimizer="adam", **kwargs) -> 
 
 def _one_minus(name: str, beta) -> float:
     """``1 - beta`` for a number in [0, 1)."""
-    if isinstance(beta, bool) or not isinstance(beta, numbers.Real):
+    if not filters.is_number(beta):
         raise TypeError(
-            f"`{name}` must be a number in [0, 1), not {beta!r}. For a schedule build the filter "
+            f"`{name}` must be a number in [0, 1), not {filters.shown(beta)}. For a schedule build the filter "
             "from larq_filter.filters, whose rates are 1 - beta."
         )
     if not 0 <= beta < 1:
-        raise ValueError(f"`{name}` is {beta}; it must lie in [0, 1).")
+        raise ValueError(f"`{name}` is {filters.shown(beta)}; it must lie in [0, 1).")
     return 1 - float(beta)
 
 

@@ -29,7 +29,15 @@ import pathlib
 import sys
 import time
 
-from larq_filter import binary, callbacks, datasets, distillation, methods, models
+from larq_filter import (
+    binary,
+    callbacks,
+    datasets,
+    distillation,
+    methods,
+    models,
+    saved_models,
+)
 from larq_filter._keras import keras, tf
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
@@ -153,7 +161,7 @@ def run(config: Config, output_dir, verbose: int | str = "auto", report=None) ->
     print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
     before = run(first, folder / stage.name, verbose)
     print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
-    earlier = _load(folder / stage.name / "model.keras")
+    earlier = saved_models.load_model(folder / stage.name / "model.keras")
     own = dataclasses.replace(config, epochs=stage.own_epochs)
     return _train(own, data, earlier, folder, verbose, report, before)
 
@@ -242,24 +250,7 @@ def _teacher(config: Config):
         return None
     path = pathlib.Path(config.knobs.teacher)
     inside = path / "model.keras"  # a run folder stands for its model
-    return _load(inside if inside.exists() else path)
-
-
-def _load(path: pathlib.Path):
-    """A saved model, to be run and not trained on.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it can't be read.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"There is no saved model at {path}.")
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
-    return model
+    return saved_models.load_model(inside if inside.exists() else path)
 
 
 def refuse_other_run(folder: pathlib.Path, config: Config) -> None:

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras"],
+    ["saved_models"],
     ["filters"],
     ["arguments", "distillation", "flips", "initializers", "knobs", "locks", "quantizers"],
     ["binary", "draws", "fusion", "guard", "rates", "state_space"],

@@ -25,7 +25,9 @@ from larq_filter.filters._base import (
     Interval,
     Rate,
     Value,
+    is_number,
     is_schedule,
+    shown,
     validate_rate,
 )
 from larq_filter.filters.averages import EMA, CascadedEMA
@@ -72,7 +74,9 @@ __all__ = [
     "chebyshev",
     "from_transfer_function",
     "iir",
+    "is_number",
     "is_schedule",
     "moving_average",
+    "shown",
     "validate_rate",
 ]
