@@ -1,5 +1,9 @@
 """Checks of what is passed to ``FilterOptimizer``: what was received, what is allowed, the cure."""
 
+import numbers
+from types import NoneType
+from typing import get_args
+
 from larq_filter._keras import keras
 from larq_filter.filters._base import POSITIVE, is_number, shown, validate_rate
 
@@ -42,6 +46,30 @@ def value_of(argument, kind: type, default):
         f"Expected a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
         f"not {shown(argument)} ({type(argument).__name__})."
     )
+
+
+def validate_setting(name: str, value, kind):
+    """``value`` if it is of ``kind``: str, bool, int, or one of these or None.
+
+    Raises:
+        TypeError: of another type.
+        ValueError: an integer below 1 (``seed``: 0) or above 10^12 (``seed``: 2^32 - 1).
+    """
+    wanted = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    if value is None and wanted != [kind]:
+        return None
+    accepted = {int: numbers.Integral, str: str, bool: bool}[wanted[0]]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
+        none = "" if wanted == [kind] else " or None"
+        raise TypeError(f"{name} is {shown(value)}; it must be of type {wanted[0].__name__}{none}.")
+    if accepted is numbers.Integral:
+        low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**12)
+        if not low <= value <= high:
+            raise ValueError(
+                f"{name} is {shown(value)}; it must be at least {low}, and at most {high:,}."
+            )
+        return int(value)
+    return value
 
 
 def validate_warm_start(warm_start):

@@ -39,6 +39,7 @@ from larq_filter import (
     saved_models,
 )
 from larq_filter._keras import keras, tf
+from larq_filter.arguments import validate_setting
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
 
@@ -83,12 +84,11 @@ class Config:
     augment: bool = True
 
     def __post_init__(self):
-        for name in ("batch_size", "epochs", "steps_per_epoch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
+        for field in dataclasses.fields(self):
+            if field.name != "knobs":
+                value = validate_setting(field.name, getattr(self, field.name), field.type)
+                object.__setattr__(self, field.name, value)
+        methods.resolve(self.method, self.knobs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,10 +93,11 @@ def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
     rate = as_float(rate)
     if not interval.contains(rate):
         raise ValueError(f"`{name}` is {rate}; it must lie in {interval}.")
-    if math.isfinite(rate) and rate != 0 and not SMALLEST <= abs(rate) <= LARGEST:
+    too_small = abs(rate) < SMALLEST and not interval.contains(0.0)
+    if too_small or LARGEST < abs(rate) < math.inf:
         raise ValueError(
-            f"`{name}` is {rate}; filters train in float32, which holds numbers from {SMALLEST:g} "
-            f"to {LARGEST:g}: it would be {'infinite' if abs(rate) > 1 else '0'}."
+            f"`{name}` is {rate}; filters train in float32, where that is "
+            f"{'0' if too_small else 'infinite'}: it holds numbers from {SMALLEST:g} to {LARGEST:g}."
         )
     return rate
 
