@@ -344,7 +344,7 @@ def _count(name: str, value) -> int:
         raise TypeError(f"`{name}` must be an integer of at least 1, not {filters.shown(value)}.")
     if not 1 <= value <= MOST_STEPS:
         raise ValueError(
-            f"`{name}` is {filters.shown(value)}; it must be at least 1, and at most {MOST_STEPS:,}."
+            f"`{name}` is {filters.shown(value)}; it must lie in [1, {MOST_STEPS:,}], at least 1."
         )
     return int(value)
 

@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from larq_filter.filters import Interval, Rate, Value, shown, validate_rate
-from larq_filter.filters.validation import validate_flag
+from larq_filter.filters import Interval, Rate, Value, validate_rate
+from larq_filter.filters.validation import validate_flag, validate_seed
 
 _NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
 _POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
@@ -254,7 +254,7 @@ class Probabilistic(FlipRule):
     Raises:
         TypeError: a rate is neither a number nor a schedule, seed is no integer, count_flips is
             neither True nor False.
-        ValueError: a rate outside its interval, a seed of more than 64 bits.
+        ValueError: a rate outside its interval, a seed of more than 32 bits.
 
     Source: ProbBop, He et al., Neurocomputing, 2025.
     """
@@ -272,12 +272,9 @@ class Probabilistic(FlipRule):
         randomness = validate_rate("randomness", self.randomness, _BELOW_ONE)
         object.__setattr__(self, "randomness", randomness)
         validate_flag("count_flips", self.count_flips)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(
-                f"`seed` must be an integer, not {shown(self.seed)}: training is to be repeatable."
-            )
-        if not -(2**63) <= self.seed < 2**63:
-            raise ValueError(f"`seed` is {shown(self.seed)}; it must fit into 64 bits.")
+        if self.seed is None:
+            raise TypeError("`seed` must be an integer, not None: training is to be repeatable.")
+        object.__setattr__(self, "seed", validate_seed("seed", self.seed))
 
     def rates(self) -> dict[str, Rate]:
         return {"threshold": self.threshold, "randomness": self.randomness}

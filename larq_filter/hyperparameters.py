@@ -169,8 +169,8 @@ class LatentSGD:
 def _validate_number(name: str, value, interval: filters.Interval) -> None:
     if is_schedule(value) or not filters.is_number(value):
         raise TypeError(
-            f"`{name}` must be a number in {interval}, not {filters.shown(value)}. Only the learning rate may "
-            "be a schedule."
+            f"`{name}` must be a number in {interval}, not {filters.shown(value)}. Only the "
+            "learning rate may be a schedule."
         )
     filters.validate_rate(name, value, interval)
 
@@ -394,6 +394,9 @@ def sgd_from_filter(
             "The filter fixes the product of learning_rate and weight_decay only: give one of the "
             f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
         )
+    for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
+        if value is not None:
+            validate_number(name, value, filters.POSITIVE)
     per_step, momentum, nesterov = _product(f, decoupled, velocity)
     if weight_decay is None:
         start = per_step(0) if is_schedule(per_step) else per_step

@@ -151,8 +151,8 @@ class Knobs:
         for name, value in self.given().items():
             if name not in defaults:
                 raise ValueError(
-                    f"{name}={filters.shown(value)} means nothing to the method {method}, which reads "
-                    f"{', '.join(defaults)}."
+                    f"{name}={filters.shown(value)} means nothing to the method {method}, which "
+                    f"reads {', '.join(defaults)}."
                 )
         knobs = Knobs(**{**defaults, **self.given()})
         if knobs.alpha_schedule == "default" and "gain" in defaults:

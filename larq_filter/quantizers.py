@@ -5,6 +5,7 @@ with.
 """
 
 from larq_filter._keras import keras, tf
+from larq_filter.filters.validation import validate_flag
 
 import larq
 
@@ -33,7 +34,7 @@ class StandardizedSign(larq.quantizers.SteSign):
     def __init__(self, scaled: bool = False, **kwargs):
         kwargs.setdefault("clip_value", None)
         super().__init__(**kwargs)
-        self.scaled = scaled
+        self.scaled = validate_flag("scaled", scaled)
 
     def call(self, inputs):
         axes = list(range(len(inputs.shape) - 1))

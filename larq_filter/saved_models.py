@@ -7,8 +7,8 @@ name ``tf.io.write_file``, which runs while the file is loaded. So every class o
 at before Keras sees it: a public one of Keras, one of Larq, larq-zoo or this package, or one that
 the program has registered itself. What else a config names is refused.
 
-Rejected: ``.h5`` and SavedModel for teachers and exports, checked likewise. They have no config that
-can be read in advance with certainty; whoever trusts one converts it in a line.
+Rejected: ``.h5`` and SavedModel for teachers and exports, checked likewise. They have no config
+that can be read in advance with certainty; whoever trusts one converts it in a line.
 """
 
 import json
@@ -25,7 +25,7 @@ _HOMES = ("keras", "tf_keras", "larq", "larq_zoo", "larq_filter")
 _CLASS = re.compile(r"[A-Z]\w*")  # `load_model` and `get_file` are functions of Keras
 _DATA = ("__tensor__", "__numpy__", "__bytes__")
 _FUNCTIONS = ("activations", "losses", "metrics")
-# TensorFlow's functions by name, which Keras calls while it rebuilds a model: numbers in, numbers out.
+# TensorFlow's functions by name, which Keras calls while it rebuilds a model: numbers only.
 _OPERATIONS = re.compile(r"((math|nn|image|linalg|signal|__operators__)\.\w+|[a-z]\w*)")
 _NO_OPERATIONS = {
     "function",
@@ -93,6 +93,28 @@ def refuse_foreign(config, place: str) -> None:
             queue += [(each, depth + 1) for each in item]
 
 
+def revive(config: dict, place: str):
+    """The object of a config, as ``keras.utils.serialize_keras_object`` gave it.
+
+    Args:
+        config: of a filter, a flip rule, a schedule, an initializer or an optimizer.
+        place: where it is from, for people.
+
+    Raises:
+        TypeError, ValueError: what its class raises; a name that is refused.
+    """
+    refuse_foreign(config, place)
+    try:
+        return keras.utils.deserialize_keras_object(config)
+    except (AttributeError, KeyError, RecursionError) as error:  # what Keras trips over
+        raise ValueError(f"{place}, {_short(config)}, gives no object: {error!r:.200}") from error
+    except (TypeError, ValueError) as error:
+        reason = str(error).split("Full object config")[0].strip()
+        if reason == str(error) and len(reason) < 2000:
+            raise  # else it holds the config, which may be a megabyte
+        raise type(error)(f"{place} gives no object: {reason[:500]}") from error
+
+
 class _Foreign(ValueError):
     """What ``refuse_foreign`` raises."""
 
@@ -144,5 +166,8 @@ def _refused(what: str, module) -> str:
 
 
 def _short(value) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # nested too deep; an integer too long to be printed
+        return f"a {type(value).__name__} that can't be printed"
     return text if len(text) <= 60 else f"{text[:57]}..."

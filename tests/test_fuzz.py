@@ -4,10 +4,11 @@ The properties are in ``fuzzing``. Here are as many examples as fit into a minut
 ones; ``tests/soak/fuzz.py`` runs others.
 """
 
-import fuzzing
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import fuzzing
 
 COSTLY = ("optimizers", "configs of optimizers")
 

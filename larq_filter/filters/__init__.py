@@ -19,6 +19,7 @@
 """
 
 from larq_filter.filters._base import (
+    POSITIVE,
     UNIT,
     UP_TO_ONE,
     Filter,
@@ -51,6 +52,7 @@ __all__ = [
     "EMA",
     "FIR",
     "MA",
+    "POSITIVE",
     "UNIT",
     "UP_TO_ONE",
     "Cascade",

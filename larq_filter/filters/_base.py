@@ -97,7 +97,7 @@ def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
     if too_small or LARGEST < abs(rate) < math.inf:
         raise ValueError(
             f"`{name}` is {rate}; filters train in float32, where that is "
-            f"{'0' if too_small else 'infinite'}: it holds numbers from {SMALLEST:g} to {LARGEST:g}."
+            f"{'0' if too_small else 'infinite'}: it holds {SMALLEST:g} to {LARGEST:g}."
         )
     return rate
 
@@ -194,15 +194,9 @@ def _revive(item, depth: int = 0):
             raise ValueError(f"Lists in a config are nested more than 8 deep: {shown(item)}.")
         return tuple(_revive(entry, depth + 1) for entry in item)
     if isinstance(item, dict) and "class_name" in item:
-        # Only a saved schedule or stage needs Keras.
-        from larq_filter._keras import keras
-        from larq_filter.saved_models import refuse_foreign
+        from larq_filter.saved_models import revive  # only a saved schedule or stage needs Keras
 
-        refuse_foreign(item, "The config")
-        try:
-            return keras.utils.deserialize_keras_object(item)
-        except (AttributeError, KeyError) as error:  # what Keras trips over
-            raise ValueError(f"No object can be made of the config {shown(item)}.") from error
+        return revive(item, "The config")
     return item
 
 

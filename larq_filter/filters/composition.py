@@ -11,7 +11,6 @@ from larq_filter.filters.averages import EMA
 from larq_filter.filters.transfer import Series, Sum, Transfer
 from larq_filter.filters.validation import validate_numbers
 
-
 MOST_FILTERS = 256
 """Filters within a filter, at all levels together."""
 DEEPEST = 16

@@ -207,7 +207,7 @@ def normalized(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
         quotients = rows / by[:, None]
     if not np.all(np.abs(quotients) <= LARGEST_COEFFICIENT):
         raise ValueError(
-            f"`coefficients` must be at most {LARGEST_COEFFICIENT:g} in size once each row is divided "
-            f"by the first number of its denominator; received {shown(rows.tolist())}."
+            f"`coefficients` must be at most {LARGEST_COEFFICIENT:g} in size once each row is "
+            f"divided by the first number of its denominator; received {shown(rows.tolist())}."
         )
     return quotients

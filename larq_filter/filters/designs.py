@@ -111,7 +111,8 @@ def chebyshev(
     """
     if isinstance(kind, bool) or not isinstance(kind, numbers.Integral) or kind not in (1, 2):
         raise ValueError(
-            f"`kind` is {shown(kind)}; it must be 1 (ripple in what passes) or 2 (in what is stopped)."
+            f"`kind` is {shown(kind)}; it must be 1 (ripple in what passes) or 2 (in what is "
+            "stopped)."
         )
     ripple = validate_number("ripple", ripple, DECIBELS)
     ripples = (ripple, None) if kind == 1 else (None, ripple)

@@ -27,7 +27,7 @@ def validate_number(name: str, value, interval: Interval) -> float:
         )
     if not interval.contains(as_float(value)):
         raise ValueError(f"`{name}` is {shown(value)}; it must lie in {interval}.")
-    return float(value)
+    return as_float(value)
 
 
 def validate_count(name: str, value, highest: int | None = None) -> int:
@@ -54,6 +54,22 @@ def validate_flag(name: str, value) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False, not {shown(value)}.")
     return bool(value)
+
+
+def validate_seed(name: str, value) -> int | None:
+    """``value`` as an integer of 32 bits; None stays None.
+
+    Raises:
+        TypeError: neither an integer nor None.
+        ValueError: more than 32 bits.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{name}` must be an integer or None, not {shown(value)}.")
+    if not -(2**31) <= value < 2**31:
+        raise ValueError(f"`{name}` is {shown(value)}; it must fit into 32 bits.")
+    return int(value)
 
 
 def validate_choice(name: str, value, choices: Iterable[str]) -> str:
@@ -88,8 +104,8 @@ def validate_numbers(name: str, values, example: str) -> tuple[float, ...]:
         raise ValueError(f"{kind}; received {shown(values)}.")
     if array.size > MOST_NUMBERS:
         raise ValueError(
-            f"`{name}` has {array.size:,} numbers; at most {MOST_NUMBERS:,} are allowed, since each "
-            "is an array as large as the kernel. An average of any memory is EMA(1/length)."
+            f"`{name}` has {array.size:,} numbers; at most {MOST_NUMBERS:,} are allowed: each is "
+            "an array as large as the kernel. An average of any memory is EMA(1/length)."
         )
     if np.any(np.abs(array) > LARGEST_COEFFICIENT):
         raise ValueError(f"{kind} of at most {LARGEST_COEFFICIENT:g}; received {shown(values)}.")
