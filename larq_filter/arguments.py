@@ -42,7 +42,7 @@ def refuse_misplaced(kwargs: dict) -> None:
             )
 
 
-def value_of(argument, kind: type, default):
+def value_of(name: str, argument, kind: type, default):
     """``argument`` if it is a value of ``kind``, ``default()`` for None."""
     if argument is None:
         return default()
@@ -50,7 +50,7 @@ def value_of(argument, kind: type, default):
         return argument
     module = kind.__module__.removeprefix("larq_filter.").split(".")[0]
     raise TypeError(
-        f"Expected a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
+        f"`{name}` must be a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
         f"not {shown(argument)} ({type(argument).__name__})."
     )
 

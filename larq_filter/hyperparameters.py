@@ -470,7 +470,7 @@ def translate_clipping(limit: float | None) -> Knob:
         ValueError: there is a limit. No linear filter saturates.
     """
     if limit is not None:
-        validate_number("limit", limit, filters.Interval(0, math.inf))
+        limit = validate_number("limit", limit, filters.Interval(0, math.inf))
     if limit is None or limit == math.inf:
         return Knob("clipping", NO_EFFECT, "none")
     raise ValueError(

@@ -150,11 +150,16 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 jit_compile=jit_compile,
                 **kwargs,
             )
-        self.gradient_filter = value_of(gradient_filter, filters.Filter, default_filter)
-        self.flip_rule = value_of(flip_rule, flips.FlipRule, flips.Sign)
+        self.gradient_filter = value_of(
+            "gradient_filter", gradient_filter, filters.Filter, default_filter
+        )
+        self.flip_rule = value_of("flip_rule", flip_rule, flips.FlipRule, flips.Sign)
         self.warm_start = validate_warm_start(warm_start)
         if self.warm_start is not None:
-            self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
+            try:
+                self.gradient_filter.state_from_output(tf.zeros([]), tf)
+            except ValueError as error:
+                raise ValueError(f"`warm_start` must be None: {error}") from None
         self.default_optimizer = validate_default_optimizer(default_optimizer)
         self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, guard.CHOICES)
         with tf.init_scope():

@@ -123,8 +123,9 @@ def _problem(item: dict) -> str | None:
     """Why the object of this config must not be made; None if it may."""
     name, module, inner = (item.get(key) for key in ("class_name", "module", "config"))
     registered = item.get("registered_name", name)
-    if not isinstance(name, str) or not isinstance(module, str | None):
-        return f"names a class by {_short(name)} of the module {_short(module)}, not by strings."
+    for each in (name, module or "", registered or ""):
+        if not isinstance(each, str):
+            return f"names a class or its module by {_short(each)}, which must be a string."
     if name == "function":
         known = isinstance(inner, str) and (
             any(hasattr(getattr(keras, home), inner) for home in _FUNCTIONS)

@@ -533,8 +533,8 @@ def mutated(data, config: dict) -> dict:
     for _ in range(data.draw(st.integers(1, 3), label="changes")):
         place = config
         for _ in range(data.draw(st.integers(0, 5), label="depth")):
-            inner = [v for v in (place.values() if isinstance(place, dict) else place) if v]
-            inner = [value for value in inner if isinstance(value, dict | list)]
+            inner = list(place.values() if isinstance(place, dict) else place)
+            inner = [value for value in inner if isinstance(value, dict | list) and value]
             # What is in it is Keras' own, and checked by Keras.
             inner = [value for value in inner if value is not config.get("default_optimizer")]
             if not inner:

@@ -15,7 +15,7 @@ COSTLY = ("optimizers", "configs of optimizers")
 
 @pytest.mark.parametrize("name", fuzzing.PROPERTIES)
 def test_works_or_says_what_is_wrong(name):
-    examples = 40 if name in COSTLY else 120
+    examples = 60 if name in COSTLY else 200
 
     @settings(
         max_examples=examples,
