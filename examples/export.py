@@ -17,8 +17,11 @@ import time
 import numpy as np
 from absl import app, flags, logging
 
-from larq_filter import datasets, export  # first: it makes sure that tf.keras is Keras 2
-from larq_filter._keras import keras
+from larq_filter import (
+    datasets,
+    export,
+    saved_models,
+)  # first: it makes sure that tf.keras is Keras 2
 
 FLAGS = flags.FLAGS
 
@@ -136,7 +139,7 @@ def main(_):
             raise ValueError(f"--output={path} must end in .tflite.")
         if not source.exists():
             raise FileNotFoundError(f"there is no model {source}: is the training finished?")
-        model = keras.models.load_model(source, compile=False)
+        model = saved_models.load_model(source)
         images, labels = validation_images(load_data(run), FLAGS.images)
         for finding in export.lint(model):
             print(finding)

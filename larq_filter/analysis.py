@@ -29,6 +29,7 @@ from larq_filter.state_space import (
 
 DEFAULT_FREQUENCIES = 1001  # logarithmic, 115 a decade
 LOWEST_FREQUENCY = 1e-9  # cycles per step; the cutoff of EMA(1e-6) is 1.6e-7
+MOST_STEPS = 10**12  # a million times the longest run
 LONGEST_RESPONSE = 10_000_000  # samples of a response that nobody gave a length
 
 
@@ -303,8 +304,8 @@ def suggest(steps_per_epoch: int, epochs: int) -> Suggestion:
     that 0.1 smooths over.
 
     Args:
-        steps_per_epoch: batches per epoch, an integer in [1, inf).
-        epochs: an integer in [1, inf).
+        steps_per_epoch: batches per epoch, an integer in [1, 10^12].
+        epochs: an integer in [1, 10^12].
 
     Raises:
         TypeError: an argument is not an integer.
@@ -340,9 +341,11 @@ def suggest(steps_per_epoch: int, epochs: int) -> Suggestion:
 def _count(name: str, value) -> int:
     """``value`` as a positive int."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` must be an integer of at least 1, not {value!r}.")
-    if value < 1:
-        raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+        raise TypeError(f"`{name}` must be an integer of at least 1, not {filters.shown(value)}.")
+    if not 1 <= value <= MOST_STEPS:
+        raise ValueError(
+            f"`{name}` is {filters.shown(value)}; it must lie in [1, {MOST_STEPS:,}], at least 1."
+        )
     return int(value)
 
 
@@ -350,9 +353,9 @@ def _scale(steps_per_epoch) -> float:
     """Factor from cycles per step to the unit of the caller."""
     if steps_per_epoch is None:
         return 1.0
-    if not isinstance(steps_per_epoch, numbers.Real) or not 0 < steps_per_epoch < math.inf:
+    if not filters.is_number(steps_per_epoch) or not 0 < steps_per_epoch < 1e300:
         raise ValueError(
-            f"`steps_per_epoch` is {steps_per_epoch!r}; it must lie in (0, inf), "
+            f"`steps_per_epoch` is {filters.shown(steps_per_epoch)}; it must lie in (0, inf), "
             "or be None for cycles per step."
         )
     return float(steps_per_epoch)

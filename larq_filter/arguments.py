@@ -2,8 +2,16 @@
 
 import math
 import numbers
+import re
+from types import NoneType
+from typing import get_args
 
 from larq_filter._keras import keras
+from larq_filter.filters._base import POSITIVE, Interval, is_number, shown, validate_rate
+from larq_filter.filters.validation import validate_number, validate_seed
+from larq_filter.saved_models import refuse_foreign
+
+_SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\\/>-]{0,199}")
 
 
 def refuse_misplaced(kwargs: dict) -> None:
@@ -29,11 +37,12 @@ def refuse_misplaced(kwargs: dict) -> None:
         switched_off = name in ("weight_decay", "use_ema") and not value
         if value is not None and not switched_off:
             raise ValueError(
-                f"FilterOptimizer takes no `{name}` (received {value!r}). It belongs to {home}."
+                f"FilterOptimizer takes no `{name}` (received {shown(value)}). "
+                f"It belongs to {home}."
             )
 
 
-def value_of(argument, kind: type, default):
+def value_of(name: str, argument, kind: type, default):
     """``argument`` if it is a value of ``kind``, ``default()`` for None."""
     if argument is None:
         return default()
@@ -41,37 +50,89 @@ def value_of(argument, kind: type, default):
         return argument
     module = kind.__module__.removeprefix("larq_filter.").split(".")[0]
     raise TypeError(
-        f"Expected a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
-        f"not {argument!r} ({type(argument).__name__})."
+        f"`{name}` must be a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
+        f"not {shown(argument)} ({type(argument).__name__})."
     )
 
 
-def validate_choice(name: str, value, choices: tuple):
-    """``value`` if it is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"`{name}` is {value!r}; it must be one of {choices}.")
+def validate_setting(name: str, value, kind):
+    """``value`` if it is of ``kind``: str, bool, int, or one of these or None.
+
+    Raises:
+        TypeError: of another type.
+        ValueError: an integer below 1 (``seed``: 0) or above 10^12 (``seed``: 2^32 - 1).
+    """
+    wanted = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    if value is None and wanted != [kind]:
+        return None
+    accepted = {int: numbers.Integral, str: str, bool: bool}[wanted[0]]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
+        none = "" if wanted == [kind] else " or None"
+        raise TypeError(f"{name} is {shown(value)}; it must be of type {wanted[0].__name__}{none}.")
+    if accepted is numbers.Integral:
+        low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**12)
+        if not low <= value <= high:
+            raise ValueError(
+                f"{name} is {shown(value)}; it must be at least {low}, and at most {high:,}."
+            )
+        return int(value)
     return value
 
 
 def validate_warm_start(warm_start):
     """``warm_start`` as a float in (0, inf) or an initializer; None stays None."""
-    if warm_start is None or isinstance(warm_start, keras.initializers.Initializer):
+    if isinstance(warm_start, keras.initializers.Initializer):
+        config = warm_start.get_config()
+        if "seed" in config:
+            validate_seed("warm_start.seed", config["seed"])
+            config["seed"] = 0  # without one the draw below would change those of the program
+        try:
+            type(warm_start).from_config(config)((2, 2), "float32")
+        except Exception as error:  # whatever an initializer of wrong arguments runs into
+            raise ValueError(
+                f"`warm_start` is {shown(warm_start)}, which makes no magnitudes: {error}"
+            ) from error
         return warm_start
-    if isinstance(warm_start, bool) or not isinstance(warm_start, numbers.Real):
+    if warm_start is None:
+        return None
+    if not is_number(warm_start):
         raise TypeError(
             "`warm_start` must be None, a number > 0 or a Keras initializer of magnitudes, not "
-            f"{warm_start!r}."
+            f"{shown(warm_start)}."
         )
-    if not 0 < warm_start < math.inf:
-        raise ValueError(f"`warm_start` is {warm_start}; it must lie in (0, inf), or be None.")
-    return float(warm_start)
+    return validate_rate("warm_start", warm_start, POSITIVE)
+
+
+def validate_clipping(name: str, value):
+    """``value`` as a float in [0, inf); None stays None, both None and 0 clip nothing."""
+    if value is None:
+        return None
+    return validate_number(name, value, Interval(0.0, math.inf, high_open=True))
+
+
+def validate_name(name) -> str:
+    """``name`` if TensorFlow takes it as the name of a scope."""
+    if not isinstance(name, str) or not _SCOPE.fullmatch(name):
+        raise ValueError(
+            f"`name` is {shown(name)}; it must be a string of letters, digits and _ . - / >, 200 "
+            "at most, that begins with a letter or digit."
+        )
+    return name
 
 
 def validate_default_optimizer(identifier):
     """A new-style Keras optimizer from an instance, a name or a config; None stays None."""
     if identifier is None:
         return None
-    optimizer = keras.optimizers.get(identifier)
+    if isinstance(identifier, dict):
+        refuse_foreign(identifier, "The config of default_optimizer")
+    try:
+        optimizer = keras.optimizers.get(identifier)
+    except Exception as error:  # Keras raises a dozen types
+        reason = str(error).split("Full object config")[0].strip()[:300]
+        raise ValueError(
+            f"default_optimizer is {shown(identifier)}, of which Keras makes no optimizer: {reason}"
+        ) from error
     name = type(optimizer).__name__
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from larq_filter.filters import Interval, Rate, Value, validate_rate
+from larq_filter.filters.validation import validate_flag, validate_seed
 
 _NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
 _POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
@@ -253,7 +254,7 @@ class Probabilistic(FlipRule):
     Raises:
         TypeError: a rate is neither a number nor a schedule, seed is no integer, count_flips is
             neither True nor False.
-        ValueError: a rate outside its interval.
+        ValueError: a rate outside its interval, a seed of more than 32 bits.
 
     Source: ProbBop, He et al., Neurocomputing, 2025.
     """
@@ -270,12 +271,10 @@ class Probabilistic(FlipRule):
         object.__setattr__(self, "threshold", threshold)
         randomness = validate_rate("randomness", self.randomness, _BELOW_ONE)
         object.__setattr__(self, "randomness", randomness)
-        if not isinstance(self.count_flips, bool):
-            raise TypeError(f"`count_flips` must be True or False, not {self.count_flips!r}.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(
-                f"`seed` must be an integer, not {self.seed!r}: training is to be repeatable."
-            )
+        validate_flag("count_flips", self.count_flips)
+        if self.seed is None:
+            raise TypeError("`seed` must be an integer, not None: training is to be repeatable.")
+        object.__setattr__(self, "seed", validate_seed("seed", self.seed))
 
     def rates(self) -> dict[str, Rate]:
         return {"threshold": self.threshold, "randomness": self.randomness}

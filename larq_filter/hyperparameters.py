@@ -38,13 +38,13 @@ states derived here and checked in tests/test_hyperparameters.py.
 
 import dataclasses
 import math
-import numbers
 
 import numpy as np
 
 from larq_filter import binary, filters
 from larq_filter._keras import keras, tf
 from larq_filter.filters import is_schedule
+from larq_filter.filters.validation import validate_choice, validate_flag, validate_number
 
 EXACT = "exact"
 INITIAL = "initial condition only"
@@ -63,7 +63,10 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, schedule, factor: float):
-        self.schedule, self.factor = schedule, float(factor)
+        if not is_schedule(schedule):
+            raise TypeError(f"`schedule` must be a Keras schedule, not {filters.shown(schedule)}.")
+        every = filters.Interval(-math.inf, math.inf, True, True)
+        self.schedule, self.factor = schedule, validate_number("factor", factor, every)
 
     def __call__(self, step):
         return self.factor * tf.cast(self.schedule(step), tf.float64)
@@ -138,8 +141,9 @@ class LatentSGD:
             "weight_decay", self.weight_decay, filters.Interval(0, math.inf, False, True)
         )
         _validate_number("momentum", self.momentum, filters.Interval(0, 1, False, True))
-        if self.velocity not in VELOCITIES:
-            raise ValueError(f"`velocity` is {self.velocity!r}; it must be one of {VELOCITIES}.")
+        validate_choice("velocity", self.velocity, VELOCITIES)
+        validate_flag("decoupled", self.decoupled)
+        validate_flag("nesterov", self.nesterov)
         start = self.learning_rate(0) if self.scheduled else self.learning_rate
         per_step = float(start) * self.weight_decay
         if per_step > 1 and (self.decoupled or not self.momentum):
@@ -163,10 +167,10 @@ class LatentSGD:
 
 
 def _validate_number(name: str, value, interval: filters.Interval) -> None:
-    if is_schedule(value) or isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if is_schedule(value) or not filters.is_number(value):
         raise TypeError(
-            f"`{name}` must be a number in {interval}, not {value!r}. Only the learning rate may "
-            "be a schedule."
+            f"`{name}` must be a number in {interval}, not {filters.shown(value)}. Only the "
+            "learning rate may be a schedule."
         )
     filters.validate_rate(name, value, interval)
 
@@ -381,8 +385,8 @@ def sgd_from_filter(
         ValueError: no latent SGD of this kind has these binary weights; says which has.
     """
     f = gradient_filter
-    if velocity not in VELOCITIES:
-        raise ValueError(f"`velocity` is {velocity!r}; it must be one of {VELOCITIES}.")
+    validate_choice("velocity", velocity, VELOCITIES)
+    validate_flag("decoupled", decoupled)
     if isinstance(f, filters.LeakyIntegrator) and f.leak == 0:
         return LatentSGD(f.gain, 0.0, 0.0, decoupled, velocity)
     if (learning_rate is None) == (weight_decay is None):
@@ -390,6 +394,9 @@ def sgd_from_filter(
             "The filter fixes the product of learning_rate and weight_decay only: give one of the "
             f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
         )
+    for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
+        if value is not None:
+            validate_number(name, value, filters.POSITIVE)
     per_step, momentum, nesterov = _product(f, decoupled, velocity)
     if weight_decay is None:
         start = per_step(0) if is_schedule(per_step) else per_step
@@ -431,7 +438,7 @@ def _product(f: filters.Filter, decoupled: bool, velocity: str) -> tuple:
         return _product_of_ball(f, decoupled, velocity), _one_minus(f.leak), f.nesterov
     raise TypeError(
         f"Only EMA, CascadedEMA, HeavyBall and LeakyIntegrator(gain, leak=0) have a known latent "
-        f"SGD, not {f!r}."
+        f"SGD, not {filters.shown(f)}."
     )
 
 
@@ -459,8 +466,11 @@ def translate_clipping(limit: float | None) -> Knob:
     """Latent clipping to ``[-limit, limit]``: Larq's ``weight_clip``, ``SteSign(clip_value)``.
 
     Raises:
+        TypeError: ``limit`` is no number.
         ValueError: there is a limit. No linear filter saturates.
     """
+    if limit is not None:
+        limit = validate_number("limit", limit, filters.Interval(0, math.inf))
     if limit is None or limit == math.inf:
         return Knob("clipping", NO_EFFECT, "none")
     raise ValueError(
@@ -478,17 +488,19 @@ def translate_scaling(scaling: str | None) -> Knob:
     """
     if scaling is None:
         return Knob("scaling", NO_EFFECT, "none")
-    if scaling == "mean_abs":
+    if isinstance(scaling, str) and scaling == "mean_abs":
         return Knob(
             "scaling", NO_EFFECT, "one positive factor per filter, which batch norm divides out"
         )
-    if scaling == "standardised":
+    if isinstance(scaling, str) and scaling == "standardised":
         raise ValueError(
             f"Standardised latent weights have {NOT_LINEAR}: dividing by the standard deviation "
             "has no effect on signs, but subtracting the mean of the filter makes each binary "
             "weight depend on all others. Equal halves of +1 and -1 need a flip rule, not a filter."
         )
-    raise ValueError(f'`scaling` is {scaling!r}; it must be None, "mean_abs" or "standardised".')
+    raise ValueError(
+        f'`scaling` is {filters.shown(scaling)}; it must be None, "mean_abs" or "standardised".'
+    )
 
 
 def translate_adam(*_, **__) -> Knob:

@@ -2,6 +2,7 @@
 
 from larq_filter import configs
 from larq_filter._keras import keras, tf
+from larq_filter.filters.validation import validate_seed
 
 
 @configs.register
@@ -16,11 +17,12 @@ class RandomSign(keras.initializers.Initializer):
         seed: integer, the same signs at every call of one shape; None, new signs at every call.
 
     Raises:
-        ValueError: called for a dtype that is not floating-point.
+        TypeError: the seed is neither an integer nor None.
+        ValueError: a seed of more than 32 bits; called for a dtype that is not floating-point.
     """
 
     def __init__(self, seed: int | None = None):
-        self.seed = seed
+        self.seed = validate_seed("seed", seed)
 
     def __call__(self, shape, dtype=None, **kwargs):
         dtype = tf.as_dtype(dtype or keras.backend.floatx())

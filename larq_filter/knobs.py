@@ -151,8 +151,8 @@ class Knobs:
         for name, value in self.given().items():
             if name not in defaults:
                 raise ValueError(
-                    f"{name}={value!r} means nothing to the method {method}, which reads "
-                    f"{', '.join(defaults)}."
+                    f"{name}={filters.shown(value)} means nothing to the method {method}, which "
+                    f"reads {', '.join(defaults)}."
                 )
         knobs = Knobs(**{**defaults, **self.given()})
         if knobs.alpha_schedule == "default" and "gain" in defaults:
@@ -175,18 +175,21 @@ def from_dict(values: dict[str, Any]) -> Knobs:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"knobs are {', '.join(known)}."
-            raise ValueError(f"There is no knob {name!r}; {hint}")
+            raise ValueError(f"There is no knob {filters.shown(name)}; {hint}")
     return Knobs(**values)
 
 
 def _validate(field, value):
     kind, interval = field.metadata["kind"], field.metadata["interval"]
-    choices = field.metadata["choices"]
-    if choices is not None and value not in choices:
-        raise ValueError(f"{field.name} is {value!r}; choose one of {', '.join(choices)}.")
+    choices, shown = field.metadata["choices"], filters.shown(value)
+    if choices is not None and not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{field.name} is {shown}; choose one of {', '.join(choices)}.")
     accepted = {float: numbers.Real, int: numbers.Integral, str: str}[kind]
     if isinstance(value, bool) or not isinstance(value, accepted):
-        raise TypeError(f"{field.name} is {value!r}; it must be of type {kind.__name__}.")
+        raise TypeError(f"{field.name} is {shown}; it must be of type {kind.__name__}.")
     if interval is not None and not interval.contains(value):
-        raise ValueError(f"{field.name} is {value}; it must lie in {interval}.")
-    return kind(value)
+        raise ValueError(f"{field.name} is {shown}; it must lie in {interval}.")
+    try:
+        return kind(value)
+    except OverflowError:
+        raise ValueError(f"{field.name} is {shown}, which is beyond all floats.") from None

@@ -18,12 +18,15 @@ from larq_filter import binary, configs, draws, filters, flips, fusion, guard, s
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
-    validate_choice,
+    validate_clipping,
     validate_default_optimizer,
+    validate_name,
     validate_warm_start,
     value_of,
 )
+from larq_filter.filters.validation import validate_choice, validate_flag, validate_number
 from larq_filter.rates import Rates
+from larq_filter.saved_models import revive
 
 for _value in (*vars(filters).values(), *vars(flips).values()):
     if isinstance(_value, type) and issubclass(_value, filters.Value):
@@ -38,6 +41,9 @@ _EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
 
 
+_START, _HALVING = filters.Interval(1e-30, 1.0), filters.Interval(1e-30, 1e30)
+
+
 def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     """An adaptation rate that decays without knowing when training ends.
 
@@ -47,9 +53,17 @@ def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     ``1 / (start * halving_steps)`` of all steps so far. With the default numbers that share is 1:
     from the first 100 steps on the filter is the running mean of all gradients, which is what
     latent training without weight decay is. Chosen by runs: docs/defaults.md.
+
+    Args:
+        start: alpha at the first step, in [1e-30, 1].
+        halving_steps: steps after which it has halved, in [1e-30, 1e30].
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument outside its interval.
     """
-    if not halving_steps > 0:
-        raise ValueError(f"`halving_steps` is {halving_steps}; it must lie in (0, inf).")
+    start = validate_number("start", start, _START)
+    halving_steps = validate_number("halving_steps", halving_steps, _HALVING)
     return keras.optimizers.schedules.InverseTimeDecay(start, halving_steps, decay_rate=1.0)
 
 
@@ -129,23 +143,29 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         **kwargs,
     ):
         refuse_misplaced(kwargs)
+        name, jit_compile = validate_name(name), validate_flag("jit_compile", jit_compile)
         self._jit_compile_argument = jit_compile  # Keras keeps what this machine makes of it
         # The scope tells `iteration` from the default optimizer's, which HDF5 files need.
         with tf.name_scope(name):
             super().__init__(
                 name=name,
                 weight_decay=None,
-                clipnorm=clipnorm,
-                clipvalue=clipvalue,
-                global_clipnorm=global_clipnorm,
+                clipnorm=validate_clipping("clipnorm", clipnorm),
+                clipvalue=validate_clipping("clipvalue", clipvalue),
+                global_clipnorm=validate_clipping("global_clipnorm", global_clipnorm),
                 jit_compile=jit_compile,
                 **kwargs,
             )
-        self.gradient_filter = value_of(gradient_filter, filters.Filter, default_filter)
-        self.flip_rule = value_of(flip_rule, flips.FlipRule, flips.Sign)
+        self.gradient_filter = value_of(
+            "gradient_filter", gradient_filter, filters.Filter, default_filter
+        )
+        self.flip_rule = value_of("flip_rule", flip_rule, flips.FlipRule, flips.Sign)
         self.warm_start = validate_warm_start(warm_start)
         if self.warm_start is not None:
-            self.gradient_filter.state_from_output(tf.zeros([]), tf)  # raises if it can't
+            try:
+                self.gradient_filter.state_from_output(tf.zeros([]), tf)
+            except ValueError as error:
+                raise ValueError(f"`warm_start` must be None: {error}") from None
         self.default_optimizer = validate_default_optimizer(default_optimizer)
         self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, guard.CHOICES)
         with tf.init_scope():
@@ -787,6 +807,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        if not isinstance(config, dict):
+            raise TypeError(f"The config must be a dict as get_config gives it, not {config!r}.")
         config = dict(config)
         if config.pop(_SAVED_MODEL, False):
             warnings.warn(
@@ -795,9 +817,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 "training, or save as .keras.",
                 stacklevel=2,
             )
-        for name in _SERIALIZED:
-            if isinstance(config.get(name), dict):
-                config[name] = configs.deserialize(config[name], custom_objects)
+        with keras.utils.custom_object_scope(custom_objects or {}):
+            for name in _SERIALIZED:
+                if isinstance(config.get(name), dict):
+                    config[name] = revive(config[name], f"The config of {name}")
         without_decay = config.pop(_EXCLUDED, None)
         optimizer = cls(**config)
         if without_decay:

@@ -23,11 +23,10 @@ weight to +1; it happens only while all gradients of a weight have been zero.
 """
 
 import math
-import numbers
 
 from larq_filter import filters, flips
 from larq_filter._keras import keras
-from larq_filter.filters.validation import validate_number
+from larq_filter.filters.validation import validate_flag, validate_number, validate_seed
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 
@@ -89,6 +88,7 @@ def bop_second_order(
         default_optimizer: for all other variables.
         **kwargs: of ``FilterOptimizer``; no ``warm_start``.
     """
+    validate_flag("unbiased", unbiased)
     gradient_filter = filters.NormalizedEMA(alpha=gamma, sigma=sigma, bias_correction=unbiased)
     return FilterOptimizer(gradient_filter, flips.Threshold(threshold), default_optimizer, **kwargs)
 
@@ -123,6 +123,7 @@ def diode(
     first = filters.EMA(_one_minus("beta1", beta1))
     second = filters.EMA(_one_minus("beta2", beta2))
     gradient_filter = filters.Cascade([first, filters.Limiter(binary_learning_rate), second])
+    seed = validate_seed("seed", seed)
     kwargs.setdefault("warm_start", keras.initializers.RandomUniform(0.0, 1e-3, seed=seed))
     return FilterOptimizer(gradient_filter, flips.Sign(), default_optimizer, **kwargs)
 
@@ -246,13 +247,13 @@ def equal_bits(*, alpha=5e-4, gamma=0.1, default_optimizer="adam", **kwargs) -> 
 
 def _one_minus(name: str, beta) -> float:
     """``1 - beta`` for a number in [0, 1)."""
-    if isinstance(beta, bool) or not isinstance(beta, numbers.Real):
+    if not filters.is_number(beta):
         raise TypeError(
-            f"`{name}` must be a number in [0, 1), not {beta!r}. For a schedule build the filter "
-            "from larq_filter.filters, whose rates are 1 - beta."
+            f"`{name}` must be a number in [0, 1), not {filters.shown(beta)}. For a schedule build "
+            "the filter from larq_filter.filters, whose rates are 1 - beta."
         )
     if not 0 <= beta < 1:
-        raise ValueError(f"`{name}` is {beta}; it must lie in [0, 1).")
+        raise ValueError(f"`{name}` is {filters.shown(beta)}; it must lie in [0, 1).")
     return 1 - float(beta)
 
 

@@ -6,6 +6,7 @@ with.
 
 from larq_filter import configs
 from larq_filter._keras import tf
+from larq_filter.filters.validation import validate_flag
 
 import larq
 
@@ -34,7 +35,7 @@ class StandardizedSign(larq.quantizers.SteSign):
     def __init__(self, scaled: bool = False, **kwargs):
         kwargs.setdefault("clip_value", None)
         super().__init__(**kwargs)
-        self.scaled = scaled
+        self.scaled = validate_flag("scaled", scaled)
 
     def call(self, inputs):
         axes = list(range(len(inputs.shape) - 1))

@@ -58,7 +58,7 @@ def load_recipes(path, section: str, names: Sequence[str]) -> dict[str, Recipe] 
     """
     try:
         content = json.loads(pathlib.Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get(section, {}), dict):
         raise ValueError(

@@ -30,7 +30,6 @@ import json
 import pathlib
 import sys
 import time
-import zipfile
 
 from larq_filter import (
     binary,
@@ -40,9 +39,11 @@ from larq_filter import (
     files,
     methods,
     models,
+    saved_models,
     strategies,
 )
 from larq_filter._keras import keras, tf
+from larq_filter.arguments import validate_setting
 from larq_filter.checkpoints import Checkpoints, differences
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
@@ -88,12 +89,11 @@ class Config:
     augment: bool = True
 
     def __post_init__(self):
-        for name in ("batch_size", "epochs", "steps_per_epoch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
+        for field in dataclasses.fields(self):
+            if field.name != "knobs":
+                value = validate_setting(field.name, getattr(self, field.name), field.type)
+                object.__setattr__(self, field.name, value)
+        methods.resolve(self.method, self.knobs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,11 +201,11 @@ def _first_stage(config: Config, folder, verbose, scaled: dict):
     """The result of a first stage and its model."""
     result = run(config, folder, verbose, **scaled)
     try:
-        return result, _load(folder / "model.keras")
+        return result, saved_models.load_model(folder / "model.keras")
     except (ValueError, FileNotFoundError) as error:
         print(f"{error} It is made again from the last checkpoint.")
     (folder / "result.json").unlink()
-    return run(config, folder, verbose, **scaled), _load(folder / "model.keras")
+    return run(config, folder, verbose, **scaled), saved_models.load_model(folder / "model.keras")
 
 
 def load_data(config: Config) -> datasets.ImageData:
@@ -312,24 +312,7 @@ def _teacher(config: Config):
         return None
     path = pathlib.Path(config.knobs.teacher)
     inside = path / "model.keras"  # a run folder stands for its model
-    return _load(inside if inside.exists() else path)
-
-
-def _load(path: pathlib.Path):
-    """A saved model, to be run and not trained on.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it can't be read.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"There is no saved model at {path}.")
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
-    return model
+    return saved_models.load_model(inside if inside.exists() else path)
 
 
 def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = None) -> None:

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "larq_filter"
 LAYERS = [
     ["_keras"],
     ["configs"],
+    ["saved_models"],
     ["filters"],
     [
         "arguments",

@@ -19,13 +19,16 @@
 """
 
 from larq_filter.filters._base import (
+    POSITIVE,
     UNIT,
     UP_TO_ONE,
     Filter,
     Interval,
     Rate,
     Value,
+    is_number,
     is_schedule,
+    shown,
     validate_rate,
 )
 from larq_filter.filters.averages import EMA, CascadedEMA
@@ -49,6 +52,7 @@ __all__ = [
     "EMA",
     "FIR",
     "MA",
+    "POSITIVE",
     "UNIT",
     "UP_TO_ONE",
     "Cascade",
@@ -72,7 +76,9 @@ __all__ = [
     "chebyshev",
     "from_transfer_function",
     "iir",
+    "is_number",
     "is_schedule",
     "moving_average",
+    "shown",
     "validate_rate",
 ]

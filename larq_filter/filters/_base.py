@@ -16,6 +16,7 @@ can't be run in float64, drawn, or compared with SciPy without a second copy of 
 import dataclasses
 import math
 import numbers
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,35 @@ from larq_filter.filters.transfer import Transfer, from_sos
 
 Rate = Any
 """A number, or a schedule: an object called with the step that has ``get_config`` (as Keras')."""
+
+
+SMALLEST, LARGEST = 1.2e-38, 3.4e38
+"""Sizes of the numbers that float32 holds with all their digits."""
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = 12
+_SHOWN.maxstring = _SHOWN.maxother = 200
+
+
+def shown(value) -> str:
+    """``repr`` of what was received, no longer than people read: for the text of an error."""
+    try:
+        return _SHOWN.repr(value)
+    except Exception:  # Python prints no integer of 5,000 digits, and a class may print nothing
+        return f"a {type(value).__name__} that can't be printed"
+
+
+def is_number(value) -> bool:
+    """Whether ``value`` is a real number; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def as_float(number: numbers.Real) -> float:
+    """``float(number)``; inf for what is beyond all floats, which no interval of rates holds."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def is_schedule(rate: Rate) -> bool:
@@ -36,26 +66,39 @@ def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
 
     Raises:
         TypeError: neither a real number nor a schedule.
-        ValueError: a number, or the value of a schedule at step 0, outside ``interval``.
+        ValueError: a number, or the value of a schedule at step 0, outside ``interval`` or of a
+            size that float32, in which filters train, does not hold.
     """
     if is_schedule(rate):
         # A schedule may touch zero, where a constant may not: linear decay ends there.
-        start = float(rate(0))
+        try:
+            start = float(rate(0))
+        except Exception as error:  # whatever a schedule of wrong arguments runs into
+            raise ValueError(
+                f"The schedule {type(rate).__name__} of `{name}` gives no number at step 0 "
+                f"({type(error).__name__}: {error}); it must be one in {interval}."
+            ) from error
         if start != 0 and not interval.contains(start):
             raise ValueError(
                 f"The schedule {type(rate).__name__} of `{name}` is {start} at step 0; "
                 f"it must lie in {interval} (or be 0)."
             )
         return rate
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+    if not is_number(rate):
         raise TypeError(
             f"`{name}` must be a number in {interval} or a schedule from "
-            f"tf.keras.optimizers.schedules, not {rate!r} ({type(rate).__name__}). "
+            f"tf.keras.optimizers.schedules, not {shown(rate)} ({type(rate).__name__}). "
             "A plain function can't be saved with the model: subclass LearningRateSchedule."
         )
-    rate = float(rate)
+    rate = as_float(rate)
     if not interval.contains(rate):
         raise ValueError(f"`{name}` is {rate}; it must lie in {interval}.")
+    too_small = abs(rate) < SMALLEST and not interval.contains(0.0)
+    if too_small or LARGEST < abs(rate) < math.inf:
+        raise ValueError(
+            f"`{name}` is {rate}; filters train in float32, where that is "
+            f"{'0' if too_small else 'infinite'}: it holds {SMALLEST:g} to {LARGEST:g}."
+        )
     return rate
 
 
@@ -105,6 +148,7 @@ class Value:
     @classmethod
     def from_config(cls, config: dict) -> "Value":
         """Rebuilds the value from ``get_config`` or from what Keras' serialisation made of it."""
+        _require_config(cls, config)
         return cls(**{name: _revive(item) for name, item in config.items()})
 
     def replace(self, **changes) -> "Value":
@@ -120,14 +164,39 @@ class Value:
         return hash(repr(_plain(self)))
 
 
-def _revive(item):
+def _require_config(cls, config) -> None:
+    """Raises unless ``config`` is a dict of the arguments of ``cls``."""
+    kind = f"The config of {cls.__name__}"
+    if not isinstance(config, dict):
+        raise TypeError(f"{kind} must be a dict as get_config gives it, not {shown(config)}.")
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    unknown = [name for name in config if name not in known]
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.name in known
+        and field.name not in config
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if unknown or missing:
+        raise ValueError(
+            f"{kind} takes {', '.join(known) or 'nothing'}; "
+            + (f"received {', '.join(map(shown, unknown))}." if unknown else "")
+            + (f" without {', '.join(missing)}." if missing else "")
+        )
+
+
+def _revive(item, depth: int = 0):
     """Turns a dict that Keras' serialisation made into its object, lists item by item."""
     if isinstance(item, list | tuple):
-        return tuple(_revive(entry) for entry in item)
+        if depth > 8:  # sections are lists in a list
+            raise ValueError(f"Lists in a config are nested more than 8 deep: {shown(item)}.")
+        return tuple(_revive(entry, depth + 1) for entry in item)
     if isinstance(item, dict) and "class_name" in item:
-        from larq_filter.configs import deserialize  # only a saved schedule or stage needs Keras
+        from larq_filter.saved_models import revive  # only a saved schedule or stage needs Keras
 
-        return deserialize(item)
+        return revive(item, "The config")
     return item
 
 

@@ -4,6 +4,8 @@ A filter with a long memory adds increments that are millions of times smaller t
 state here is ``(sum,)`` or ``(sum, error)``; with the second array no increment is lost.
 """
 
+from larq_filter.filters._base import shown
+
 COMPENSATE_BELOW = 1e-5
 """Constant rates below this are compensated unless told otherwise: the step response of a plain
 float32 average ends up to ``2^-24 / rate`` away from its true end value, 0.6 % at this rate."""
@@ -15,8 +17,8 @@ def is_compensated(compensated: bool | None, slowest_rate) -> bool:
     Raises:
         TypeError: neither True nor False nor None.
     """
-    if compensated not in (None, True, False):
-        raise TypeError(f"`compensated` must be True, False or None, not {compensated!r}.")
+    if not (compensated is None or isinstance(compensated, bool)):
+        raise TypeError(f"`compensated` must be True, False or None, not {shown(compensated)}.")
     if compensated is None:
         return isinstance(slowest_rate, float) and slowest_rate < COMPENSATE_BELOW
     return bool(compensated)

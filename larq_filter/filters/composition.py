@@ -1,13 +1,20 @@
 """Filters made of filters: in series (``Cascade``) and side by side (``Parallel``)."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
-from larq_filter.filters._base import Filter, Rate
+from larq_filter.filters._base import Filter, Rate, shown
 from larq_filter.filters.averages import EMA
 from larq_filter.filters.transfer import Series, Sum, Transfer
 from larq_filter.filters.validation import validate_numbers
+
+MOST_FILTERS = 256
+"""Filters within a filter, at all levels together."""
+DEEPEST = 16
+"""Filters within a filter within a filter ..."""
 
 
 class _Composition(Filter):
@@ -21,15 +28,25 @@ class _Composition(Filter):
 
     def _validate_parts(self) -> None:
         parts, name = self._parts, self._field
-        if isinstance(parts, Filter) or not hasattr(parts, "__iter__"):
-            raise TypeError(f"`{name}` must be a list of filters, not {parts!r}.")
-        parts = tuple(parts)
+        if isinstance(parts, Filter) or not isinstance(parts, Iterable):
+            raise TypeError(f"`{name}` must be a list of filters, not {shown(parts)}.")
+        parts = tuple(itertools.islice(iter(parts), MOST_FILTERS + 1))
         for part in parts:
             if not isinstance(part, Filter):
                 raise TypeError(
                     f"Every one of `{name}` must be a filter from larq_filter.filters, "
-                    f"not {part!r}."
+                    f"not {shown(part)}."
                 )
+        # Known of each part, and not counted again: one filter may stand in several places.
+        count = sum(getattr(part, "_count", 1) for part in parts)
+        depth = 1 + max((getattr(part, "_depth", 0) for part in parts), default=0)
+        if count > MOST_FILTERS or depth > DEEPEST:
+            raise ValueError(
+                f"`{name}` holds {count} filters, nested {depth} deep; at most {MOST_FILTERS} are "
+                f"allowed, at most {DEEPEST} deep. Filters in series need no nesting."
+            )
+        object.__setattr__(self, "_count", count)
+        object.__setattr__(self, "_depth", depth)
         if not parts:
             kind = type(self).__name__
             raise ValueError(f"{kind} needs at least one filter in `{name}`; received none.")
@@ -89,11 +106,11 @@ class Cascade(_Composition):
     ``Cascade([EMA(gamma), EMA(alpha)])`` is ``CascadedEMA(alpha=alpha, gamma=gamma)``.
 
     Args:
-        stages: one or more filters.
+        stages: one or more filters; at most 256 with those within them, nested at most 16 deep.
 
     Raises:
         TypeError: something in ``stages`` is not a filter.
-        ValueError: no stage.
+        ValueError: no stage, or more than that.
     """
 
     stages: tuple[Filter, ...]
@@ -139,7 +156,7 @@ class Parallel(_Composition):
     ``analysis`` adds the responses of the filters instead.
 
     Args:
-        filters: one or more filters.
+        filters: one or more filters, as many as in ``Cascade``.
         gains: a finite number for each.
 
     Raises:

@@ -8,11 +8,13 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import Filter, is_schedule
+from larq_filter.filters._base import Filter, is_schedule, shown
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 from larq_filter.filters.roots import distance_of, to_sos
 from larq_filter.filters.transfer import Section, Series, Transfer
+from larq_filter.filters.validation import LARGEST_COEFFICIENT, as_numbers
 
+MOST_SECTIONS = 256
 ZERO_GAIN = 1e-15
 """A gain at frequency zero below this share of the taps it is the sum of is all rounding."""
 
@@ -148,6 +150,7 @@ def slowest(rows) -> float:
 def _validate_rows(coefficients) -> np.ndarray:
     """``coefficients`` as float64 of shape (sections, 6), causal, all poles inside."""
     rows = validate_shape(coefficients, "as from larq_filter.filters.butterworth(2, 1e-3)")
+    leading = []
     for row in rows:
         numerator, denominator = (np.trim_zeros(part, "f") for part in (row[:3], row[3:]))
         if len(numerator) > len(denominator):
@@ -160,7 +163,8 @@ def _validate_rows(coefficients) -> np.ndarray:
                 f"The section {row.tolist()} has no pole. Multiply another section's numerator "
                 "by it, or use FIR([gain])."
             )
-        row /= denominator[0]
+        leading.append(denominator[0])
+    rows = normalized(rows, np.array(leading))
     refuse_unstable(rows, "An accumulator, a pole on the circle, is LeakyIntegrator(gain, leak=0).")
     return rows
 
@@ -172,18 +176,38 @@ def validate_shape(coefficients, example: str) -> np.ndarray:
             "Fixed sections take no schedule: their coefficients are constants. For a rate "
             "that decays use EMA, CascadedEMA or a Cascade of them."
         )
-    try:
-        rows = np.array(coefficients, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`coefficients` must be numbers of shape (sections, 6), {example}; "
-            f"received {coefficients!r}."
-        ) from error
+    rows = as_numbers(
+        coefficients, f"`coefficients` must be numbers of shape (sections, 6), {example}"
+    )
     if rows.ndim != 2 or rows.shape[1] != 6 or not len(rows):
         raise ValueError(
             f"`coefficients` has shape {rows.shape}; it must be (sections, 6), {example}, "
             "or from scipy.signal.tf2sos(b, a)."
         )
-    if not np.all(np.isfinite(rows)):
-        raise ValueError(f"`coefficients` must be finite; received {rows.tolist()}.")
+    if len(rows) > MOST_SECTIONS:
+        raise ValueError(
+            f"`coefficients` has {len(rows):,} sections; at most {MOST_SECTIONS} are allowed, each "
+            "has two state arrays as large as the kernel."
+        )
+    if not np.all(np.abs(rows) <= LARGEST_COEFFICIENT):
+        raise ValueError(
+            f"`coefficients` must be finite and at most {LARGEST_COEFFICIENT:g} in size; received "
+            f"{shown(rows.tolist())}."
+        )
     return rows
+
+
+def normalized(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Each row over its number of ``by``, which is not 0.
+
+    Raises:
+        ValueError: a number of more than 1e30.
+    """
+    with np.errstate(over="ignore"):
+        quotients = rows / by[:, None]
+    if not np.all(np.abs(quotients) <= LARGEST_COEFFICIENT):
+        raise ValueError(
+            f"`coefficients` must be at most {LARGEST_COEFFICIENT:g} in size once each row is "
+            f"divided by the first number of its denominator; received {shown(rows.tolist())}."
+        )
+    return quotients

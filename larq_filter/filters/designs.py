@@ -14,16 +14,22 @@ They are causal, as everything that filters gradients must be: a filter run forw
 """
 
 import math
+import numbers
 
 import numpy as np
 from scipy import signal
 
-from larq_filter.filters._base import POSITIVE, Interval
+from larq_filter.filters._base import POSITIVE, Interval, is_number, shown
 from larq_filter.filters.delta import DeltaSections
 from larq_filter.filters.direct import FIR
 from larq_filter.filters.roots import sections_from_roots
 from larq_filter.filters.transfer import DirectForm
-from larq_filter.filters.validation import validate_count, validate_number, validate_numbers
+from larq_filter.filters.validation import (
+    validate_choice,
+    validate_count,
+    validate_number,
+    validate_numbers,
+)
 
 HIGHEST_ORDER = 24  # the last one that SciPy's Bessel filters were checked for; Cascade for more
 KINDS = ("lowpass", "highpass", "bandpass", "bandstop")
@@ -103,9 +109,10 @@ def chebyshev(
         TypeError: an argument of the wrong kind.
         ValueError: an argument outside its interval.
     """
-    if isinstance(kind, bool) or kind not in (1, 2):
+    if isinstance(kind, bool) or not isinstance(kind, numbers.Integral) or kind not in (1, 2):
         raise ValueError(
-            f"`kind` is {kind!r}; it must be 1 (ripple in what passes) or 2 (in what is stopped)."
+            f"`kind` is {shown(kind)}; it must be 1 (ripple in what passes) or 2 (in what is "
+            "stopped)."
         )
     ripple = validate_number("ripple", ripple, DECIBELS)
     ripples = (ripple, None) if kind == 1 else (None, ripple)
@@ -227,15 +234,14 @@ def _bilinear(s):
 
 
 def _validate_family(ftype: str, given: dict) -> None:
-    if ftype not in FAMILIES:
-        raise ValueError(f"`ftype` is {ftype!r}; it must be one of {', '.join(FAMILIES)}.")
+    validate_choice("ftype", ftype, FAMILIES)
     for name, value in given.items():
         if name in FAMILIES[ftype]:
             if value is None:
                 raise ValueError(f"{ftype} needs `{name}`, a number in {DECIBELS} dB.")
             validate_number(name, value, DECIBELS)
         elif value is not None:
-            raise ValueError(f"{ftype} has no `{name}` (received {value!r}); leave it out.")
+            raise ValueError(f"{ftype} has no `{name}` (received {shown(value)}); leave it out.")
     if ftype == "ellip" and given["ripple"] >= given["attenuation"]:
         raise ValueError(
             f"`ripple` is {given['ripple']} dB and `attenuation` {given['attenuation']} dB; what "
@@ -245,18 +251,21 @@ def _validate_family(ftype: str, given: dict) -> None:
 
 def _validate_cutoff(cutoff, btype: str, steps_per_epoch) -> list[float]:
     """The edges as frequencies of the analog design, ``tan(pi cutoff)``."""
-    if btype not in KINDS:
-        raise ValueError(f"`btype` is {btype!r}; it must be one of {', '.join(KINDS)}.")
+    validate_choice("btype", btype, KINDS)
     scale, unit = 1.0, "cycles per step"
     if steps_per_epoch is not None:
         scale = validate_number("steps_per_epoch", steps_per_epoch, POSITIVE)
         unit = "cycles per epoch"
     count = 2 if btype.startswith("band") else 1
-    edges = validate_numbers("cutoff", np.atleast_1d(cutoff), "[0.01, 0.1]")
+    edges = validate_numbers(
+        "cutoff", [cutoff] if is_number(cutoff) else cutoff, "0.1 or [0.01, 0.1]"
+    )
     interval = f"[{CUTOFF.low * scale:g}, {CUTOFF.high * scale:g}) {unit}"
     if len(edges) != count or list(edges) != sorted(set(edges)):
         wanted = "two ascending numbers" if count == 2 else "one number"
-        raise ValueError(f"`cutoff` of a {btype} must be {wanted} in {interval}, not {cutoff!r}.")
+        raise ValueError(
+            f"`cutoff` of a {btype} must be {wanted} in {interval}, not {shown(cutoff)}."
+        )
     for edge in edges:
         if not CUTOFF.contains(edge / scale):
             raise ValueError(

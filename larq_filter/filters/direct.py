@@ -11,8 +11,9 @@ import numpy as np
 
 from larq_filter.filters._base import Filter
 from larq_filter.filters.transfer import DirectForm, Transfer
-from larq_filter.filters.validation import validate_count, validate_numbers
+from larq_filter.filters.validation import MOST_NUMBERS, validate_count, validate_numbers
 
+LONGEST_FEEDBACK = 128
 ZERO_GAIN = 1e-15
 """A sum of taps below this share of their sizes is all rounding."""
 
@@ -33,7 +34,7 @@ class FIR(Filter):
     ahead.
 
     Args:
-        taps: finite numbers, the weight of the newest gradient first; not all 0.
+        taps: finite numbers, the weight of the newest gradient first; not all 0, at most 4,096.
 
     Raises:
         TypeError: the taps are not a list of numbers.
@@ -110,7 +111,7 @@ class AR(Filter):
     at b = 0.9, 2e-5 at 0.999, 6e-4 at 0.9999.
 
     Args:
-        coefficients: b_1, b_2, ..., finite. Published: ``[0.9]`` and ``[0.8, 0.1]``.
+        coefficients: b_1, b_2, ..., finite, at most 128. Published: ``[0.9]`` and ``[0.8, 0.1]``.
 
     Raises:
         TypeError: the coefficients are not a list of numbers.
@@ -124,6 +125,11 @@ class AR(Filter):
 
     def __post_init__(self):
         coefficients = validate_numbers("coefficients", self.coefficients, "[0.8, 0.1]")
+        if len(coefficients) > LONGEST_FEEDBACK:
+            raise ValueError(
+                f"`coefficients` has {len(coefficients)} numbers; at most {LONGEST_FEEDBACK} are "
+                "allowed: the poles of more can't be told from each other."
+            )
         object.__setattr__(self, "coefficients", coefficients)
         distance = self.transfer().distance
         if not distance > 0:
@@ -173,11 +179,11 @@ def moving_average(length: int) -> FIR:
     """The mean of the last ``length`` gradients, ``FIR([1/length] * length)``.
 
     Args:
-        length: an integer in [1, inf); one epoch of it is as many arrays as the epoch has steps.
+        length: an integer in [1, 4096]; one epoch of it is as many arrays as the epoch has steps.
 
     Raises:
         TypeError: not an integer.
-        ValueError: less than 1.
+        ValueError: less than 1, more than 4,096.
     """
-    length = validate_count("length", length)
+    length = validate_count("length", length, MOST_NUMBERS)
     return FIR((1.0 / length,) * length)

@@ -6,8 +6,9 @@ beside arrays: numbers that all weights of a kernel share.
 
 import dataclasses
 
-from larq_filter.filters._base import POSITIVE, UNIT, UP_TO_ONE, Filter, Rate, validate_rate
+from larq_filter.filters._base import POSITIVE, UNIT, UP_TO_ONE, Filter, Rate, shown, validate_rate
 from larq_filter.filters.averages import EMA
+from larq_filter.filters.validation import validate_flag
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,12 +62,9 @@ class NormalizedEMA(Filter):
         for name, interval in (("alpha", UP_TO_ONE), ("sigma", UP_TO_ONE)):
             object.__setattr__(self, name, validate_rate(name, getattr(self, name), interval))
         if callable(self.epsilon):
-            raise TypeError(f"`epsilon` must be a number in {POSITIVE}, not {self.epsilon!r}.")
+            raise TypeError(f"`epsilon` must be a number in {POSITIVE}, not {shown(self.epsilon)}.")
         object.__setattr__(self, "epsilon", validate_rate("epsilon", self.epsilon, POSITIVE))
-        if not isinstance(self.bias_correction, bool):
-            raise TypeError(
-                f"`bias_correction` must be True or False, not {self.bias_correction!r}."
-            )
+        validate_flag("bias_correction", self.bias_correction)
         averages = EMA(self.alpha, self.compensated), EMA(self.sigma, self.compensated)
         object.__setattr__(self, "_averages", averages)
 

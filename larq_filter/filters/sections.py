@@ -16,10 +16,25 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import POSITIVE, UP_TO_ONE, Filter, Rate, is_schedule, validate_rate
+from larq_filter.filters._base import (
+    POSITIVE,
+    UP_TO_ONE,
+    Filter,
+    Rate,
+    is_schedule,
+    shown,
+    validate_rate,
+)
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
-from larq_filter.filters.delta import DeltaSections, refuse_unstable, slowest, validate_shape
+from larq_filter.filters.delta import (
+    DeltaSections,
+    normalized,
+    refuse_unstable,
+    slowest,
+    validate_shape,
+)
 from larq_filter.filters.roots import to_delta
+from larq_filter.filters.validation import validate_flag
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,6 +167,7 @@ class HeavyBall(Filter):
     def __post_init__(self):
         for name, interval in {"gain": POSITIVE, "leak": UP_TO_ONE, "rate": POSITIVE}.items():
             object.__setattr__(self, name, validate_rate(name, getattr(self, name), interval))
+        object.__setattr__(self, "nesterov", validate_flag("nesterov", self.nesterov))
         rows = to_delta(self.sos())
         if 0 not in self.rates_at(0).values():  # where a schedule warms up
             refuse_unstable(rows, "Lower gain * rate: learning rate times weight decay.")
@@ -201,6 +217,6 @@ def _validate_sections(coefficients) -> np.ndarray:
         raise ValueError(
             "a0, the fourth number of each row of `coefficients`, must be finite and not 0: "
             "without it the filter is not causal, its signal would need gradients of later steps. "
-            f"Received {rows.tolist()}."
+            f"Received {shown(rows.tolist())}."
         )
-    return rows / rows[:, 3:4]
+    return normalized(rows, rows[:, 3])

@@ -1,10 +1,16 @@
 """Checks of constants: numbers that no schedule may stand for."""
 
 import numbers
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from larq_filter.filters._base import Interval, is_schedule
+from larq_filter.filters._base import Interval, as_float, is_number, is_schedule, shown
+
+MOST_NUMBERS = 4096
+"""Taps of a filter: each is a state array as large as the kernel."""
+LARGEST_COEFFICIENT = 1e30
+"""In size; float32 holds it and its products with gradients of usual size."""
 
 
 def validate_number(name: str, value, interval: Interval) -> float:
@@ -14,14 +20,14 @@ def validate_number(name: str, value, interval: Interval) -> float:
         TypeError: not a real number; a schedule.
         ValueError: outside the interval.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not is_number(value):
         raise TypeError(
-            f"`{name}` must be a number in {interval}, a constant, not {value!r} "
+            f"`{name}` must be a number in {interval}, a constant, not {shown(value)} "
             f"({type(value).__name__})."
         )
-    if not interval.contains(float(value)):
-        raise ValueError(f"`{name}` is {value}; it must lie in {interval}.")
-    return float(value)
+    if not interval.contains(as_float(value)):
+        raise ValueError(f"`{name}` is {shown(value)}; it must lie in {interval}.")
+    return as_float(value)
 
 
 def validate_count(name: str, value, highest: int | None = None) -> int:
@@ -33,32 +39,107 @@ def validate_count(name: str, value, highest: int | None = None) -> int:
     """
     interval = "[1, inf)" if highest is None else f"[1, {highest}]"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` must be an integer in {interval}, not {value!r}.")
+        raise TypeError(f"`{name}` must be an integer in {interval}, not {shown(value)}.")
     if value < 1 or (highest is not None and value > highest):
-        raise ValueError(f"`{name}` is {value}; it must lie in {interval}.")
+        raise ValueError(f"`{name}` is {shown(value)}; it must lie in {interval}.")
     return int(value)
 
 
+def validate_flag(name: str, value) -> bool:
+    """``value`` as True or False.
+
+    Raises:
+        TypeError: anything else, 0 and 1 included.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, not {shown(value)}.")
+    return bool(value)
+
+
+def validate_seed(name: str, value) -> int | None:
+    """``value`` as an integer of 32 bits; None stays None.
+
+    Raises:
+        TypeError: neither an integer nor None.
+        ValueError: more than 32 bits.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{name}` must be an integer or None, not {shown(value)}.")
+    if not -(2**31) <= value < 2**31:
+        raise ValueError(f"`{name}` is {shown(value)}; it must fit into 32 bits.")
+    return int(value)
+
+
+def validate_choice(name: str, value, choices: Iterable[str]) -> str:
+    """``value`` if it is one of the strings ``choices``.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"`{name}` is {shown(value)}; it must be one of {', '.join(choices)}.")
+    return value
+
+
 def validate_numbers(name: str, values, example: str) -> tuple[float, ...]:
-    """``values`` as a tuple of one or more finite floats.
+    """``values`` as a tuple of 1 to 4,096 finite floats of at most 1e30 in size.
 
     Raises:
         TypeError: not a list of real numbers.
-        ValueError: empty, not one-dimensional, or not finite.
+        ValueError: empty, too long, not one-dimensional, not finite or too large.
     """
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         raise TypeError(
             f"`{name}` must be a list such as {example}, in which position i belongs to the value "
-            f"i steps ago, not the dict {values!r}. There are no negative positions: a filter of "
-            "gradients is causal."
+            f"i steps ago, not the dict {shown(values)}. There are no negative positions: a filter "
+            "of gradients is causal."
         )
     kind = f"`{name}` must be a list of finite numbers such as {example}"
     if is_schedule(values):
         raise TypeError(f"{kind}, constants, not a schedule. EMA and CascadedEMA take schedules.")
-    try:
-        array = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{kind}, not {values!r}.") from error
+    array = as_numbers(values, kind)
     if array.ndim != 1 or not array.size or not np.all(np.isfinite(array)):
-        raise ValueError(f"{kind}; received {values!r}.")
+        raise ValueError(f"{kind}; received {shown(values)}.")
+    if array.size > MOST_NUMBERS:
+        raise ValueError(
+            f"`{name}` has {array.size:,} numbers; at most {MOST_NUMBERS:,} are allowed: each is "
+            "an array as large as the kernel. An average of any memory is EMA(1/length)."
+        )
+    if np.any(np.abs(array) > LARGEST_COEFFICIENT):
+        raise ValueError(f"{kind} of at most {LARGEST_COEFFICIENT:g}; received {shown(values)}.")
     return tuple(array.tolist())
+
+
+def as_numbers(values, kind: str) -> np.ndarray:
+    """``values`` as a float64 array of any shape.
+
+    Args:
+        values: nested lists of numbers, or an array.
+        kind: the beginning of the error's text.
+
+    Raises:
+        TypeError: strings, truth values, complex numbers, anything else that is no number.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:  # Python integers beyond 2^63, fractions, None, and much else
+            if not all(map(is_number, array.ravel())):
+                raise TypeError("not all of it are numbers")
+            flat = [as_float(value) for value in array.ravel()]
+            return np.array(flat, np.float64).reshape(array.shape)
+        if array.dtype.kind not in "iuf" and array.size:
+            raise TypeError(f"it is of type {array.dtype}")
+        if not isinstance(values, np.ndarray) and array.size and _holds_flags(values):
+            raise TypeError("True and False are no numbers")
+        return np.array(array, np.float64)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{kind}, not {shown(values)}.") from error
+
+
+def _holds_flags(values) -> bool:
+    """Whether there is a truth value in nested lists of numbers, which NumPy takes for 0 or 1."""
+    if isinstance(values, list | tuple):
+        return any(_holds_flags(value) for value in values)
+    return isinstance(values, bool | np.bool_)

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from larq_filter import methods
+from larq_filter.filters import shown
 from larq_filter.knobs import SCHEDULES, Knobs
 
 # How far a knob is searched from its default to both sides, on a logarithmic scale.
@@ -163,7 +164,7 @@ def _fields(method: str) -> dict[str, dict]:
 def _require(name: str, method: str, known: dict) -> None:
     if name not in known:
         raise ValueError(
-            f"The method {method} has no knob {name!r} to search; it reads {', '.join(known)}."
+            f"The method {method} has no knob {shown(name)} to search; it reads {', '.join(known)}."
         )
 
 
@@ -171,7 +172,7 @@ def _items(text: str, grammar: str):
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (part.strip() for part in item.partition("="))
         if not (name and equals and value):
-            raise ValueError(f"{item!r} can't be read. {grammar}")
+            raise ValueError(f"{shown(item)} can't be read. {grammar}")
         yield name, value
 
 
@@ -214,7 +215,7 @@ def _value(name: str, text: str, kind: type) -> Any:
         return kind(text)
     except ValueError:
         noun = {int: "whole number", float: "number"}[kind]
-        raise ValueError(f"{name} takes a {noun}, not {text!r}. {GRAMMAR}") from None
+        raise ValueError(f"{name} takes a {noun}, not {shown(text)}. {GRAMMAR}") from None
 
 
 def _default(method: str, name: str, metadata: dict) -> Range | Choices:

@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 
-MODULES = ("kills", "damage", "formats", "strategies")
+MODULES = ("kills", "damage", "formats", "strategies", "fuzz")
 
 
 def cases_of(module: str) -> dict:

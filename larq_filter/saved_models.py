@@ -1,0 +1,175 @@
+"""Configs and model files, read without running code that they name.
+
+Keras finds the classes of a config by name: it imports the module that the config names and takes
+what it finds there. Its ``safe_mode`` refuses marshalled lambdas in ``.keras`` files, and nothing
+else: an ``.h5`` file or a SavedModel may hold them, and in a ``.keras`` file a ``TFOpLambda`` can
+name ``tf.io.write_file``, which runs while the file is loaded. So every class of a config is looked
+at before Keras sees it: a public one of Keras, one of Larq, larq-zoo or this package, or one that
+the program has registered itself. What else a config names is refused.
+
+Rejected: ``.h5`` and SavedModel for teachers and exports, checked likewise. They have no config
+that can be read in advance with certainty; whoever trusts one converts it in a line.
+"""
+
+import json
+import pathlib
+import re
+import zipfile
+
+from larq_filter import configs
+from larq_filter._keras import keras
+
+DEEPEST = 250
+"""Containers within containers; 32 nested filters need 100, and Python recurses to 1,000."""
+
+_HOMES = ("keras", "tf_keras", "larq", "larq_zoo", "larq_filter")
+_CLASS = re.compile(r"[A-Z]\w*")  # `load_model` and `get_file` are functions of Keras
+_DATA = ("__tensor__", "__numpy__", "__bytes__")
+_FUNCTIONS = ("activations", "losses", "metrics")
+# TensorFlow's functions by name, which Keras calls while it rebuilds a model: numbers only.
+_OPERATIONS = re.compile(r"((math|nn|image|linalg|signal|__operators__)\.\w+|[a-z]\w*)")
+_NO_OPERATIONS = {
+    "function",
+    "load_library",
+    "load_op_library",
+    "numpy_function",
+    "print",
+    "py_function",
+}
+_LARGEST = 100 * 2**20  # bytes of a model's config; QuickNetLarge has 0.2 MB
+
+
+def load_model(path):
+    """The model of a ``.keras`` file, not compiled.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no ``.keras`` file, it can't be read, or it names what is not a part of
+            Keras, Larq or this package and has not been registered.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no saved model at {path}.")
+    if path.suffix != ".keras":
+        raise ValueError(
+            f"{path} is no .keras file. Other formats may hold code, which runs when they are "
+            "loaded: if you trust its author, convert it with "
+            'tf.keras.models.load_model(path, compile=False).save("model.keras").'
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _LARGEST:
+                raise ValueError("its config is larger than 100 MB")
+            refuse_foreign(json.loads(archive.read("config.json")), str(path))
+        return keras.models.load_model(path, compile=False)
+    except _Foreign:
+        raise
+    except (OSError, KeyError, RecursionError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
+
+
+def refuse_foreign(config, place: str) -> None:
+    """Raises unless ``config``, nested dicts and lists, names only what is safe to make.
+
+    Args:
+        config: as ``keras.utils.serialize_keras_object`` gives it.
+        place: where it is from, for people.
+
+    Raises:
+        ValueError: more than 250 containers within each other; a name that is refused.
+    """
+    queue = [(config, 1)]
+    while queue:
+        item, depth = queue.pop()
+        if not isinstance(item, dict | list | tuple):
+            continue
+        if depth > DEEPEST:
+            raise _Foreign(f"{place} is nested more than {DEEPEST} deep; no filter or model is.")
+        if isinstance(item, dict):
+            if "class_name" in item and (problem := _problem(item)):
+                raise _Foreign(f"{place} {problem}")
+            queue += [(each, depth + 1) for each in item.values()]
+        else:
+            queue += [(each, depth + 1) for each in item]
+
+
+def revive(config: dict, place: str):
+    """The object of a config, as ``keras.utils.serialize_keras_object`` gave it.
+
+    Args:
+        config: of a filter, a flip rule, a schedule, an initializer or an optimizer.
+        place: where it is from, for people.
+
+    Raises:
+        TypeError, ValueError: what its class raises; a name that is refused.
+    """
+    refuse_foreign(config, place)
+    try:
+        return configs.deserialize(config)
+    except (AttributeError, KeyError, RecursionError) as error:  # what Keras trips over
+        raise ValueError(f"{place}, {_short(config)}, gives no object: {error!r:.200}") from error
+    except (TypeError, ValueError) as error:
+        reason = str(error).split("Full object config")[0].strip()
+        if reason == str(error) and len(reason) < 2000:
+            raise  # else it holds the config, which may be a megabyte
+        raise type(error)(f"{place} gives no object: {reason[:500]}") from error
+
+
+class _Foreign(ValueError):
+    """What ``refuse_foreign`` raises."""
+
+
+def _problem(item: dict) -> str | None:
+    """Why the object of this config must not be made; None if it may."""
+    name, module, inner = (item.get(key) for key in ("class_name", "module", "config"))
+    registered = item.get("registered_name", name)
+    for each in (name, module or "", registered or ""):
+        if not isinstance(each, str):
+            return f"names a class or its module by {_short(each)}, which must be a string."
+    if name == "function":
+        known = isinstance(inner, str) and (
+            any(hasattr(getattr(keras, home), inner) for home in _FUNCTIONS)
+            or _is_registered(inner)
+        )
+        return None if known else _refused(f"the function {_short(inner)}", module)
+    if name in ("__lambda__", "__typespec__"):
+        return f"holds a {name}, which may run code."
+    if name in _DATA or _is_registered(registered):
+        return None
+    home = (module or "keras").split(".")[0]
+    if home not in _HOMES or not _CLASS.fullmatch(name):
+        return _refused(f"the class {_short(name)}", module)
+    if name in ("TFOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"):
+        operation = inner.get("function", "") if isinstance(inner, dict) else ""
+        if name != "TFOpLambda" or not _is_operation(operation):
+            return f"calls {_short(operation)} of TensorFlow, which may be more than a computation."
+    return None
+
+
+def _is_registered(name) -> bool:
+    return isinstance(name, str) and keras.utils.get_registered_object(name) is not None
+
+
+def _is_operation(name) -> bool:
+    return (
+        isinstance(name, str)
+        and _OPERATIONS.fullmatch(name) is not None
+        and name not in _NO_OPERATIONS
+    )
+
+
+def _refused(what: str, module) -> str:
+    return (
+        f"names {what} of the module {_short(module)}, which is neither a part of Keras, Larq or "
+        "larq_filter nor registered: if it is yours, import the file that registers it "
+        "(tf.keras.utils.register_keras_serializable) first."
+    )
+
+
+def _short(value) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # nested too deep; an integer too long to be printed
+        return f"a {type(value).__name__} that can't be printed"
+    return text if len(text) <= 60 else f"{text[:57]}..."
