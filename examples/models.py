@@ -115,7 +115,8 @@ def image_size_of(name: str) -> int:
     smallest = models.smallest_image(name)
     if FLAGS.image_size is not None:
         return FLAGS.image_size if FLAGS.image_size >= smallest else -(-smallest // 32) * 32
-    return next(size for size in range(32, 257, 32) if size >= smallest and is_safe(name, size))
+    sizes = [size for size in range(32, 257, 32) if size >= smallest]
+    return next((size for size in sizes if is_safe(name, size)), sizes[0])
 
 
 def is_safe(name: str, size: int) -> bool:
@@ -184,7 +185,13 @@ def some_images(config: training.Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reloads(model, images) -> bool:
-    """Whether a file brings the model back as it is: outputs, weights, optimizer state."""
+    """Whether a file brings the model back as it is: outputs, weights, optimizer state.
+
+    ``model`` itself is from a file: if that had lost the state, a second one would lose no more.
+    """
+    optimizer = model.optimizer
+    if not int(optimizer.iterations) or not any(map(np.any, optimizer.state_variables())):
+        return False
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
@@ -237,7 +244,13 @@ def first_line(error) -> str:
 
 def rows(folder: pathlib.Path):
     """One row a model, old ones from their files; a model that fails stops only itself."""
-    configs = [config_of(name) for name in chosen_models()]
+    configs = []
+    for name in chosen_models():
+        try:
+            configs.append(config_of(name))
+        except ImportError as error:  # larq-zoo is an extra
+            logging.exception("%s can't be built", name)
+            yield {"model": name, "trouble": first_line(error)}
     for config in sorted(configs, key=lambda config: config.image_size):  # data loaded once a size
         name = config.model
         file = folder / name / "row.json"

@@ -7,6 +7,7 @@ in the optimizer, which could not measure latent training, the method to compare
 
 import csv
 import dataclasses
+import math
 import pathlib
 
 import numpy as np
@@ -59,7 +60,7 @@ class FlipMonitor(keras.callbacks.Callback):
     Args:
         csv_path: also write one row per epoch and layer there; rows are appended.
         tensorboard_dir: also write, per layer, the scalars of ``Activity`` and a histogram of
-            flips per weight since training began, from 100,000 weights at most, evenly spread.
+            flips per weight since training began (of 100,000 weights of a kernel at most).
 
     Attributes:
         per_layer: dict from layer name to its ``Activity`` in the last epoch.
@@ -220,9 +221,8 @@ class FlipMonitor(keras.callbacks.Callback):
                 for quantity, value in dataclasses.asdict(activity).items():
                     if quantity != "weights" and np.isfinite(value):
                         tf.summary.scalar(f"{quantity}/{name}", value)
-                counts = tf.concat([tf.reshape(c.flips, [-1]) for c in layers[name]], 0)
                 # Counting takes TensorFlow 240 bytes a number, 9 GB for a large dense layer.
-                sample = counts[:: -(-int(counts.shape[0]) // HISTOGRAM_WEIGHTS)]
+                sample = tf.concat([counter.sample() for counter in layers[name]], 0)
                 tf.summary.histogram(f"flips_per_weight/{name}", sample)
         self._writer.flush()
 
@@ -250,6 +250,13 @@ class _Counter(tf.Module):
 
     def all_flips(self) -> int:
         return int(tf.reduce_sum(tf.cast(self.flips, tf.int64)))
+
+    def sample(self):
+        """Flips of at most ``HISTOGRAM_WEIGHTS`` weights, from all output channels."""
+        stride = -(-self.size // HISTOGRAM_WEIGHTS)
+        while math.gcd(stride, self.flips.shape[-1]) > 1:
+            stride += 1
+        return tf.reshape(self.flips, [-1])[::stride]
 
     def begin_epoch(self):
         negative = binary.is_low(self.kernel)

@@ -5,17 +5,19 @@ kernel pays for a dozen launches. Compiled, every line of the update (filter sta
 pass over its arrays, in place. The formulas stay those of ``filters`` and ``flips``: the compiler
 is given what they compute, nothing is written again.
 
-Kernels of one shape share one program, up to ``WEIGHTS`` weights a launch: what is compiled grows
-with the number of shapes, not of kernels, and small kernels are launched together.
+Kernels of one shape share one program, up to ``WEIGHTS`` weights and ``KERNELS`` kernels a launch:
+what is compiled grows with the number of shapes, not of kernels, and small kernels are launched
+together.
 
 XLA may contract ``a + b * c`` to one rounding where the processor can, so compiled and plain
 updates differ in the last digit of a state, and a tie within that rounding can fall either way.
 
-Rejected: a program for each kernel (Keras' way where there is a GPU: 300 kernels are 300 launches
-and 300 compilations); one program for all (as fast, but 300 kernels take 17 s to compile, not 1.5);
-a compiled loop over pieces that fit into the cache (no faster here, and it has to know which arrays
-of a state hold a number for each weight). Only the update is compiled: XLA runs the convolutions of
-a whole training step on a CPU three times slower.
+Under a distribution strategy Keras hands kernels over one by one, and each is a program of its own.
+Rejected elsewhere, since 300 kernels are 300 launches and 300 compilations. Rejected too: one
+program for all (as fast, but 300 kernels take 17 s to compile, not 1.5); a compiled loop over
+pieces that fit into the cache (no faster here, and it has to know which arrays of a state hold a
+number for each weight). Only the update is compiled: XLA runs the convolutions of a whole training
+step on a CPU three times slower.
 """
 
 import functools
@@ -24,6 +26,7 @@ import warnings
 from larq_filter._keras import tf
 
 WEIGHTS = 2**20
+KERNELS = 32
 
 
 @functools.cache
@@ -43,6 +46,22 @@ def is_available() -> bool:
         )
         return False
     return True
+
+
+def device_of(variables) -> str | None:
+    """The device of all ``variables``, which a program needs; None and a warning if they differ."""
+    devices = sorted({variable.device for variable in variables})
+    if len(devices) == 1:
+        return devices[0]
+    warnings.warn(
+        f"Kernels and optimizer lie on {len(devices)} devices ({', '.join(devices)}), and XLA "
+        "compiles for one: the updates of binary kernels run as plain operations. Build the model "
+        "and the optimizer under one tf.device, or silence this by "
+        "FilterOptimizer(jit_compile=False).",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 class FusedUpdates:
@@ -73,7 +92,7 @@ class FusedUpdates:
 
     def _program(self, gradient, count):
         # One function for all signatures would make TensorFlow warn of retracing.
-        key = (*gradient.shape, gradient.dtype, count)
+        key = (*_kind(gradient), count)
         if key not in self._programs:
 
             def run(rows):
@@ -84,13 +103,18 @@ class FusedUpdates:
 
 
 def launches(gradients) -> list[list[int]]:
-    """Positions of the gradients of each launch: of one shape, ``WEIGHTS`` at most or one alone."""
+    """Positions of the gradients of each launch: of one shape, few enough, or one alone."""
     alike = {}
     for index, gradient in enumerate(gradients):
-        alike.setdefault((*gradient.shape, gradient.dtype), []).append(index)
+        alike.setdefault(_kind(gradient), []).append(index)
     found = []
     for indices in alike.values():
         size = gradients[indices[0]].shape.num_elements() or 1
-        count = max(1, WEIGHTS // size)
+        count = min(KERNELS, max(1, WEIGHTS // size))
         found += [indices[start : start + count] for start in range(0, len(indices), count)]
     return found
+
+
+def _kind(gradient) -> tuple:
+    """What two gradients have to share to be updated by one program."""
+    return (*gradient.shape, gradient.dtype)

@@ -16,8 +16,8 @@ CHOICES = ("skip", "raise")
 def all_finite(gradients):
     """Whether ``gradients`` have a finite sum of squares.
 
-    They have not if there is NaN or Inf among them, or a number that is too large to be squared in
-    float32 (above 1.8e19): filters take differences and squares, which would overflow in the state.
+    They have not if there is NaN or Inf among them, or if their norm is beyond what float32 can
+    square (1.8e19): filters take differences and squares, which would overflow in the state.
     One pass at the speed of memory, without a copy.
 
     Args:
@@ -58,18 +58,27 @@ def step_if_finite(gradients, step, otherwise) -> None:
     tf.distribute.get_replica_context().merge_call(choose, args=(gradients,))
 
 
-def assert_finite(gradients, names) -> list:
-    """Operations that raise ``tf.errors.InvalidArgumentError`` with the name of what is not finite.
+def refuse(gradients, names) -> list:
+    """Operations that raise ``tf.errors.InvalidArgumentError`` and name what is not finite.
 
     XLA drops assertions: inside of a training step that is compiled as a whole they do nothing.
+
+    Args:
+        gradients: for which ``all_finite`` does not hold.
+        names: of their variables.
     """
-    return [
+    named = [
         tf.debugging.Assert(
             all_finite([gradient]),
             [f"The gradient of {name} holds NaN, Inf or numbers above 1e19. Nothing was changed."],
         )
         for gradient, name in zip(gradients, names, strict=True)
     ]
+    with tf.control_dependencies([each for each in named if each is not None]):
+        together = tf.debugging.Assert(
+            False, ["The norm of all gradients together is above 1.8e19. Nothing was changed."]
+        )
+    return [] if together is None else [together]
 
 
 def _at_least_float32(gradient):

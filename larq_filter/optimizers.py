@@ -101,11 +101,15 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
         on_nonfinite: what a step does whose gradients, of any variable and summed over replicas,
-            hold NaN, Inf or numbers too large to be squared (1.8e19). "skip": only
-            ``skipped_steps`` changes, no state, counter or variable of the default optimizer;
-            ``fit`` warns of it when it ends. "raise": ``tf.errors.InvalidArgumentError`` with the
-            variable's name, before anything is changed; where XLA compiles the whole training step,
-            which drops assertions, ``fit`` raises ``RuntimeError`` when it ends.
+            hold NaN, Inf or numbers whose sum of squares overflows (beyond a norm of 1.8e19).
+            "skip": only ``skipped_steps`` changes, no kernel, state, counter, or variable of the
+            default optimizer; ``fit`` warns of it when it ends. "raise":
+            ``tf.errors.InvalidArgumentError`` with the variable's name, before anything is changed;
+            where XLA compiles the whole training step, which drops assertions, ``fit`` raises
+            ``RuntimeError`` when it ends. Neither undoes what the forward pass has written: a batch
+            normalisation that saw NaN keeps it in its moving statistics. Under a dynamic
+            ``LossScaleOptimizer`` Keras skips such steps before they come here: it counts them in
+            ``iterations``, halves the loss scale, and tells nobody.
         jit_compile: compile the updates of binary kernels with XLA (``fusion`` says how), unless
             the flip rule is faster without; where there is no XLA a warning says so, once. A filter
             or flip rule of your own that XLA can't compile needs False.
@@ -170,7 +174,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, guard.CHOICES)
         with tf.init_scope():
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
-        self._reported_skips = 0
+        with tf.init_scope():  # neither saved nor restored: what this process has yet to report
+            self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
         self._unstarted = set()  # keys of kernels that a file gave values after they were built
         self._restored_layout = None  # of a checkpoint that was restored before ``build``
         self._layout = saving.Layout(self._current_layout, self._expect_layout)
@@ -222,7 +227,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._require_default("weight_decay").exclude_from_weight_decay(var_names=names)
 
     def finalize_variable_values(self, var_list):
-        """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), and a report.
+        """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.
 
         Warns:
             RuntimeWarning: steps have been skipped because of gradients that were not finite.
@@ -230,23 +235,28 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         Raises:
             RuntimeError: the same, if they were to raise.
         """
-        self._report_skipped_steps()
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         if self.default_optimizer is not None and real:
             self.default_optimizer.finalize_variable_values(real)
+        self._report_skipped_steps()
 
     def _report_skipped_steps(self):
-        skipped = int(self.skipped_steps.numpy())
-        if skipped <= self._reported_skips:
+        """Once for each training, at its end."""
+        skipped = int(self._unreported_skips.numpy())
+        if not skipped:
             return
-        self._reported_skips = skipped
+        self._unreported_skips.assign(0)
+        taken = f"{skipped} steps were skipped" if skipped > 1 else "1 step was skipped"
+        raising = self.on_nonfinite == "raise"
+        cure = "compile(jit_compile=False)" if raising else 'FilterOptimizer(on_nonfinite="raise")'
         message = (
-            f"{skipped} steps were skipped, beside {int(self.iterations.numpy())} that were taken, "
-            "because a gradient held NaN, Inf or numbers above 1e19. Check images and labels, "
-            "and look for a learning rate of the real-valued variables that is too high; "
-            'FilterOptimizer(on_nonfinite="raise") stops at the first one, with its name.'
+            f"{taken} because a gradient held NaN, Inf or numbers beyond a norm of 1.8e19. Check "
+            "images and labels, and the learning rate of the real-valued variables. Kernels and "
+            "optimizer are as if those steps had not been; a batch normalisation that saw NaN in "
+            "the forward pass keeps it, and then only an earlier checkpoint helps. With "
+            f"{cure} the first such step stops training and names the variable."
         )
-        if self.on_nonfinite == "raise":
+        if raising:
             raise RuntimeError(message)
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
@@ -281,6 +291,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._states[self._var_key(variable)] = self._create_states(variable, position)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
+        if self.jit_compile and not tf.distribute.has_strategy():
+            self._device = fusion.device_of([*map(binary.stored, kernels), *self._variables])
+            self.jit_compile = self._device is not None
         if self._restored_layout is not None:
             saving.check(self._restored_layout, self._current_layout(), self.name)
             self._restored_layout = None
@@ -420,7 +433,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 order of the variables the optimizer was built with.
         """
         self._observer = observer
+        # What is compiled holds whether there is an observer, so it is compiled anew.
         self._fused_updates = fusion.FusedUpdates(self._update_compiled)
+        self._replica_update = tf.function(
+            self._update_of_replica, jit_compile=True, autograph=False
+        )
 
     def position_of(self, variable) -> int | None:
         """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
@@ -507,11 +524,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     def _skip(self, gradients, variables):
         """Leaves everything as it is but the counter of such steps; or raises."""
-        failures = []
+        failure = []
         if self.on_nonfinite == "raise":
-            failures = guard.assert_finite(gradients, [variable.name for variable in variables])
-        with tf.control_dependencies([check for check in failures if check is not None]):
+            failure = guard.refuse(gradients, [variable.name for variable in variables])
+        with tf.control_dependencies(failure):
             self.skipped_steps.assign_add(1)
+            self._unreported_skips.assign_add(1)
 
     def _step_default(self, pairs):
         if self.default_optimizer is None:
@@ -526,21 +544,35 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _internal_apply_gradients(self, pairs):
         if not self._fuses():
             return super()._internal_apply_gradients(pairs)
-        signals = self._fused_updates([self._row(*pair) for pair in pairs])
+        with tf.device(self._device):
+            signals = self._fused_updates([self._row(*pair) for pair in pairs])
         if self._observer is not None:  # outside of the program: an observer may do what it likes
             for (_, variable), signal in zip(pairs, signals, strict=True):
                 self._observer(self.position_of(variable), signal)
         return self.iterations.assign_add(1)
 
     def _fuses(self) -> bool:
-        """Whether updates are compiled together; under a strategy Keras compiles each by itself."""
+        """Whether updates are compiled together; under a strategy each is compiled by itself."""
         return self.jit_compile and not tf.distribute.has_strategy()
+
+    def _update_step_xla(self, gradient, variable, key):
+        """Keras calls it for each kernel of each replica; ``key`` tells the kernels apart."""
+        signal = self._replica_update(gradient, variable, key)
+        if self._observer is not None:
+            self._observer(self.position_of(variable), signal)
+
+    def _update_of_replica(self, gradient, variable, key):
+        del key  # of TensorFlow's cache of what it has compiled
+        return self._update_compiled(
+            tf.convert_to_tensor(gradient), variable, self._states_of(variable)
+        )
 
     def _row(self, gradient, variable) -> tuple:
         """What the update of one kernel needs, as tensors and variables only."""
         states = self._states_of(variable)
         position = tf.constant(states["position"], tf.int64)
-        gradient = tf.convert_to_tensor(gradient)  # IndexedSlices become dense
+        # IndexedSlices become dense, and a gradient of a Python function gets its shape.
+        gradient = tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
         return gradient, binary.stored(variable), {**states, "position": position}
 
     def _update_compiled(self, gradient, variable, states):
@@ -710,7 +742,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     @property
     def _constant_learning_rate(self):
-        """The default optimizer's learning rate, which Keras' files leave out; None if scheduled."""
+        """The default optimizer's learning rate, which Keras' files leave out; not a schedule."""
         learning_rate = getattr(self.default_optimizer, "_learning_rate", None)
         return learning_rate if isinstance(learning_rate, tf.Variable) else None
 

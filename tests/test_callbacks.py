@@ -238,6 +238,27 @@ def test_csv_and_tensorboard_hold_every_layer(tmp_path):
     assert {"flip_ratio/first", "never_flipped/second", "flips_per_weight/first"} <= tags
 
 
+@pytest.mark.parametrize("shape", [(100, 12), (3, 3, 8, 64), (4096, 4096), (7,)])
+def test_the_histogram_sees_every_output_channel(shape):
+    counter = callbacks._Counter("layer", tf.Variable(tf.ones(shape)))
+    counter.flips.assign(tf.broadcast_to(tf.range(shape[-1]), shape))
+    sample = counter.sample().numpy()
+    assert len(sample) <= callbacks.HISTOGRAM_WEIGHTS
+    assert len(np.unique(sample)) == shape[-1]
+
+
+def test_monitors_one_after_the_other_see_the_signals_of_replicas(strategy):
+    """The second is not left with what was compiled for the first, or for none."""
+    x, y = data()
+    with strategy.scope():
+        model = model_of()
+        model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    for _ in range(2):
+        history = model.fit(x, y, verbose=0, callbacks=[callbacks.FlipMonitor()]).history
+        assert history["signal"][0] > 0
+
+
 def test_a_decay_to_zero_by_a_callback_is_reported():
     """Rates set without validation, 0 at the end: the rate is logged, the prediction left out."""
     x, y = data()

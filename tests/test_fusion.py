@@ -145,8 +145,56 @@ def test_launches_keep_shapes_apart_and_stay_small(monkeypatch):
     monkeypatch.setattr(fusion, "WEIGHTS", 10)
     arrays = [np.zeros(shape, np.float32) for shape in [(5,), (4, 5), (5,), (), (5,), (4, 5)]]
     assert fusion.launches([tf.constant(a) for a in arrays]) == [[0, 2], [4], [1], [5], [3]]
+    monkeypatch.setattr(fusion, "KERNELS", 2)
+    assert fusion.launches([tf.zeros([])] * 5) == [[0, 1], [2, 3], [4]]
     mixed = [tf.zeros(2), tf.zeros(2, tf.float64), tf.zeros(2)]
     assert fusion.launches(mixed) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("device", ["CPU:0", "CPU:1"])
+def test_steps_where_the_variables_lie(device):
+    """Everything on one device is compiled, whatever device the step is called on."""
+    with tf.device(device):
+        variables = kernels()
+        optimizer = FilterOptimizer(default_optimizer=None)
+    optimizer.build(variables)
+    step = tf.function(lambda g: optimizer.apply_gradients(zip(g, variables, strict=True)))
+    before = [binary.latent(v).numpy() for v in variables]
+    step(next(gradients()))
+    assert optimizer.jit_compile
+    for variable, old in zip(variables, before, strict=True):
+        assert np.any(binary.latent(variable).numpy() != old)
+
+
+def test_variables_on_two_devices_are_stepped_by_plain_operations():
+    weights = []
+    for device in ("CPU:0", "CPU:1"):
+        with tf.device(device):
+            variables = kernels()
+        optimizer = FilterOptimizer(default_optimizer=None)
+        if device == "CPU:1":
+            with pytest.warns(RuntimeWarning, match="lie on 2 devices"):
+                optimizer.build(variables)
+        optimizer.build(variables)
+        for g in gradients(steps=3):
+            optimizer.apply_gradients(zip(g, variables, strict=True))
+        weights.append([binary.latent(v).numpy() for v in variables])
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_gradient_of_unknown_shape():
+    (variable,) = kernels(shapes=[(3, 4)])
+    optimizer = FilterOptimizer(default_optimizer=None)
+    optimizer.build([variable])
+
+    @tf.function
+    def step():
+        gradient = tf.numpy_function(lambda: np.ones((3, 4), np.float32), [], tf.float32)
+        optimizer.apply_gradients([(gradient, variable)])
+
+    step()
+    np.testing.assert_array_equal(binary.latent(variable), -np.ones((3, 4)))
 
 
 def test_observer_sees_the_signal_of_each_kernel():
