@@ -394,9 +394,10 @@ def sgd_from_filter(
             "The filter fixes the product of learning_rate and weight_decay only: give one of the "
             f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
         )
-    for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
-        if value is not None:
-            validate_number(name, value, filters.POSITIVE)
+    if learning_rate is not None:
+        validate_number("learning_rate", learning_rate, filters.POSITIVE)
+    else:
+        _validate_number("weight_decay", weight_decay, filters.Interval(0, math.inf, False, True))
     per_step, momentum, nesterov = _product(f, decoupled, velocity)
     if weight_decay is None:
         start = per_step(0) if is_schedule(per_step) else per_step

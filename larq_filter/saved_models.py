@@ -4,8 +4,8 @@ Keras finds the classes of a config by name: it imports the module that the conf
 what it finds there. Its ``safe_mode`` refuses marshalled lambdas in ``.keras`` files, and nothing
 else: an ``.h5`` file or a SavedModel may hold them, and in a ``.keras`` file a ``TFOpLambda`` can
 name ``tf.io.write_file``, which runs while the file is loaded. So every class of a config is looked
-at before Keras sees it: a public one of Keras, one of Larq, larq-zoo or this package, or one that
-the program has registered itself. What else a config names is refused.
+at before Keras sees it: one of Keras, Larq, larq-zoo or this package, or one that the program has
+registered or imported itself. What else a config names is refused, and its module not imported.
 
 Rejected: ``.h5`` and SavedModel for teachers and exports, checked likewise. They have no config
 that can be read in advance with certainty; whoever trusts one converts it in a line.
@@ -14,6 +14,7 @@ that can be read in advance with certainty; whoever trusts one converts it in a 
 import json
 import pathlib
 import re
+import sys
 import zipfile
 
 from larq_filter import configs
@@ -45,7 +46,7 @@ def load_model(path):
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is no ``.keras`` file, it can't be read, or it names what is not a part of
-            Keras, Larq or this package and has not been registered.
+            Keras, Larq or this package and has been neither registered nor imported.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -137,8 +138,8 @@ def _problem(item: dict) -> str | None:
         return f"holds a {name}, which may run code."
     if name in _DATA or _is_registered(registered):
         return None
-    home = (module or "keras").split(".")[0]
-    if home not in _HOMES or not _CLASS.fullmatch(name):
+    at_home = (module or "keras").split(".")[0] in _HOMES
+    if not _CLASS.fullmatch(name) or not (at_home or _is_imported(module, name)):
         return _refused(f"the class {_short(name)}", module)
     if name in ("TFOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"):
         operation = inner.get("function", "") if isinstance(inner, dict) else ""
@@ -149,6 +150,12 @@ def _problem(item: dict) -> str | None:
 
 def _is_registered(name) -> bool:
     return isinstance(name, str) and keras.utils.get_registered_object(name) is not None
+
+
+def _is_imported(module: str, name: str) -> bool:
+    """Whether the program has the class already, with a way to make it from a config."""
+    found = vars(sys.modules.get(module, object)).get(name)
+    return isinstance(found, type) and found.__name__ == name and hasattr(found, "from_config")
 
 
 def _is_operation(name) -> bool:
@@ -162,8 +169,8 @@ def _is_operation(name) -> bool:
 def _refused(what: str, module) -> str:
     return (
         f"names {what} of the module {_short(module)}, which is neither a part of Keras, Larq or "
-        "larq_filter nor registered: if it is yours, import the file that registers it "
-        "(tf.keras.utils.register_keras_serializable) first."
+        "larq_filter nor known to this program: if it is yours, import the file that holds it and "
+        "registers it (tf.keras.utils.register_keras_serializable) first."
     )
 
 
