@@ -12,7 +12,7 @@ PACKAGING = setup.cfg pyproject.toml
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-tf215 test-distributed lint format clean
+.PHONY: help demo test test-tf215 test-distributed soak lint format clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which s
 
 test-distributed: .venv/installed  ## Searches shared through PostgreSQL; needs its server program
 	.venv/bin/python -m pytest tests/distributed
+
+soak: .venv/installed  ## Kills, damage, formats, strategies, fuzzing, many times: up to an hour
+	.venv/bin/python tests/soak/run.py
 
 lint: .venv/installed  ## Check style
 	.venv/bin/ruff check $(SOURCES)

@@ -20,13 +20,21 @@ import dataclasses
 import functools
 import json
 import pathlib
+import shutil
 import sys
 import tempfile
 
 import numpy as np
 from absl import app, flags, logging
 
-from larq_filter import binary, export, methods, models, training  # first: tf.keras is Keras 2 then
+from larq_filter import (  # first: tf.keras is Keras 2 then
+    binary,
+    export,
+    files,
+    methods,
+    models,
+    training,
+)
 from larq_filter._keras import keras
 from larq_filter.knobs import Knobs
 
@@ -261,11 +269,15 @@ def rows(folder: pathlib.Path):
             continue
         try:
             row = row_of(config, folder / name)
+        except files.NotWritable:  # the next model would find the disk as full
+            raise
         except Exception as error:  # the table has to tell of every model, whatever it raises
             logging.exception("%s failed", name)
             yield {"model": name, "image_size": config.image_size, "trouble": first_line(error)}
             continue
         file.write_text(json.dumps({"config": key, "row": row}, indent=2) + "\n")
+        for run in ("filter", "frozen"):  # of no more use, and 20 GB for all models
+            shutil.rmtree(folder / name / run / "checkpoints", ignore_errors=True)
         yield row
 
 
