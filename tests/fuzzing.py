@@ -7,6 +7,7 @@ fixed share of them, ``soak/fuzz.py`` many more.
 """
 
 import contextlib
+import copy
 import dataclasses
 import fractions
 import inspect
@@ -92,12 +93,18 @@ OTHERS += [Schedule(0.5, 10), Schedule(0.5, 10, 0.0), Schedule(math.nan, 10), Sc
 OTHERS += [Schedule(2.0, 10), Schedule(0.5, 0), filters.EMA(0.5), flips.Sign(), filters.EMA]
 OTHERS += [keras.optimizers.Adam, keras.initializers.RandomUniform(0.0, 1.0), "\udcff", "\0"]
 
+
+def fresh(value):
+    """A copy of what a property may change, so that no example sees the one before."""
+    return copy.deepcopy(value) if isinstance(value, list | dict | set | np.ndarray) else value
+
+
 SENSIBLE = st.one_of(
     st.floats(0.0, 1.0), st.floats(1e-6, 1.0), st.integers(1, 30), st.floats(0.0, 100.0)
 )
 NONSENSE = st.one_of(
     st.sampled_from(NUMBERS),
-    st.sampled_from(OTHERS),
+    st.sampled_from(OTHERS).map(fresh),
     st.floats(),
     st.integers(),
     st.text(max_size=20),
@@ -513,12 +520,30 @@ FOREIGN = st.fixed_dictionaries(
 )
 
 
+class Box(dict):
+    """A dict that is printed short, however much is in it: Hypothesis prints what it draws."""
+
+    def __repr__(self):
+        return f"Box({', '.join(map(str, self))})"
+
+
+class Row(list):
+    """A list that is printed short."""
+
+    def __repr__(self):
+        return f"Row of {len(self)}"
+
+
 def deep(depth: int, of: str = "list"):
     """Containers within containers."""
-    value = {"class_name": "larq_filter>EMA", "config": {"alpha": 0.5}}
+    value = Box(class_name="larq_filter>EMA", config=Box(alpha=0.5))
     for _ in range(depth):
-        stages = {"class_name": "larq_filter>Cascade", "config": {"stages": [value]}}
-        value = {"list": [value], "dict": {"a": value}, "stages": stages}[of]
+        if of == "list":
+            value = Row([value])
+        elif of == "dict":
+            value = Box(a=value)
+        else:
+            value = Box(class_name="larq_filter>Cascade", config=Box(stages=Row([value])))
     return value
 
 
