@@ -66,7 +66,8 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         if not is_schedule(schedule):
             raise TypeError(f"`schedule` must be a Keras schedule, not {filters.shown(schedule)}.")
         every = filters.Interval(-math.inf, math.inf, True, True)
-        self.schedule, self.factor = schedule, validate_number("factor", factor, every)
+        self.schedule = filters.validate_rate("schedule", schedule, every)
+        self.factor = validate_number("factor", factor, every)
 
     def __call__(self, step):
         return self.factor * tf.cast(self.schedule(step), tf.float64)

@@ -40,7 +40,7 @@ def schedule(name: str, start: float, *, steps: int):
         return schedules.PolynomialDecay(start, steps, end_learning_rate=0.0)
     if name == "cosine":
         return schedules.CosineDecay(start, steps)
-    raise ValueError(f"Unknown schedule {name!r}; choose linear, cosine or constant.")
+    raise ValueError(f"Unknown schedule {filters.shown(name)}; choose linear, cosine or constant.")
 
 
 def _knob(text: str, interval=None, *, choices=None, kind=float):

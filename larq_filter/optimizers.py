@@ -837,7 +837,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         if not isinstance(config, dict):
-            raise TypeError(f"The config must be a dict as get_config gives it, not {config!r}.")
+            raise TypeError(
+                f"The config must be a dict as get_config gives it, not {filters.shown(config)}."
+            )
         config = dict(config)
         if config.pop(_SAVED_MODEL, False):
             warnings.warn(
