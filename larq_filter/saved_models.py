@@ -108,7 +108,7 @@ def revive(config: dict, place: str):
     refuse_foreign(config, place)
     try:
         return configs.deserialize(config)
-    except (AttributeError, KeyError, RecursionError) as error:  # what Keras trips over
+    except (AttributeError, KeyError, RuntimeError) as error:  # too deep, or what Keras trips over
         raise ValueError(f"{place}, {_short(config)}, gives no object: {error!r:.200}") from error
     except (TypeError, ValueError) as error:
         reason = str(error).split("Full object config")[0].strip()
