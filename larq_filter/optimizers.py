@@ -177,6 +177,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
             self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
         self._unstarted = set()  # keys of kernels that a file gave values after they were built
+        self._device = None  # of kernels and states, where they are compiled together
         self._restored_layout = None  # of a checkpoint that was restored before ``build``
         self._layout = saving.Layout(self._current_layout, self._expect_layout)
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
