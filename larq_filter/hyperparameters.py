@@ -66,7 +66,8 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         if not is_schedule(schedule):
             raise TypeError(f"`schedule` must be a Keras schedule, not {filters.shown(schedule)}.")
         every = filters.Interval(-math.inf, math.inf, True, True)
-        self.schedule, self.factor = schedule, validate_number("factor", factor, every)
+        self.schedule = filters.validate_rate("schedule", schedule, every)
+        self.factor = validate_number("factor", factor, every)
 
     def __call__(self, step):
         return self.factor * tf.cast(self.schedule(step), tf.float64)
@@ -134,13 +135,19 @@ class LatentSGD:
     nesterov: bool = False
 
     def __post_init__(self):
-        filters.validate_rate(
-            "learning_rate", self.learning_rate, filters.Interval(0, math.inf, True, True)
-        )
-        _validate_number(
-            "weight_decay", self.weight_decay, filters.Interval(0, math.inf, False, True)
-        )
-        _validate_number("momentum", self.momentum, filters.Interval(0, 1, False, True))
+        rates = {
+            "learning_rate": filters.validate_rate(
+                "learning_rate", self.learning_rate, filters.POSITIVE
+            ),
+            "weight_decay": _validate_number(
+                "weight_decay", self.weight_decay, filters.Interval(0, math.inf, False, True)
+            ),
+            "momentum": _validate_number(
+                "momentum", self.momentum, filters.Interval(0, 1, False, True)
+            ),
+        }
+        for name, rate in rates.items():
+            object.__setattr__(self, name, rate)
         validate_choice("velocity", self.velocity, VELOCITIES)
         validate_flag("decoupled", self.decoupled)
         validate_flag("nesterov", self.nesterov)
@@ -166,13 +173,13 @@ class LatentSGD:
         )
 
 
-def _validate_number(name: str, value, interval: filters.Interval) -> None:
+def _validate_number(name: str, value, interval: filters.Interval) -> float:
     if is_schedule(value) or not filters.is_number(value):
         raise TypeError(
             f"`{name}` must be a number in {interval}, not {filters.shown(value)}. Only the "
             "learning rate may be a schedule."
         )
-    filters.validate_rate(name, value, interval)
+    return filters.validate_rate(name, value, interval)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ _POSITIVE = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
 _AT_LEAST_0 = filters.Interval(0.0, math.inf, high_open=True)
 _POSITIVE_OR_INF = filters.Interval(0.0, math.inf, low_open=True)
 _BELOW_ONE = filters.Interval(0.0, 1.0, high_open=True)
-_AT_LEAST_1 = filters.Interval(1, math.inf, high_open=True)
+_COUNT = filters.Interval(1, 1e12)
 
 
 def schedule(name: str, start: float, *, steps: int):
@@ -40,7 +40,7 @@ def schedule(name: str, start: float, *, steps: int):
         return schedules.PolynomialDecay(start, steps, end_learning_rate=0.0)
     if name == "cosine":
         return schedules.CosineDecay(start, steps)
-    raise ValueError(f"Unknown schedule {name!r}; choose linear, cosine or constant.")
+    raise ValueError(f"Unknown schedule {filters.shown(name)}; choose linear, cosine or constant.")
 
 
 def _knob(text: str, interval=None, *, choices=None, kind=float):
@@ -71,7 +71,7 @@ class Knobs:
         kind=str,
     )
     alpha_halving_steps: int | None = _knob(
-        "Steps after which alpha has halved under alpha_schedule=default.", _AT_LEAST_1, kind=int
+        "Steps after which alpha has halved under alpha_schedule=default.", _COUNT, kind=int
     )
     gamma: float | None = _knob(
         "Smoothing of the gradient before alpha; 1 is none. 0.1 is the momentum 0.9 of published "

@@ -24,7 +24,7 @@ from larq_filter.arguments import (
     validate_warm_start,
     value_of,
 )
-from larq_filter.filters.validation import validate_choice, validate_flag, validate_number
+from larq_filter.filters.validation import validate_choice, validate_constant, validate_flag
 from larq_filter.rates import Rates
 from larq_filter.saved_models import revive
 
@@ -41,9 +41,6 @@ _EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
 
 
-_START, _HALVING = filters.Interval(1e-30, 1.0), filters.Interval(1e-30, 1e30)
-
-
 def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     """An adaptation rate that decays without knowing when training ends.
 
@@ -55,15 +52,15 @@ def default_alpha(start: float = 1e-2, halving_steps: float = 100):
     latent training without weight decay is. Chosen by runs: docs/defaults.md.
 
     Args:
-        start: alpha at the first step, in [1e-30, 1].
-        halving_steps: steps after which it has halved, in [1e-30, 1e30].
+        start: alpha at the first step, in (0, 1].
+        halving_steps: steps after which it has halved, in (0, inf).
 
     Raises:
         TypeError: an argument is not a number.
         ValueError: an argument outside its interval.
     """
-    start = validate_number("start", start, _START)
-    halving_steps = validate_number("halving_steps", halving_steps, _HALVING)
+    start = validate_constant("start", start, filters.UP_TO_ONE)
+    halving_steps = validate_constant("halving_steps", halving_steps, filters.POSITIVE)
     return keras.optimizers.schedules.InverseTimeDecay(start, halving_steps, decay_rate=1.0)
 
 
@@ -841,7 +838,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         if not isinstance(config, dict):
-            raise TypeError(f"The config must be a dict as get_config gives it, not {config!r}.")
+            raise TypeError(
+                f"The config must be a dict as get_config gives it, not {filters.shown(config)}."
+            )
         config = dict(config)
         if config.pop(_SAVED_MODEL, False):
             warnings.warn(

@@ -125,8 +125,8 @@ def _problem(item: dict) -> str | None:
     """Why the object of this config must not be made; None if it may."""
     name, module, inner = (item.get(key) for key in ("class_name", "module", "config"))
     registered = item.get("registered_name", name)
-    for each in (name, module or "", registered or ""):
-        if not isinstance(each, str):
+    for each in (name, module, registered):
+        if not isinstance(each, str) and (each is not None or name is None):
             return f"names a class or its module by {_short(each)}, which must be a string."
     if name == "function":
         known = isinstance(inner, str) and (
@@ -134,6 +134,8 @@ def _problem(item: dict) -> str | None:
             or _is_registered(inner)
         )
         return None if known else _refused(f"the function {_short(inner)}", module)
+    if "config" in item and not isinstance(inner, dict):
+        return f"gives {_short(name)} the config {_short(inner)}, which must be a dict."
     if name in ("__lambda__", "__typespec__"):
         return f"holds a {name}, which may run code."
     if name in _DATA or _is_registered(registered):

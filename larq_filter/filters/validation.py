@@ -5,7 +5,14 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from larq_filter.filters._base import Interval, as_float, is_number, is_schedule, shown
+from larq_filter.filters._base import (
+    Interval,
+    as_float,
+    is_number,
+    is_schedule,
+    shown,
+    validate_rate,
+)
 
 MOST_NUMBERS = 4096
 """Taps of a filter: each is a state array as large as the kernel."""
@@ -28,6 +35,11 @@ def validate_number(name: str, value, interval: Interval) -> float:
     if not interval.contains(as_float(value)):
         raise ValueError(f"`{name}` is {shown(value)}; it must lie in {interval}.")
     return as_float(value)
+
+
+def validate_constant(name: str, value, interval: Interval) -> float:
+    """As ``validate_number``, and of a size that float32 holds, as ``validate_rate`` asks for."""
+    return validate_rate(name, validate_number(name, value, interval), interval)
 
 
 def validate_count(name: str, value, highest: int | None = None) -> int:

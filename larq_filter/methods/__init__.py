@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 from larq_filter import binary, distillation
+from larq_filter.filters import shown
 from larq_filter.knobs import Knobs
 from larq_filter.methods import latent, latent_free
 
@@ -84,10 +85,10 @@ def resolve(method: str, knobs: Knobs) -> Knobs:
     Raises:
         ValueError: unknown method, or a knob that it does not read.
     """
-    if method not in METHODS:
-        raise ValueError(f"Unknown method {method!r}; choose one of {', '.join(METHODS)}.")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"Unknown method {shown(method)}; choose one of {', '.join(METHODS)}.")
     if not isinstance(knobs, Knobs):
-        raise TypeError(f"`knobs` must be a larq_filter.knobs.Knobs(...), not {knobs!r}.")
+        raise TypeError(f"`knobs` must be a larq_filter.knobs.Knobs(...), not {shown(knobs)}.")
     return knobs.resolve(method, METHODS[method].knobs)
 
 

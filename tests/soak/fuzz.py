@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fuzzing
 
-TRIES = 10
+TRIES = 20
 EXAMPLES = {"optimizers": 60, "configs of optimizers": 30, "recipe files": 100, "flags": 100}
 
 
