@@ -174,6 +174,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
             self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
         self._unstarted = set()  # keys of kernels that a file gave values after they were built
+        self._device = None  # of kernels and states, where they are compiled together
         self._restored_layout = None  # of a checkpoint that was restored before ``build``
         self._layout = saving.Layout(self._current_layout, self._expect_layout)
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
@@ -432,9 +433,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._observer = observer
         # What is compiled holds whether there is an observer, so it is compiled anew.
         self._fused_updates = fusion.FusedUpdates(self._update_compiled)
-        self._replica_update = tf.function(
-            self._update_of_replica, jit_compile=True, autograph=False
-        )
+        self._replica_update = None
 
     def position_of(self, variable) -> int | None:
         """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
@@ -554,6 +553,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     def _update_step_xla(self, gradient, variable, key):
         """Keras calls it for each kernel of each replica; ``key`` tells the kernels apart."""
+        if self._replica_update is None:
+            update = self._update_of_replica
+            self._replica_update = tf.function(update, jit_compile=True, autograph=False)
         signal = self._replica_update(gradient, variable, key)
         if self._observer is not None:
             self._observer(self.position_of(variable), signal)

@@ -355,7 +355,7 @@ def _read_config(path: pathlib.Path) -> dict:
     )
 
 
-def _write_config(folder: pathlib.Path, config: Config, strategy, synchronized: bool) -> None:
+def _write_config(folder: pathlib.Path, config: Config, strategy=None, synchronized=True) -> None:
     """Writes config.json, the first file of a run folder, unless it is there."""
     if not strategies.is_chief(strategy):
         return

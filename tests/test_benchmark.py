@@ -144,6 +144,8 @@ def test_update_has_every_peer(tmp_path, small_peers):
         "Adam",
         "SGD",
         "Larq Bop",
+        "Adam, XLA",
+        "Larq Bop, XLA",
         "filter",
         "filter, no XLA",
         *(f"preset {name}" for name in presets.PRESETS),

@@ -320,4 +320,4 @@ def test_table_of_models(tmp_path):
     output = run(*command, "--models=mlp")
     assert result.stat().st_mtime_ns == before
     for table in (output, (tmp_path / "table.md").read_text()):
-        assert "| mlp | 8 | 2 |" in table and "birealnet20" not in table
+        assert "| mlp | 8 | 0.01 | 2 |" in table and "birealnet20" not in table
