@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -28,9 +27,11 @@ class _Composition(Filter):
 
     def _validate_parts(self) -> None:
         parts, name = self._parts, self._field
-        if isinstance(parts, Filter) or not isinstance(parts, Iterable):
-            raise TypeError(f"`{name}` must be a list of filters, not {shown(parts)}.")
-        parts = tuple(itertools.islice(iter(parts), MOST_FILTERS + 1))
+        try:
+            parts = tuple(itertools.islice(iter(parts), MOST_FILTERS + 1))
+        except TypeError as error:
+            kind = f"`{name}` must be a list of filters"
+            raise TypeError(f"{kind}, not {shown(parts)}.") from error
         for part in parts:
             if not isinstance(part, Filter):
                 raise TypeError(
