@@ -61,7 +61,10 @@ def load_model(path):
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > _LARGEST:
                 raise ValueError("its config is larger than 100 MB")
-            refuse_foreign(json.loads(archive.read("config.json")), str(path))
+            content = json.loads(archive.read("config.json"))
+        if isinstance(content, dict):  # Keras leaves out what it does not compile the model with
+            content.pop("compile_config", None)
+        refuse_foreign(content, str(path))
         return keras.models.load_model(path, compile=False)
     except _Foreign:
         raise
