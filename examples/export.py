@@ -17,11 +17,8 @@ import time
 import numpy as np
 from absl import app, flags, logging
 
-from larq_filter import (
-    datasets,
-    export,
-    saved_models,
-)  # first: it makes sure that tf.keras is Keras 2
+# First: it makes sure that tf.keras is Keras 2.
+from larq_filter import datasets, export, saved_models
 
 FLAGS = flags.FLAGS
 
