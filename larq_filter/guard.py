@@ -8,6 +8,8 @@ Rejected: replacing NaN by zero (a made-up gradient), and looking at the new sta
 gradients (the old states would have to be kept to go back to).
 """
 
+import warnings
+
 from larq_filter._keras import tf
 
 CHOICES = ("skip", "raise")
@@ -79,6 +81,34 @@ def refuse(gradients, names) -> list:
             False, ["The norm of all gradients together is above 1.8e19. Nothing was changed."]
         )
     return [] if together is None else [together]
+
+
+def report(skipped: int, choice: str) -> None:
+    """Says at the end of a training that steps were skipped.
+
+    Args:
+        skipped: how many, at least 1.
+        choice: one of ``CHOICES``.
+
+    Warns:
+        RuntimeWarning: with ``"skip"``.
+
+    Raises:
+        RuntimeError: with ``"raise"``, where no assertion did it at the step itself.
+    """
+    taken = f"{skipped} steps were skipped" if skipped > 1 else "1 step was skipped"
+    raising = choice == "raise"
+    cure = "compile(jit_compile=False)" if raising else 'FilterOptimizer(on_nonfinite="raise")'
+    message = (
+        f"{taken} because a gradient held NaN, Inf or numbers beyond a norm of 1.8e19. Check "
+        "images and labels, and the learning rate of the real-valued variables. Kernels and "
+        "optimizer are as if those steps had not been; a batch normalisation that saw NaN in "
+        "the forward pass keeps it, and then only an earlier checkpoint helps. With "
+        f"{cure} the first such step stops training and names the variable."
+    )
+    if raising:
+        raise RuntimeError(message)
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _at_least_float32(gradient):

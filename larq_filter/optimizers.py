@@ -6,15 +6,15 @@ that splits the variables in ``apply_gradients``. The alternative, an entry for 
 ``CaseOptimizer``, was rejected: that class takes only legacy optimizers, maps variables by a
 process-wide id (a loaded model stops training without a word) and loses its state in every format.
 
-``arguments`` checks what users pass, ``rates`` holds the numbers that change during training.
+``arguments`` checks what users pass, ``rates`` holds the numbers that change during training,
+``states`` what is remembered of each kernel; ``steps`` changes the kernels, ``saving`` names all
+that a file has to hold. Here they meet Keras.
 """
 
 import re
 import warnings
 
-import numpy as np
-
-from larq_filter import binary, configs, draws, filters, flips, fusion, guard, saving
+from larq_filter import binary, configs, filters, flips, fusion, guard, saving
 from larq_filter._keras import keras, tf
 from larq_filter.arguments import (
     refuse_misplaced,
@@ -27,16 +27,16 @@ from larq_filter.arguments import (
 from larq_filter.filters.validation import validate_choice, validate_constant, validate_flag
 from larq_filter.rates import Rates
 from larq_filter.saved_models import revive
+from larq_filter.states import KernelStates
+from larq_filter.steps import KernelSteps
 
 for _value in (*vars(filters).values(), *vars(flips).values()):
     if isinstance(_value, type) and issubclass(_value, filters.Value):
         keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 
-_SEED_STRIDE = 1_000_003  # between the seeds of two kernels
 _FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
 _SERIALIZED = (*_FIXED, "warm_start")
-_LEARNING_RATE = "default_optimizer.learning_rate"  # in files, beside the entries
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
 
@@ -173,12 +173,23 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
             self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
-        self._unstarted = set()  # keys of kernels that a file gave values after they were built
         self._device = None  # of kernels and states, where they are compiled together
-        self._restored_layout = None  # of a checkpoint that was restored before ``build``
-        self._layout = saving.Layout(self._current_layout, self._expect_layout)
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
-        self.observe_signals(None)
+        self._states = KernelStates(
+            self.gradient_filter,
+            self.flip_rule,
+            self.warm_start,
+            self._var_key,
+            self.add_variable_from_reference,
+        )
+        self._steps = KernelSteps(
+            self.gradient_filter,
+            self.flip_rule,
+            self._rates,
+            self._states,
+            lambda: self.iterations,
+        )
+        self._layout = saving.Contents(self, self._rates, self._states)
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):
@@ -236,27 +247,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         if self.default_optimizer is not None and real:
             self.default_optimizer.finalize_variable_values(real)
-        self._report_skipped_steps()
-
-    def _report_skipped_steps(self):
-        """Once for each training, at its end."""
         skipped = int(self._unreported_skips.numpy())
-        if not skipped:
-            return
-        self._unreported_skips.assign(0)
-        taken = f"{skipped} steps were skipped" if skipped > 1 else "1 step was skipped"
-        raising = self.on_nonfinite == "raise"
-        cure = "compile(jit_compile=False)" if raising else 'FilterOptimizer(on_nonfinite="raise")'
-        message = (
-            f"{taken} because a gradient held NaN, Inf or numbers beyond a norm of 1.8e19. Check "
-            "images and labels, and the learning rate of the real-valued variables. Kernels and "
-            "optimizer are as if those steps had not been; a batch normalisation that saw NaN in "
-            "the forward pass keeps it, and then only an earlier checkpoint helps. With "
-            f"{cure} the first such step stops training and names the variable."
-        )
-        if raising:
-            raise RuntimeError(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        if skipped:
+            self._unreported_skips.assign(0)
+            guard.report(skipped, self.on_nonfinite)
 
     # Building -------------------------------------------------------------------------------------
 
@@ -283,18 +277,13 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         # Keras compiles where there is a GPU only.
         wanted = self._jit_compile_argument and self.flip_rule.gains_from_xla
         self.jit_compile = wanted and fusion.is_available()
-        self._states = self._no_dependency({})
-        for position, variable in enumerate(kernels):
-            binary.binarize(variable)
-            self._states[self._var_key(variable)] = self._create_states(variable, position)
+        self._states.create(kernels)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
         if self.jit_compile and not tf.distribute.has_strategy():
             self._device = fusion.device_of([*map(binary.stored, kernels), *self._variables])
             self.jit_compile = self._device is not None
-        if self._restored_layout is not None:
-            saving.check(self._restored_layout, self._current_layout(), self.name)
-            self._restored_layout = None
+        self._layout.check_awaited()
         self._built = True
 
     def _refuse_new_variables(self, variables):
@@ -326,67 +315,17 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 "trainable=False on their layers."
             )
 
-    def _create_states(self, variable, position: int) -> dict[str, list]:
-        """The arrays of filter and flip rule, and whether a warm start is still to come."""
-        prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
-        states = {"position": position}
-        states |= {
-            part: [
-                self.add_variable_from_reference(
-                    variable, f"{prefix}_{part}_{index}", tf.shape(value), value
-                )
-                for index, value in enumerate(values)
-            ]
-            for part, values in self._first_states(variable, position).items()
-        }
-        if isinstance(self.warm_start, float):
-            states["started"] = self.add_variable_from_reference(
-                variable, f"{prefix}_started", shape=[]
-            )
-        return states
-
-    def _first_states(self, variable, position: int) -> dict[str, tuple]:
-        """The values before the first step."""
-        like = tf.zeros(variable.shape, variable.dtype)
-        return {
-            "filter": self._first_filter_state(variable, like, position),
-            "flip": self.flip_rule.zero_state(like, tf),
-        }
-
     def _start_again(self, variables) -> None:
         """Does what ``build`` does, for kernels whose first values came from a file after it."""
-        if not self._unstarted:
+        if not self._states.unstarted:
             return
-        for variable in variables:
-            if self._var_key(variable) in self._unstarted:
-                self._start(variable)
+        self._states.start_again(variables)
         # Averages of weights begin at the weights; Keras has no other door to them.
         averages = getattr(self.default_optimizer, "_model_variables_moving_average", ())
         real = [variable for variable in variables if not binary.is_binary(variable)]
         for average, variable in zip(averages, real, strict=bool(averages)):
             for copy in binary.replicas(average):
                 copy.assign(variable)
-
-    def _start(self, variable) -> None:
-        self._unstarted.discard(self._var_key(variable))
-        binary.binarize(variable)
-        states = self._states_of(variable)
-        for part, values in self._first_states(variable, states["position"]).items():
-            for array, value in zip(states[part], values, strict=True):
-                for copy in binary.replicas(array):
-                    copy.assign(value)
-
-    def _first_filter_state(self, variable, like, position: int) -> tuple:
-        """The filter's state before the first step; against the weights if magnitudes are given."""
-        if not callable(self.warm_start):
-            return self.gradient_filter.zero_state(like, tf)
-        config = self.warm_start.get_config()
-        if "seed" in config:  # a seed for each kernel, the same on every replica
-            config["seed"] = (config["seed"] or 0) + _SEED_STRIDE * position
-        initializer = type(self.warm_start).from_config(config)
-        magnitudes = tf.abs(initializer(like.shape, like.dtype))
-        weight = binary.sign(binary.latent(binary.replicas(variable)[0]))
-        return self.gradient_filter.state_from_output(-magnitudes * weight, tf)
 
     def set_filter_state(self, variable, state) -> None:
         """Starts the filter of one kernel where another training stopped, on every replica.
@@ -401,27 +340,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: an unknown variable, or arrays of another number or shape.
         """
-        states = getattr(self, "_states", {}).get(self._var_key(variable))
-        if states is None:
-            raise ValueError(
-                f"{variable.name} is no binary kernel that this optimizer was built with: call "
-                "optimizer.build(model.trainable_variables) first."
-            )
-        if self._var_key(variable) in self._unstarted:
-            self._start(variable)
-        arrays = list(states["filter"])
-        shapes = [tuple(tf.shape(value).numpy()) for value in state]
-        wanted = [tuple(array.shape) for array in arrays]
-        if shapes != wanted:
-            raise ValueError(
-                f"The state of {type(self.gradient_filter).__name__} for {variable.name} is "
-                f"{len(wanted)} arrays of shapes {wanted}; received shapes {shapes}."
-            )
-        if "started" in states:  # the given state takes the place of a warm start still to come
-            arrays, state = [*arrays, states["started"]], [*state, 1.0]
-        for array, value in zip(arrays, state, strict=True):
-            for copy in binary.replicas(array):
-                copy.assign(tf.cast(value, copy.dtype))
+        self._states.set_filter_state(variable, state)
 
     def observe_signals(self, observer) -> None:
         """Has ``observer(position, signal)`` called in the graph of every step traced from now on.
@@ -430,23 +349,16 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             observer: a function, or None for nobody; ``position`` counts the binary kernels in the
                 order of the variables the optimizer was built with.
         """
-        self._observer = observer
-        # What is compiled holds whether there is an observer, so it is compiled anew.
-        self._fused_updates = fusion.FusedUpdates(self._update_compiled)
-        self._replica_update = None
+        self._steps.observe(observer)
 
     def position_of(self, variable) -> int | None:
         """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
-        return self._states.get(self._var_key(variable), {}).get("position")
+        state = self._states.of(variable)
+        return None if state is None else state.position
 
     def state_variables(self) -> list:
         """What filter and flip rule remember of all binary kernels, kernel by kernel."""
-        return [
-            array
-            for states in self._states.values()
-            for part in ("filter", "flip")
-            for array in states[part]
-        ]
+        return [array for state in self._states for array in (*state.filter, *state.flip)]
 
     def rate_values(self) -> dict[str, float]:
         """Every rate of filter and flip rule by its name, as it was at the last step."""
@@ -495,7 +407,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if not pairs:
             return self.iterations
         variables = [variable for _, variable in pairs]
-        if tf.executing_eagerly() and (self._unstarted or not getattr(self, "_built", False)):
+        ready = getattr(self, "_built", False) and not self._states.unstarted
+        if tf.executing_eagerly() and not ready:
             _refuse_late_build(variables)
         with tf.name_scope(name or self.name):
             with tf.init_scope():
@@ -540,11 +453,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _internal_apply_gradients(self, pairs):
         if not self._fuses():
             return super()._internal_apply_gradients(pairs)
-        with tf.device(self._device):
-            signals = self._fused_updates([self._row(*pair) for pair in pairs])
-        if self._observer is not None:  # outside of the program: an observer may do what it likes
-            for (_, variable), signal in zip(pairs, signals, strict=True):
-                self._observer(self.position_of(variable), signal)
+        self._steps.together(pairs, self._device)
         return self.iterations.assign_add(1)
 
     def _fuses(self) -> bool:
@@ -552,93 +461,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         return self.jit_compile and not tf.distribute.has_strategy()
 
     def _update_step_xla(self, gradient, variable, key):
-        """Keras calls it for each kernel of each replica; ``key`` tells the kernels apart."""
-        if self._replica_update is None:
-            update = self._update_of_replica
-            self._replica_update = tf.function(update, jit_compile=True, autograph=False)
-        signal = self._replica_update(gradient, variable, key)
-        if self._observer is not None:
-            self._observer(self.position_of(variable), signal)
-
-    def _update_of_replica(self, gradient, variable, key):
-        del key  # of TensorFlow's cache of what it has compiled
-        return self._update_compiled(
-            tf.convert_to_tensor(gradient), variable, self._states_of(variable)
-        )
-
-    def _row(self, gradient, variable) -> tuple:
-        """What the update of one kernel needs, as tensors and variables only."""
-        states = self._states_of(variable)
-        position = tf.constant(states["position"], tf.int64)
-        # IndexedSlices become dense, and a gradient of a Python function gets its shape.
-        gradient = tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
-        return gradient, binary.stored(variable), {**states, "position": position}
-
-    def _update_compiled(self, gradient, variable, states):
-        """For the compiled program: the update, and the signal if anybody wants it."""
-        signal = self._update(gradient, variable, states)
-        return tf.zeros([]) if self._observer is None else signal
+        # Keras calls it for each kernel of each replica.
+        self._steps.compiled(gradient, variable, key)
 
     def update_step(self, gradient, variable):
         """One step of one kernel: the two lines of the class docstring."""
-        states = self._states_of(variable)
-        signal = self._update(tf.convert_to_tensor(gradient), variable, states)
-        if self._observer is not None:
-            self._observer(states["position"], signal)
-
-    def _update(self, gradient, variable, states):
-        """Takes the step and returns the signal."""
-        weight = binary.sign(binary.latent(variable))
-        filter_state = self._filter_state(states, gradient, weight)
-        signal, filter_state = self.gradient_filter.step(
-            gradient, filter_state, self._rates.of_filter(weight.dtype), tf
-        )
-        flipped, flip_state = self.flip_rule.flip(
-            weight,
-            signal,
-            tuple(tf.convert_to_tensor(array) for array in states["flip"]),
-            self._rates.of_flip_rule(weight.dtype) | self._flip_inputs(states, gradient),
-            tf,
-        )
-        filter_state = self.gradient_filter.feedback(filter_state, flipped, tf)
-        for array, value in zip(states["filter"], filter_state, strict=True):
-            array.assign(value)
-        for array, value in zip(states["flip"], flip_state, strict=True):
-            array.assign(value)
-        variable.assign(tf.where(flipped, -weight, weight))
-        return signal
-
-    def _states_of(self, variable) -> dict:
-        return self._states[self._var_key(variable)]
-
-    def _flip_inputs(self, states, gradient) -> dict:
-        """What the flip rule asked for beside weight and signal."""
-        given = {}
-        if "gradient" in self.flip_rule.inputs:
-            given["gradient"] = gradient
-        if "uniform" in self.flip_rule.inputs:
-            given["uniform"] = draws.uniform(
-                gradient.shape,
-                self.flip_rule.seed,
-                states["position"],
-                self.iterations,
-                gradient.dtype,
-            )
-        return given
-
-    def _filter_state(self, states, gradient, weight) -> tuple:
-        """The filter's state before this step; set against the weights when a warm start is due."""
-        state = tuple(tf.convert_to_tensor(array) for array in states["filter"])
-        if "started" not in states:
-            return state
-        size = tf.sqrt(tf.reduce_mean(tf.square(gradient)))
-        due = tf.logical_and(tf.equal(states["started"], 0), size > 0)
-        states["started"].assign(tf.where(size > 0, tf.ones_like(size), states["started"]))
-        return tf.cond(
-            due,
-            lambda: self.gradient_filter.state_from_output(-self.warm_start * size * weight, tf),
-            lambda: state,
-        )
+        self._steps.plain(gradient, variable)
 
     # Saving ---------------------------------------------------------------------------------------
 
@@ -663,7 +491,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         variables = self.variables
         early = self._first_variables()
         if getattr(self, "_built", False) and len(weights) == len(early) < len(variables):
-            self._forget_steps()
+            self._layout.forget_steps()
             variables = early
         shapes = [tuple(weight.shape) for weight in weights]
         wanted = [tuple(variable.shape) for variable in variables]
@@ -675,75 +503,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
 
-    def _entries(self) -> dict:
-        """Everything a file has to hold, by name; parts without a value count their variables."""
-        states = getattr(self, "_states", {}).values()
-        entries = {
-            "iterations": self.iterations,
-            "skipped_steps": self.skipped_steps,
-            **self._rates.variables(),
-            f"gradient_filter.{saving.structure(self.gradient_filter)}": (
-                self.gradient_filter.state_size
-            ),
-            f"flip_rule.{saving.structure(self.flip_rule)}": self.flip_rule.state_size,
-            saving.KERNELS: len(states),
-        }
-        if self.default_optimizer is not None:
-            kind = type(self.default_optimizer).__name__
-            entries[f"default_optimizer.{kind}"] = len(self.default_optimizer.variables)
-        for kernel in states:
-            prefix = f"kernel_{kernel['position']}"
-            for part in ("filter", "flip"):
-                for index, array in enumerate(kernel[part]):
-                    entries[f"{prefix}.{part}_{index}"] = array
-            if "started" in kernel:
-                entries[f"{prefix}.started"] = kernel["started"]
-        return entries
-
     def _first_variables(self) -> list:
         """Those that are there before ``build``, in the order of ``variables``."""
         count = 2 + len(self._rates.variables())
         default = [] if self.default_optimizer is None else [self.default_optimizer.iterations]
         return [*self._variables[:count], *default]
-
-    def _current_layout(self) -> dict:
-        return saving.layout_of(self._entries())
-
-    def _expect_layout(self, found: dict) -> None:
-        """Raises unless a file with this layout fits; it is about to be read.
-
-        Where it was written before the first step, kernels are made binary again when that comes.
-        """
-        own = self._current_layout()
-        self._restored_layout = None
-        if getattr(self, "_built", False) and not saving.is_before_first_step(found):
-            saving.check(found, own, self.name)
-            self._unstarted.clear()
-            return
-        saving.check(saving.without_states(found), saving.without_states(own), self.name)
-        if getattr(self, "_built", False):
-            self._forget_steps()
-        elif not saving.is_before_first_step(found):
-            self._restored_layout = self._no_dependency(found)
-
-    def _forget_steps(self) -> None:
-        """Prepares for values from before the first step.
-
-        Raises:
-            ValueError: this optimizer has taken steps, which compiled functions still hold.
-        """
-        if int(self.iterations.numpy()) > 0:
-            raise ValueError(
-                f"The file was written before the first step, and {self.name} has taken "
-                f"{int(self.iterations.numpy())}. Compile the model with a new optimizer first."
-            )
-        self._unstarted.update(self._states)
-
-    @property
-    def _constant_learning_rate(self):
-        """The default optimizer's learning rate, which Keras' files leave out; not a schedule."""
-        learning_rate = getattr(self.default_optimizer, "_learning_rate", None)
-        return learning_rate if isinstance(learning_rate, tf.Variable) else None
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = super()._trackable_children(save_type, **kwargs)
@@ -752,16 +516,13 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         return children
 
     def save_own_variables(self, store):
-        """Writes everything by name; Keras saves the variables of the default optimizer by itself.
+        """Writes everything by name, which Keras does for its files.
 
         Warns:
             UserWarning: a ``LossScaleOptimizer`` is around this one: Keras does not save its scale.
         """
         self._warn_of_loss_scale()
-        for name, value in self._entries().items():
-            store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
-        if self._constant_learning_rate is not None:
-            store[_LEARNING_RATE] = self._constant_learning_rate.numpy()
+        self._layout.write(store)
 
     def _warn_of_loss_scale(self) -> None:
         if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
@@ -792,20 +553,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 stacklevel=2,
             )
             return
-        found = saving.layout_of({key: store[key] for key in store.keys() if key != _LEARNING_RATE})
-        self._expect_layout(found)
-        if self._restored_layout is not None:
-            self._restored_layout = None
-            raise ValueError(
-                f"{self.name} has no states yet to load those of the file into. Call "
-                "model.optimizer.build(model.trainable_variables) before loading."
-            )
-        entries = self._entries()
-        for name in found:
-            if isinstance(entries.get(name), tf.Variable):
-                entries[name].assign(store[name][()])
-        if _LEARNING_RATE in store and self._constant_learning_rate is not None:
-            self._constant_learning_rate.assign(store[_LEARNING_RATE][()])
+        self._layout.read(store)
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""

@@ -6,15 +6,22 @@ name of what it is, and parts without a value (a flip rule that remembers nothin
 well; a list of all names and shapes, the layout, is compared before anything is assigned. Files of
 Keras hold the entries themselves, a checkpoint holds the layout beside the variables.
 
+Rejected: other names for the variables themselves. Neither format compares them.
+
 Settings are not compared: another threshold, rate or schedule may go on from the same state.
 """
 
 import json
 
+import numpy as np
+
 from larq_filter._keras import tf
 from larq_filter.filters import Value
+from larq_filter.rates import Rates
+from larq_filter.states import KernelStates
 
 KERNELS = "kernels"
+_LEARNING_RATE = "default_optimizer.learning_rate"  # in files of Keras, beside the entries
 _COUNTS = ("gradient_filter", "flip_rule", "default_optimizer", KERNELS)
 
 
@@ -83,19 +90,124 @@ def _list(items: list[str]) -> str:
     return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
 
 
-class Layout(tf.train.experimental.PythonState):
-    """The layout inside of a TensorFlow checkpoint, which restores it before any variable.
+class Contents(tf.train.experimental.PythonState):
+    """Everything that a file has to hold of one ``FilterOptimizer``, out and in.
+
+    As a part of a TensorFlow checkpoint it is the layout, which is restored before any variable.
 
     Args:
-        current: a function that returns the layout to be saved.
-        expect: a function that is given the layout of a checkpoint, and may raise.
+        optimizer: the one that is saved and loaded.
+        rates: its rates.
+        states: the states of its kernels.
     """
 
-    def __init__(self, current, expect):
-        self._current, self._expect = current, expect
+    def __init__(self, optimizer, rates: Rates, states: KernelStates):
+        self._optimizer, self._rates, self._states = optimizer, rates, states
+        self._awaited = None  # the layout of a checkpoint that was restored before ``build``
+
+    def entries(self) -> dict:
+        """Variables by name; parts without a value count their variables."""
+        optimizer = self._optimizer
+        entries = {
+            "iterations": optimizer.iterations,
+            "skipped_steps": optimizer.skipped_steps,
+            **self._rates.variables(),
+            f"gradient_filter.{structure(optimizer.gradient_filter)}": (
+                optimizer.gradient_filter.state_size
+            ),
+            f"flip_rule.{structure(optimizer.flip_rule)}": optimizer.flip_rule.state_size,
+            KERNELS: len(self._states),
+        }
+        if optimizer.default_optimizer is not None:
+            kind = type(optimizer.default_optimizer).__name__
+            entries[f"default_optimizer.{kind}"] = len(optimizer.default_optimizer.variables)
+        for kernel in self._states:
+            prefix = f"kernel_{kernel.position}"
+            for part in ("filter", "flip"):
+                for index, array in enumerate(getattr(kernel, part)):
+                    entries[f"{prefix}.{part}_{index}"] = array
+            if kernel.started is not None:
+                entries[f"{prefix}.started"] = kernel.started
+        return entries
 
     def serialize(self) -> str:
-        return json.dumps(self._current())
+        return json.dumps(layout_of(self.entries()))
 
     def deserialize(self, string_value) -> None:
         self._expect(json.loads(string_value))
+
+    def _expect(self, found: dict) -> None:
+        """Raises unless a file with this layout fits; it is about to be read.
+
+        Where it was written before the first step, kernels are made binary again when that comes.
+        """
+        own, built = layout_of(self.entries()), len(self._states) > 0
+        self._awaited = None
+        if built and not is_before_first_step(found):
+            check(found, own, self._optimizer.name)
+            self._states.await_start(False)
+            return
+        check(without_states(found), without_states(own), self._optimizer.name)
+        if built:
+            self.forget_steps()
+        elif not is_before_first_step(found):
+            self._awaited = found
+
+    def check_awaited(self) -> None:
+        """Once the states exist: raises unless a checkpoint restored before fits them."""
+        if self._awaited is not None:
+            check(self._awaited, layout_of(self.entries()), self._optimizer.name)
+            self._awaited = None
+
+    def forget_steps(self) -> None:
+        """Prepares for values from before the first step.
+
+        Raises:
+            ValueError: the optimizer has taken steps, which compiled functions still hold.
+        """
+        taken = int(self._optimizer.iterations.numpy())
+        if taken > 0:
+            name = self._optimizer.name
+            raise ValueError(
+                f"The file was written before the first step, and {name} has taken {taken}. "
+                "Compile the model with a new optimizer first."
+            )
+        self._states.await_start()
+
+    def write(self, store) -> None:
+        """Everything by name; Keras saves the variables of the default optimizer by itself.
+
+        Args:
+            store: a mapping that is written: an HDF5 group.
+        """
+        for name, value in self.entries().items():
+            store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
+        if self._learning_rate is not None:
+            store[_LEARNING_RATE] = self._learning_rate.numpy()
+
+    def read(self, store) -> None:
+        """Assigns what ``write`` wrote; nothing if it does not fit.
+
+        Raises:
+            ValueError: see ``FilterOptimizer.load_own_variables``.
+        """
+        found = layout_of({key: store[key] for key in store.keys() if key != _LEARNING_RATE})
+        self._expect(found)
+        if self._awaited is not None:
+            self._awaited = None
+            raise ValueError(
+                f"{self._optimizer.name} has no states yet to load those of the file into. Call "
+                "model.optimizer.build(model.trainable_variables) before loading."
+            )
+        entries = self.entries()
+        for name in found:
+            if isinstance(entries.get(name), tf.Variable):
+                entries[name].assign(store[name][()])
+        if _LEARNING_RATE in store and self._learning_rate is not None:
+            self._learning_rate.assign(store[_LEARNING_RATE][()])
+
+    @property
+    def _learning_rate(self):
+        """The default optimizer's, which Keras' files leave out; None if it is a schedule."""
+        learning_rate = getattr(self._optimizer.default_optimizer, "_learning_rate", None)
+        return learning_rate if isinstance(learning_rate, tf.Variable) else None

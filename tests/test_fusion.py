@@ -117,7 +117,7 @@ def test_sorting_is_left_to_tensorflow():
     variables = kernels()
     optimizer.build(variables)
     optimizer.apply_gradients(zip(next(gradients()), variables, strict=True))
-    assert not optimizer._fused_updates._programs
+    assert not optimizer._steps._together._programs
     assert optimizer.get_config()["jit_compile"] is True
 
 
@@ -129,8 +129,8 @@ def test_kernels_of_one_shape_share_a_program(monkeypatch):
     optimizer = FilterOptimizer(filters.EMA(0.5), default_optimizer=None)
     optimizer.build(variables)
     traces = []
-    update = optimizer._update_compiled
-    optimizer._fused_updates = fusion.FusedUpdates(
+    update = optimizer._steps._update_compiled
+    optimizer._steps._together = fusion.FusedUpdates(
         lambda *row: traces.append(row[0].shape) or update(*row)
     )
     step = tf.function(lambda g: optimizer.apply_gradients(zip(g, variables, strict=True)))

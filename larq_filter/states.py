@@ -1,0 +1,179 @@
+"""What filter and flip rule remember of each binary kernel, and where that starts.
+
+The arrays are variables of the optimizer, made by the function that it hands over, so that Keras
+saves them and puts a copy on every replica. Rejected: arrays kept by the filters. A filter is a
+value, and one filter serves all kernels.
+
+A warm start by an initializer is known when the kernel is. One relative to the gradient waits for
+the first gradient that is not all zero, and ``started`` tells whether that has come.
+"""
+
+from typing import NamedTuple
+
+from larq_filter import binary, filters, flips
+from larq_filter._keras import tf
+
+_SEED_STRIDE = 1_000_003  # between the seeds of two kernels
+
+
+class KernelState(NamedTuple):
+    """Of one kernel.
+
+    Attributes:
+        position: counts the binary kernels, in the order of the variables given to ``build``.
+        filter: the variables of the filter, shaped as its ``zero_state``.
+        flip: those of the flip rule.
+        started: 0 or 1, of shape (): whether a warm start has come; None where none is awaited.
+    """
+
+    position: int
+    filter: list
+    flip: list
+    started: tf.Variable | None = None
+
+
+class KernelStates:
+    """The states of all binary kernels of one optimizer.
+
+    Args:
+        gradient_filter: the filter.
+        flip_rule: the flip rule.
+        warm_start: as for ``FilterOptimizer``.
+        key_of: tells variables apart, ``key_of(variable)``.
+        add_variable: ``add_variable(variable, name, shape, initial_value)`` creates and tracks
+            one that lies where ``variable`` does.
+    """
+
+    def __init__(
+        self,
+        gradient_filter: filters.Filter,
+        flip_rule: flips.FlipRule,
+        warm_start,
+        key_of,
+        add_variable,
+    ):
+        self._filter, self._flip_rule, self._warm_start = gradient_filter, flip_rule, warm_start
+        self._key_of, self._add_variable = key_of, add_variable
+        self._states: dict[str, KernelState] = {}
+        self._unstarted = set()  # keys of kernels that a file gave values after they were built
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __iter__(self):
+        return iter(self._states.values())
+
+    def of(self, variable) -> KernelState | None:
+        """The state of a kernel; None for a variable that is none of ours."""
+        return self._states.get(self._key_of(variable))
+
+    def create(self, kernels) -> None:
+        """Makes all kernels binary and gives each a state."""
+        for position, variable in enumerate(kernels):
+            binary.binarize(variable)
+            self._states[self._key_of(variable)] = self._create(variable, position)
+
+    def _create(self, variable, position: int) -> KernelState:
+        prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
+        parts = [
+            [
+                self._add_variable(variable, f"{prefix}_{part}_{index}", tf.shape(value), value)
+                for index, value in enumerate(values)
+            ]
+            for part, values in self._first_values(variable, position).items()
+        ]
+        started = None
+        if isinstance(self._warm_start, float):
+            started = self._add_variable(variable, f"{prefix}_started", shape=[])
+        return KernelState(position, *parts, started)
+
+    def _first_values(self, variable, position: int) -> dict[str, tuple]:
+        """The values before the first step, by part."""
+        like = tf.zeros(variable.shape, variable.dtype)
+        return {
+            "filter": self._first_filter_state(variable, like, position),
+            "flip": self._flip_rule.zero_state(like, tf),
+        }
+
+    def _first_filter_state(self, variable, like, position: int) -> tuple:
+        """Zero; or against the weights if their magnitudes are given."""
+        if not callable(self._warm_start):
+            return self._filter.zero_state(like, tf)
+        config = self._warm_start.get_config()
+        if "seed" in config:  # a seed for each kernel, the same on every replica
+            config["seed"] = (config["seed"] or 0) + _SEED_STRIDE * position
+        initializer = type(self._warm_start).from_config(config)
+        magnitudes = tf.abs(initializer(like.shape, like.dtype))
+        weight = binary.sign(binary.latent(binary.replicas(variable)[0]))
+        return self._filter.state_from_output(-magnitudes * weight, tf)
+
+    # Starting again -------------------------------------------------------------------------------
+
+    @property
+    def unstarted(self) -> bool:
+        """Whether some kernel has values from a file of before the first step."""
+        return bool(self._unstarted)
+
+    def await_start(self, awaited: bool = True) -> None:
+        """Says whether files have given, or are giving, all kernels values to start from."""
+        self._unstarted = set(self._states) if awaited else set()
+
+    def start_again(self, variables) -> None:
+        """Does what ``create`` did for those of ``variables`` that wait for it."""
+        for variable in variables:
+            if self._key_of(variable) in self._unstarted:
+                self._start(variable)
+
+    def _start(self, variable) -> None:
+        self._unstarted.discard(self._key_of(variable))
+        binary.binarize(variable)
+        state = self.of(variable)
+        for part, values in self._first_values(variable, state.position).items():
+            for array, value in zip(getattr(state, part), values, strict=True):
+                for copy in binary.replicas(array):
+                    copy.assign(value)
+
+    def set_filter_state(self, variable, values) -> None:
+        """As ``FilterOptimizer.set_filter_state``."""
+        state = self.of(variable)
+        if state is None:
+            raise ValueError(
+                f"{variable.name} is no binary kernel that this optimizer was built with: call "
+                "optimizer.build(model.trainable_variables) first."
+            )
+        self.start_again([variable])
+        arrays = list(state.filter)
+        shapes = [tuple(tf.shape(value).numpy()) for value in values]
+        wanted = [tuple(array.shape) for array in arrays]
+        if shapes != wanted:
+            raise ValueError(
+                f"The state of {type(self._filter).__name__} for {variable.name} is "
+                f"{len(wanted)} arrays of shapes {wanted}; received shapes {shapes}."
+            )
+        if state.started is not None:  # no warm start is to come any more
+            arrays, values = [*arrays, state.started], [*values, 1.0]
+        for array, value in zip(arrays, values, strict=True):
+            for copy in binary.replicas(array):
+                copy.assign(tf.cast(value, copy.dtype))
+
+    # Stepping -------------------------------------------------------------------------------------
+
+    def filter_state(self, state: KernelState, gradient, weight) -> tuple:
+        """The filter's state for this step; set against the weights when a warm start is due.
+
+        Args:
+            state: of the kernel; ``started`` is written.
+            gradient: of the kernel.
+            weight: -1 or +1, of the gradient's shape.
+        """
+        values = tuple(tf.convert_to_tensor(array) for array in state.filter)
+        if state.started is None:
+            return values
+        size = tf.sqrt(tf.reduce_mean(tf.square(gradient)))
+        due = tf.logical_and(tf.equal(state.started, 0), size > 0)
+        state.started.assign(tf.where(size > 0, tf.ones_like(size), state.started))
+        return tf.cond(
+            due,
+            lambda: self._filter.state_from_output(-self._warm_start * size * weight, tf),
+            lambda: values,
+        )
