@@ -33,6 +33,7 @@ from larq_filter import (  # first: tf.keras is Keras 2 then
     files,
     methods,
     models,
+    runs,
     training,
 )
 from larq_filter._keras import keras
@@ -133,10 +134,10 @@ def is_safe(name: str, size: int) -> bool:
     return not any(finding.severity == export.WRONG for finding in export.lint(model))
 
 
-def config_of(name: str) -> training.Config:
+def config_of(name: str) -> runs.Config:
     """The filter's run."""
     own = {key: FLAGS[key].value for key in SETTINGS} | own_settings().get(name, {})
-    return training.Config(
+    return runs.Config(
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         download=FLAGS.download,
@@ -163,7 +164,7 @@ def own_settings() -> dict[str, dict]:
     return found
 
 
-def row_of(config: training.Config, folder: pathlib.Path) -> dict:
+def row_of(config: runs.Config, folder: pathlib.Path) -> dict:
     """Everything about one model, from its run folders or by training it."""
     result = training.run(config, folder / "filter", verbose=0)
     knobs = config.knobs.only(methods.METHODS["frozen"].knobs)
@@ -187,7 +188,7 @@ def row_of(config: training.Config, folder: pathlib.Path) -> dict:
     }
 
 
-def some_images(config: training.Config) -> tuple[np.ndarray, np.ndarray]:
+def some_images(config: runs.Config) -> tuple[np.ndarray, np.ndarray]:
     batch = next(iter(training.load_data(config).validation(FLAGS.export_images)))
     return tuple(part.numpy() for part in batch)
 

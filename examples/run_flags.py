@@ -4,7 +4,11 @@ import pathlib
 
 from absl import flags
 
-from larq_filter import files, models, training  # first: it makes sure that tf.keras is Keras 2
+from larq_filter import (  # first: it makes sure that tf.keras is Keras 2
+    files,
+    models,
+    runs,
+)
 
 FLAGS = flags.FLAGS
 
@@ -38,9 +42,9 @@ NAMES = (
 ).split()
 
 
-def config(**others) -> training.Config:
+def config(**others) -> runs.Config:
     """The config of a run; ``others``: its method, knobs and seed, which have no flags here."""
-    return training.Config(**{name: FLAGS[name].value for name in NAMES}, **others)
+    return runs.Config(**{name: FLAGS[name].value for name in NAMES}, **others)
 
 
 def refuse_positional(arguments) -> None:

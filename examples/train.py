@@ -16,7 +16,7 @@ import pathlib
 from absl import app, flags, logging
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
-from larq_filter import knobs, methods, strategies, training
+from larq_filter import knobs, methods, runs, strategies, training
 
 import run_flags  # isort: skip
 
@@ -83,13 +83,13 @@ flags.DEFINE_bool(
 )
 
 
-def config_from_flags() -> training.Config:
+def config_from_flags() -> runs.Config:
     """The run's config; every field and every knob has the flag of its name."""
     given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(knobs.Knobs)}
     return run_flags.config(method=FLAGS.method, knobs=knobs.Knobs(**given), seed=FLAGS.seed)
 
 
-def table(result: training.Result, control: training.Result | None) -> str:
+def table(result: runs.Result, control: runs.Result | None) -> str:
     """The result for people."""
     flipped, layers = result.flipped_layers
     rows = [("validation accuracy", f"{result.accuracy:.4f}")]

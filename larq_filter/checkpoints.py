@@ -147,6 +147,32 @@ def differences(found: dict, wanted: dict) -> str:
     )
 
 
+class Tables(tf.train.experimental.PythonState):
+    """Tables as a part of a checkpoint; restoring writes them as they were, without later rows.
+
+    Args:
+        paths: of the tables; those that don't exist yet are saved as missing.
+    """
+
+    def __init__(self, paths: list[pathlib.Path]):
+        self.paths = paths
+
+    def remove(self) -> None:
+        """As before the first row."""
+        self.deserialize("{}")
+
+    def serialize(self):
+        return json.dumps({p.name: p.read_bytes().decode() for p in self.paths if p.exists()})
+
+    def deserialize(self, string_value):
+        tables = json.loads(string_value)
+        for path in self.paths:
+            if path.name in tables:
+                write_whole(path, tables[path.name].encode())
+            else:
+                path.unlink(missing_ok=True)
+
+
 class _Text(tf.train.experimental.PythonState):
     """Text that is saved, and read by other means than restoring."""
 

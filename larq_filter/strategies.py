@@ -276,20 +276,21 @@ def sharded(dataset, strategy):
 class Backup(keras.callbacks.BackupAndRestore):
     """Keras' own fault tolerance, for a run folder that all workers share.
 
-    The first worker writes after each epoch, all restore what it wrote. Flip counters and wall time
-    travel with the model, as dependencies of it.
+    The first worker writes after each epoch, all restore what it wrote. Flip counters, tables and
+    wall time travel with the model, as dependencies of it.
 
     Args:
         model: the compiled model.
         counters: a ``tf.Module`` of what else is to be restored.
+        tables: of this worker, which get the rows of the first one; ``checkpoints.Tables``.
         folder: the run folder, on a file system that all workers see.
     """
 
-    def __init__(self, model, counters, folder: pathlib.Path):
+    def __init__(self, model, counters, tables, folder: pathlib.Path):
         super().__init__(str(folder / "backup"), delete_checkpoint=False)
-        self.run_model = model
+        self.run_model, self._restored = model, False
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        model.run_state = tf.train.Checkpoint(flips=counters, seconds=self.seconds)
+        model.run_state = tf.train.Checkpoint(flips=counters, tables=tables, seconds=self.seconds)
 
     def restore(self) -> int:
         """Restores the backup; returns its number of epochs, 0 if there is none.
@@ -317,7 +318,12 @@ class Backup(keras.callbacks.BackupAndRestore):
                 self.run_model.optimizer.build(self.run_model.trainable_variables)
             self.set_model(self.run_model)
             self.on_train_begin()
+        self._restored = True
         return int(epoch) + 1
+
+    def on_train_begin(self, logs=None):
+        if not self._restored:  # the loggers have opened their tables by now
+            super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from larq_filter.comparison import Outcome
-from larq_filter.training import Result
+from larq_filter.runs import Result
 
 CONTROL, REFERENCE = "frozen", "filter"
 CONFIDENCE = 0.95

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from larq_filter.comparison import Outcome
+from larq_filter.runs import Result
 from larq_filter.summaries import COMPARED, CONFIDENCE, Difference, Spread, Summary, difference
-from larq_filter.training import Result
 
 NOTHING = "-"
 

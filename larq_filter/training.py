@@ -25,8 +25,6 @@ import contextlib
 import csv
 import dataclasses
 import functools
-import importlib.metadata
-import json
 import pathlib
 import sys
 import time
@@ -39,12 +37,12 @@ from larq_filter import (
     files,
     methods,
     models,
+    runs,
     saved_models,
     strategies,
 )
 from larq_filter._keras import keras, tf
-from larq_filter.arguments import validate_setting
-from larq_filter.checkpoints import Checkpoints, differences
+from larq_filter.checkpoints import Checkpoints, Tables
 from larq_filter.conversion import to_latent_free
 from larq_filter.optimizers import FilterOptimizer
 
@@ -54,95 +52,14 @@ import larq  # isort: skip
 DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Everything that determines a run. Two runs of one config on one machine are the same run.
-
-    Attributes:
-        dataset, data_dir, download, train_examples, validation_examples, image_size: as in
-            ``datasets.load``.
-        model: a name from ``models.names()``.
-        width: channels of the model's first stage, for models that have that argument.
-        method: a name from ``methods.METHODS``; its knobs: ``methods.Knobs``.
-        batch_size: images per step.
-        epochs: passes over the training images, the first step of a two-step method included, the
-            training of a teacher not.
-        steps_per_epoch: fewer steps than a whole pass; None: a whole pass.
-        seed: of initialisation, data order, augmentation and what the method draws.
-        augment: random crops (and mirror images of colour images).
-    """
-
-    dataset: str = "digits"
-    data_dir: str | None = None
-    download: bool = False
-    train_examples: int | None = None
-    validation_examples: int | None = None
-    image_size: int | None = None
-    model: str = "birealnet20"
-    width: int | None = None
-    method: str = "filter"
-    knobs: methods.Knobs = dataclasses.field(default_factory=methods.Knobs)
-    batch_size: int = 50
-    epochs: int = 20
-    steps_per_epoch: int | None = None
-    seed: int = 0
-    augment: bool = True
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if field.name != "knobs":
-                value = validate_setting(field.name, getattr(self, field.name), field.type)
-                object.__setattr__(self, field.name, value)
-        methods.resolve(self.method, self.knobs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What came out of a run.
-
-    Attributes:
-        output_dir: the run folder.
-        epochs: epochs trained in all, those of a first stage included.
-        accuracy: on the validation images after the last epoch, in [0, 1].
-        loss: cross-entropy there, in nats.
-        train_accuracy: on the training images during the last epoch.
-        train_loss: cross-entropy there, mean over the last epoch, in nats.
-        flip_ratio: share of the binary weights flipped per step, mean over the last epoch.
-        flips_per_weight: how often a binary weight flipped in the whole run, on average.
-        flipped_layers: binary layers in which a weight flipped in any epoch, of how many.
-        seconds: wall time of the training, all parts of a continued run and a first stage together.
-        optimizer_bytes_per_weight: what the optimizer keeps for one binary weight; the weight
-            itself, latent or not, is 4 bytes more.
-        skipped_steps: steps not taken because a gradient was not finite, those of a first stage
-            included.
-    """
-
-    output_dir: str
-    epochs: int
-    accuracy: float
-    loss: float
-    train_accuracy: float
-    train_loss: float
-    flip_ratio: float
-    flips_per_weight: float
-    flipped_layers: tuple[int, int]
-    seconds: float
-    optimizer_bytes_per_weight: float
-    skipped_steps: int = 0  # unknown to older folders
-
-
-class RunExists(ValueError):
-    """The run folder belongs to a run of another config."""
-
-
 def run(
-    config: Config,
+    config: runs.Config,
     output_dir,
     verbose: int | str = "auto",
     report=None,
     strategy=None,
     synchronized: bool = True,
-) -> Result:
+) -> runs.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
     Args:
@@ -160,7 +77,7 @@ def run(
         The result, read from the folder if the run was finished before.
 
     Raises:
-        RunExists: the folder holds a run of another config.
+        runs.RunExists: the folder holds a run of another config.
         ValueError, FileNotFoundError: an argument of the config can't be met; see there.
         RuntimeError: the folder has checkpoints and none can be used.
         files.NotWritable: the disk is full or the folder read-only; what was saved is intact.
@@ -170,8 +87,8 @@ def run(
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
     scale = strategies.describe(strategy, synchronized)
-    refuse_other_run(folder, config, scale)
-    result = _read_result(folder)
+    runs.refuse_other_run(folder, config, scale)
+    result = runs.read_result(folder)
     if result is not None:
         print(f"{folder} holds the finished run of this config: nothing to train.")
         return result
@@ -183,7 +100,7 @@ def run(
         return _run(config, stage, data, folder, verbose, report, scaled)
 
 
-def _run(config: Config, stage, data, folder, verbose, report, scaled: dict) -> Result:
+def _run(config: runs.Config, stage, data, folder, verbose, report, scaled: dict) -> runs.Result:
     """All stages of a run; ``scaled``: the arguments ``strategy`` and ``synchronized``."""
     if stage is None:
         return _train(config, data, _teacher(config), folder, verbose, report, **scaled)
@@ -197,7 +114,7 @@ def _run(config: Config, stage, data, folder, verbose, report, scaled: dict) -> 
     return _train(own, data, earlier, folder, verbose, report, before, **scaled)
 
 
-def _first_stage(config: Config, folder, verbose, scaled: dict):
+def _first_stage(config: runs.Config, folder, verbose, scaled: dict):
     """The result of a first stage and its model."""
     result = run(config, folder, verbose, **scaled)
     try:
@@ -208,7 +125,12 @@ def _first_stage(config: Config, folder, verbose, scaled: dict):
     return run(config, folder, verbose, **scaled), saved_models.load_model(folder / "model.keras")
 
 
-def load_data(config: Config) -> datasets.ImageData:
+def _write_config(folder, config: runs.Config, strategy, synchronized: bool) -> None:
+    if strategies.is_chief(strategy):
+        runs.write_config(folder, config, strategies.describe(strategy, synchronized))
+
+
+def load_data(config: runs.Config) -> datasets.ImageData:
     """The data of a run; the last ones loaded are kept for the next run that asks for the same."""
     return _data(**{name: getattr(config, name) for name in DATA})
 
@@ -219,7 +141,7 @@ def _data(dataset: str, **arguments) -> datasets.ImageData:
 
 
 def _train(
-    config: Config,
+    config: runs.Config,
     data,
     earlier,
     folder,
@@ -228,7 +150,7 @@ def _train(
     before=None,
     strategy=None,
     synchronized=True,
-) -> Result:
+) -> runs.Result:
     """The stage of ``config`` in its folder; ``before``: the result of the stage before it."""
     keras.backend.clear_session()  # layers get the names they have in a process of their own
     keras.utils.set_random_seed(config.seed)
@@ -240,20 +162,20 @@ def _train(
         # Only now: a wrong argument leaves nothing behind.
         _write_config(folder, config, strategy, synchronized)
     own = strategies.own_folder(folder, strategy)
+    tables = Tables([own / "metrics.csv", own / "flips.csv"])
     monitor = callbacks.FlipMonitor(own / "flips.csv", own / "tensorboard" / "flips")
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
     if strategies.workers(strategy) == 1:
-        progress = _Progress(model, monitor, folder, _as_json(config))
-        first_epoch = progress.restore()
+        progress = _Progress(model, monitor.counters, tables, folder, runs.as_json(config))
     else:
-        progress = strategies.Backup(model, monitor.counters, folder)
-        first_epoch = progress.restore()
-        _drop_rows_after(own / "metrics.csv", first_epoch)
-        _drop_rows_after(own / "flips.csv", first_epoch)
+        progress = strategies.Backup(model, monitor.counters, tables, folder)
+    first_epoch = progress.restore()
     if first_epoch:
         print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
+    else:
+        tables.remove()  # rows of an epoch that was not saved
     if first_epoch < config.epochs:  # else only the model and the result are still to be written
         train_data = data.train(
             config.batch_size,
@@ -283,7 +205,7 @@ def _train(
     return _finish(config, folder, own, model, monitor, float(progress.seconds), before)
 
 
-def _new_model(config: Config, data):
+def _new_model(config: runs.Config, data):
     """The latent model that every method starts from."""
     arguments = {} if config.width is None else {"width": config.width}
     return models.build(
@@ -291,7 +213,7 @@ def _new_model(config: Config, data):
     )
 
 
-def _compiled_model(config: Config, data, steps: int, earlier):
+def _compiled_model(config: runs.Config, data, steps: int, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
     model = _new_model(config, data)
     total = steps * config.epochs
@@ -306,7 +228,7 @@ def _compiled_model(config: Config, data, steps: int, earlier):
     return model
 
 
-def _teacher(config: Config):
+def _teacher(config: runs.Config):
     """The saved model, or that of the run folder, which the knob ``teacher`` names; or None."""
     if config.knobs.teacher is None:
         return None
@@ -315,88 +237,12 @@ def _teacher(config: Config):
     return saved_models.load_model(inside if inside.exists() else path)
 
 
-def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = None) -> None:
-    """Raises if the folder holds anything but an earlier part of this run.
-
-    Args:
-        folder: the run folder.
-        config: of the run.
-        scale: what ``strategies.describe`` says of its strategy.
-
-    Raises:
-        RunExists: it holds a run of another config, or something that is no run.
-    """
-    path = folder / "config.json"
-    if path.exists():
-        content = _read_config(path)
-        found = {**content["config"], "strategy": content.get("strategy")}
-        differs = differences(found, {**_as_json(config), "strategy": scale})
-        if differs:
-            raise RunExists(
-                f"{folder} holds another run ({differs}). Choose another output_dir, "
-                "or repeat the command of that run to continue it."
-            )
-    # A kill at the very start leaves the first file half written.
-    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
-        raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
-
-
-def _read_config(path: pathlib.Path) -> dict:
-    try:
-        content = json.loads(path.read_bytes())
-        if isinstance(content["config"], dict):
-            return content
-        reason = "no object of settings"
-    except (ValueError, TypeError, KeyError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    raise RunExists(
-        f"{path} is damaged ({reason}), so nobody knows which run the folder holds. Put the file "
-        "back from a copy, or choose another output_dir."
-    )
-
-
-def _write_config(folder: pathlib.Path, config: Config, strategy=None, synchronized=True) -> None:
-    """Writes config.json, the first file of a run folder, unless it is there."""
-    if not strategies.is_chief(strategy):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.json"
-    if not path.exists():
-        versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
-        content = {"config": _as_json(config), "versions": versions, "command": sys.argv}
-        if strategy is not None:
-            content["strategy"] = strategies.describe(strategy, synchronized)
-        _write_json(path, content)
-
-
-def _as_json(config: Config) -> dict:
-    """The config as it comes back from a JSON file."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _write_json(path: pathlib.Path, content) -> None:
-    files.write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
-
-
 class _Progress(keras.callbacks.Callback):
     """Saves model, optimizer, epoch, tables and wall time after each epoch, and restores them."""
 
-    def __init__(
-        self, compiled_model, monitor: callbacks.FlipMonitor, folder: pathlib.Path, config: dict
-    ):
+    def __init__(self, compiled_model, counters, tables: Tables, folder, config: dict):
         super().__init__()
         _build_optimizer(compiled_model)
-        self.tables = _Tables([folder / "metrics.csv", folder / "flips.csv"])
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
         self.checkpoints = Checkpoints(
@@ -406,8 +252,8 @@ class _Progress(keras.callbacks.Callback):
             optimizer=compiled_model.optimizer,
             epoch=self.epoch,
             seconds=self.seconds,
-            flips=monitor.counters,
-            tables=self.tables,
+            flips=counters,
+            tables=tables,
         )
 
     def restore(self) -> int:
@@ -416,8 +262,7 @@ class _Progress(keras.callbacks.Callback):
         Raises:
             RuntimeError: there are checkpoints and none of them can be used.
         """
-        if not self.checkpoints.restore():
-            self.tables.deserialize("{}")
+        self.checkpoints.restore()
         return int(self.epoch)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -440,24 +285,6 @@ def _build_optimizer(model) -> None:
             model.optimizer.build(model.trainable_variables)
 
 
-class _Tables(tf.train.experimental.PythonState):
-    """The tables of a run folder; restoring writes them as they were, without what came later."""
-
-    def __init__(self, paths: list[pathlib.Path]):
-        self.paths = paths
-
-    def serialize(self):
-        return json.dumps({p.name: p.read_bytes().decode() for p in self.paths if p.exists()})
-
-    def deserialize(self, string_value):
-        tables = json.loads(string_value)
-        for path in self.paths:
-            if path.name in tables:
-                files.write_whole(path, tables[path.name].encode())
-            else:
-                path.unlink(missing_ok=True)
-
-
 class _Report(keras.callbacks.Callback):
     """Tells ``report`` what an epoch gave."""
 
@@ -469,16 +296,9 @@ class _Report(keras.callbacks.Callback):
         self.report(epoch, dict(logs or {}))
 
 
-def _drop_rows_after(table: pathlib.Path, epochs: int) -> None:
-    """Removes rows of epochs that were logged but not saved before the run was interrupted."""
-    if not table.exists():
-        return
-    header, *rows = table.read_text().splitlines(keepends=True)
-    kept = [row for row in rows if int(row.split(",")[0]) < epochs]
-    files.write_whole(table, "".join([header, *kept]).encode())
-
-
-def _finish(config: Config, folder, own, model, monitor, seconds: float, before) -> Result:
+def _finish(
+    config: runs.Config, folder, own, model, monitor, seconds: float, before
+) -> runs.Result:
     """Writes the trained model, then the result that marks the run as finished.
 
     ``own`` is where this process writes: ``folder``, but for the later ones of several machines.
@@ -491,13 +311,19 @@ def _finish(config: Config, folder, own, model, monitor, seconds: float, before)
     _save_model(model, own / "model.keras")
     if own != folder:  # the first worker has the tables and writes the result
         strategies.wait_for_all(strategy)
-        return _read_result(folder)
+        result = runs.read_result(folder)
+        if result is None:
+            raise RuntimeError(
+                f"The first worker has finished, and its {folder / 'result.json'} can't be read "
+                "here. All workers need one file system, on which they see this folder."
+            )
+        return result
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     # Where there is a cross-entropy beside the loss, the loss is something else or more.
     loss = "cross_entropy" if "cross_entropy" in last else "loss"
     flipped = monitor.flipped_layers()
-    result = Result(
+    result = runs.Result(
         output_dir=str(folder),
         epochs=config.epochs + (before.epochs if before else 0),
         accuracy=float(last["val_accuracy"]),
@@ -511,7 +337,7 @@ def _finish(config: Config, folder, own, model, monitor, seconds: float, before)
         optimizer_bytes_per_weight=state,
         skipped_steps=skipped + (before.skipped_steps if before else 0),
     )
-    _write_json(folder / "result.json", dataclasses.asdict(result))
+    runs.write_result(folder, result)
     strategies.wait_for_all(strategy)
     return result
 
@@ -548,18 +374,3 @@ def optimizer_bytes_per_weight(model) -> float:
     weights = sum(int(kernel.shape.num_elements()) for kernel in kernels)
     size = sum(array.dtype.size * int(array.shape.num_elements()) for array in arrays)
     return size / weights if weights else 0.0
-
-
-def _read_result(folder: pathlib.Path) -> Result | None:
-    """The result of a finished run; None if there is none that can be read."""
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_bytes())
-        content["flipped_layers"] = tuple(content["flipped_layers"])
-        return Result(**{**content, "output_dir": str(folder)})
-    except (ValueError, TypeError, KeyError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")
-    return None

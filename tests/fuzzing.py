@@ -36,8 +36,8 @@ from larq_filter import (
     presets,
     quantizers,
     recipes,
+    runs,
     saved_models,
-    training,
 )
 from larq_filter._keras import keras, tf
 from larq_filter.sweeps import spaces
@@ -651,9 +651,9 @@ def any_knobs(data):
 
 
 def any_training_config(data):
-    values = arguments_of(data, training.Config)
+    values = arguments_of(data, runs.Config)
     config = attempt(
-        lambda: training.Config(**values), names_of(training.Config), f"{filters.shown(values)}"
+        lambda: runs.Config(**values), names_of(runs.Config), f"{filters.shown(values)}"
     )
     if config is not None:
         json.dumps(dataclasses.asdict(config), allow_nan=False)  # config.json
@@ -700,7 +700,7 @@ def any_recipe_file(data):
             text[:300],
         )
     if found:
-        base = training.Config(epochs=1)
+        base = runs.Config(epochs=1)
         assert all(job.config.knobs is not None for job in comparison.jobs(base, found, 2))
 
 
@@ -838,7 +838,7 @@ def any_flags(data):
 
     train = train_script()
     own = [
-        *(field.name for field in dataclasses.fields(training.Config) if field.name != "knobs"),
+        *(field.name for field in dataclasses.fields(runs.Config) if field.name != "knobs"),
         *(field.name for field in dataclasses.fields(knobs.Knobs)),
     ]
     texts = st.one_of(

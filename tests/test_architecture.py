@@ -34,7 +34,7 @@ LAYERS = [
     ["pipelines"],
     ["callbacks", "datasets", "models", "presets", "strategies"],
     ["methods"],
-    ["plots", "recipes", "export"],
+    ["plots", "recipes", "export", "runs"],
     ["training"],
     ["sweeps", "comparison"],
     ["summaries"],

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from larq_filter import comparison, methods, recipes, summaries, tables, training
+from larq_filter import comparison, methods, recipes, runs, summaries, tables, training
 from larq_filter.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMITTED = ROOT / "examples" / "hyperparameters.json"
-SMALL = training.Config(model="mlp", width=16, epochs=3, train_examples=300)
+SMALL = runs.Config(model="mlp", width=16, epochs=3, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--train_examples=300", "--epochs=3", "--seeds=2"]
 RECIPES = {
     "filter": recipes.Recipe(Knobs(alpha=0.02), "a search"),
@@ -194,7 +194,7 @@ def result_of(config, folder, accuracy=None, **others):
         "flips_per_weight": 3.0, "flipped_layers": (2, 2), "seconds": 10.0,
         "optimizer_bytes_per_weight": 8.0,
     }  # fmt: skip
-    return training.Result(**{**values, **others})
+    return runs.Result(**{**values, **others})
 
 
 @pytest.fixture
@@ -204,14 +204,14 @@ def instant(monkeypatch):
 
     def run(config, output_dir, verbose="auto", report=None):
         folder = pathlib.Path(output_dir)
-        training.refuse_other_run(folder, config)
+        runs.refuse_other_run(folder, config)
         result = result_of(config, folder)
         if not (folder / "result.json").exists():
             started.append(folder.name)
             if config.method in broken:
                 raise RuntimeError("no luck")
-            training._write_config(folder, config)
-            training._write_json(folder / "result.json", dataclasses.asdict(result))
+            runs.write_config(folder, config)
+            runs.write_result(folder, result)
         return result
 
     broken = set()
@@ -282,11 +282,11 @@ def test_runs_of_another_config_are_never_mixed_in(finished, instant, tmp_path):
     if not finished:
         (tmp_path / "filter-seed0" / "result.json").unlink()
     changed = comparison.jobs(SMALL, {"filter": recipes.Recipe(Knobs(alpha=0.5))}, 1)
-    with pytest.raises(training.RunExists) as raised:
+    with pytest.raises(runs.RunExists) as raised:
         comparison.Comparison(tmp_path, changed)
     for words in ("filter-seed0", "knobs", "0.5", "another results folder", "remove the runs"):
         assert words in str(raised.value)
-    with pytest.raises(training.RunExists, match="epochs: 3 there, 5 now"):
+    with pytest.raises(runs.RunExists, match="epochs: 3 there, 5 now"):
         small(tmp_path, base=dataclasses.replace(SMALL, epochs=5))
     assert instant.started == ["filter-seed0", "frozen-seed0"]
 
@@ -307,7 +307,7 @@ def test_an_argument_that_is_wrong_for_every_job_stops_at_once(tmp_path):
 
 
 def test_too_few_epochs_for_two_stages_are_found_before_any_job(tmp_path):
-    base = training.Config(model="mlp", epochs=1)
+    base = runs.Config(model="mlp", epochs=1)
     chosen = {name: recipes.Recipe() for name in ("filter", "two_step")}
     with pytest.raises(ValueError, match="two_step trains twice.*at least 2; received 1"):
         comparison.Comparison(tmp_path / "results", comparison.jobs(base, chosen, 1))
@@ -437,14 +437,14 @@ def test_csv_files_say_what_the_table_says(tmp_path):
     outcomes = outcomes_of(ACCURACIES, missing=("adam-seed1",))
     summed = summaries.summarize(outcomes)
     tables.write_csv(tmp_path / "runs.csv", tables.run_rows(outcomes, {"file": "f.json"}))
-    runs = rows(tmp_path / "runs.csv")
-    assert len(runs) == 15
-    assert [float(row["accuracy"]) for row in runs[:5]] == ACCURACIES["filter"]
-    assert (runs[1]["flipped_layers"], runs[1]["binary_layers"]) == ("1", "2")
-    assert runs[6]["status"] == "failed" and runs[6]["error"] == "OSError: disk"
-    assert runs[6]["accuracy"] == ""
-    assert {row["file"] for row in runs} == {"f.json"}
-    assert runs[0]["knobs"] == "{}" and runs[0]["reason"] == "by hand"
+    table = rows(tmp_path / "runs.csv")
+    assert len(table) == 15
+    assert [float(row["accuracy"]) for row in table[:5]] == ACCURACIES["filter"]
+    assert (table[1]["flipped_layers"], table[1]["binary_layers"]) == ("1", "2")
+    assert table[6]["status"] == "failed" and table[6]["error"] == "OSError: disk"
+    assert table[6]["accuracy"] == ""
+    assert {row["file"] for row in table} == {"f.json"}
+    assert table[0]["knobs"] == "{}" and table[0]["reason"] == "by hand"
     tables.write_csv(tmp_path / "summary.csv", tables.summary_rows(summed))
     by_name = {row["method"]: row for row in rows(tmp_path / "summary.csv")}
     assert (by_name["adam"]["n"], by_name["adam"]["failed"]) == ("4", "1")

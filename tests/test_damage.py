@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import interrupted
-from larq_filter import comparison, files, recipes, training
+from larq_filter import comparison, files, recipes, runs, training
 from larq_filter._keras import tf
 from larq_filter.checkpoints import Checkpoints
 
-SMALL = training.Config(model="mlp", width=16, epochs=4, train_examples=300)
+SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--epochs=4", "--train_examples=300", "--control=no"]
 
 
@@ -169,7 +169,7 @@ def test_a_kill_in_the_very_first_save_starts_again(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def both(tmp_path_factory):
     """The folder of an uninterrupted run and that of one which has crashed after three epochs."""
     folder = tmp_path_factory.mktemp("runs")
     training.run(SMALL, folder / "whole", verbose=0)
@@ -178,31 +178,31 @@ def runs(tmp_path_factory):
     return folder
 
 
-def assert_continues_to_the_same_end(folder, runs):
+def assert_continues_to_the_same_end(folder, both):
     training.run(SMALL, folder, verbose=0)
-    expected = interrupted.left_behind(runs / "whole")
+    expected = interrupted.left_behind(both / "whole")
     assert interrupted.difference(expected, interrupted.left_behind(folder)) is None
 
 
 @pytest.fixture
-def crashed(runs, tmp_path):
-    return shutil.copytree(runs / "crashed", tmp_path / "crashed")
+def crashed(both, tmp_path):
+    return shutil.copytree(both / "crashed", tmp_path / "crashed")
 
 
-def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, runs, capsys):
+def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, both, capsys):
     rng = random.Random(0)
     interrupted.HARMS["truncated"](crashed / "checkpoints" / "ckpt-3.index", rng)
     interrupted.HARMS["bit-flipped"](crashed / "checkpoints" / "ckpt-2.data-00000-of-00001", rng)
     interrupted.HARMS["emptied"](crashed / "checkpoints" / "checkpoint", rng)
     interrupted.HARMS["overwritten"](crashed / "metrics.csv", rng)
     interrupted.HARMS["removed"](crashed / "flips.csv", rng)
-    assert_continues_to_the_same_end(crashed, runs)
+    assert_continues_to_the_same_end(crashed, both)
     said = capsys.readouterr().out
     assert "ckpt-3 can't be read" in said and "ckpt-2 can't be read" in said
     assert "after epoch 1 of 4" in said
 
 
-def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, runs, tmp_path, capsys):
+def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, both, tmp_path, capsys):
     other = dataclasses.replace(SMALL, knobs=training.methods.Knobs(gamma=0.5))
     with pytest.raises(interrupted.Stop):
         training.run(other, tmp_path / "other", verbose=0, report=interrupted.stop_after(3))
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, runs, tmp_pat
     assert {n: len(v) for n, v in before.items() if "py_state" not in n} == {
         n: len(v) for n, v in after.items() if "py_state" not in n
     }
-    assert_continues_to_the_same_end(crashed, runs)
+    assert_continues_to_the_same_end(crashed, both)
     said = capsys.readouterr().out
     assert "ckpt-3 is of another run" in said and "after epoch 2 of 4" in said
 
@@ -221,25 +221,25 @@ def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, runs, tmp_pat
 @pytest.mark.parametrize("harm", ["truncated", "emptied", "overwritten"])
 def test_a_damaged_config_is_an_error_that_names_it(harm, crashed):
     interrupted.HARMS[harm](crashed / "config.json", random.Random(1))
-    with pytest.raises(training.RunExists, match="config.json is damaged.*output_dir"):
+    with pytest.raises(runs.RunExists, match="config.json is damaged.*output_dir"):
         training.run(SMALL, crashed, verbose=0)
 
 
 @pytest.mark.parametrize("text", ["[]", '{"config": 3}', "{}", "3"])
 def test_a_config_of_another_form(text, crashed):
     (crashed / "config.json").write_text(text)
-    with pytest.raises(training.RunExists, match="config.json is damaged"):
+    with pytest.raises(runs.RunExists, match="config.json is damaged"):
         training.run(SMALL, crashed, verbose=0)
 
 
-def test_a_damaged_result_is_made_again(runs, tmp_path, capsys):
-    folder = shutil.copytree(runs / "whole", tmp_path / "run")
+def test_a_damaged_result_is_made_again(both, tmp_path, capsys):
+    folder = shutil.copytree(both / "whole", tmp_path / "run")
     interrupted.HARMS["truncated"](folder / "result.json", random.Random(0))
-    assert_continues_to_the_same_end(folder, runs)
+    assert_continues_to_the_same_end(folder, both)
     assert "result.json is damaged" in capsys.readouterr().out
     for text in ("", "[]", "{}", '{"flipped_layers": 3}'):
         (folder / "result.json").write_text(text)
-        assert training._read_result(folder) is None
+        assert runs.read_result(folder) is None
 
 
 def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, capsys):
@@ -259,10 +259,10 @@ def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, capsys):
 
 def test_a_kill_in_the_first_write_leaves_a_folder_that_can_be_used(tmp_path):
     (tmp_path / "config.part").write_text('{"conf')
-    training.refuse_other_run(tmp_path, SMALL)
+    runs.refuse_other_run(tmp_path, SMALL)
     (tmp_path / "thesis.part").write_text("all my work")
-    with pytest.raises(training.RunExists, match="holds no run"):
-        training.refuse_other_run(tmp_path, SMALL)
+    with pytest.raises(runs.RunExists, match="holds no run"):
+        runs.refuse_other_run(tmp_path, SMALL)
 
 
 # Full disks and read-only folders -----------------------------------------------------------------
@@ -281,7 +281,7 @@ def no_file_above(size):
 
 # What fails with files of at most so many bytes: writing TensorBoard's, a checkpoint, the model.
 @pytest.mark.parametrize("size", [100, 10_000, 50_000])
-def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, runs, tmp_path):
+def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, both, tmp_path):
     folder, limit = tmp_path / "run", contextlib.ExitStack()
 
     def report(epoch, logs):
@@ -294,7 +294,7 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, runs, tmp_path)
         assert words in str(raised.value)
     assert not list(folder.rglob("*.part*")) and not list(folder.rglob("writing*"))
     assert sorted(folder.rglob("*.index"))[-1].name == f"ckpt-{4 if size == 50_000 else 2}.index"
-    assert_continues_to_the_same_end(folder, runs)
+    assert_continues_to_the_same_end(folder, both)
 
 
 def test_a_full_disk_ends_a_comparison(tmp_path):
@@ -405,8 +405,8 @@ def test_skipped_steps_are_part_of_the_result(tmp_path, monkeypatch):
     assert training.run(SMALL, tmp_path / "run", verbose=0).skipped_steps == 24
 
 
-def test_the_script_reports_skipped_steps_and_reads_older_results(runs, tmp_path):
-    folder = shutil.copytree(runs / "whole", tmp_path / "run")
+def test_the_script_reports_skipped_steps_and_reads_older_results(both, tmp_path):
+    folder = shutil.copytree(both / "whole", tmp_path / "run")
     content = json.loads((folder / "result.json").read_text())
     assert content.pop("skipped_steps") == 0
     (folder / "result.json").write_text(json.dumps(content))

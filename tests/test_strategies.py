@@ -16,9 +16,11 @@ from larq_filter import (
     FilterOptimizer,
     binary,
     callbacks,
+    checkpoints,
     filters,
     flips,
     models,
+    runs,
     strategies,
     to_latent_free,
     training,
@@ -28,7 +30,7 @@ from larq_filter._keras import keras, tf
 import larq
 
 STEPS, BATCH = 12, 16
-SMALL = training.Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
+SMALL = runs.Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
 
 
 def copies_of(variable):
@@ -219,7 +221,7 @@ def test_a_run_with_synchronised_batch_normalisation(alone, strategy, tmp_path):
     assert "strategy" not in json.loads(
         (pathlib.Path(alone.output_dir) / "config.json").read_text()
     )
-    with pytest.raises(training.RunExists, match="strategy: .* there, None now"):
+    with pytest.raises(runs.RunExists, match="strategy: .* there, None now"):
         training.run(SMALL, tmp_path / "run", verbose=0)
     assert training.run(SMALL, tmp_path / "run", verbose=0, strategy=strategy) == result
 
@@ -271,7 +273,8 @@ class Stop(Exception):
 
 
 def test_backup_brings_everything_back(tmp_path):
-    """Weights, optimizer, flip counters and wall time; ``fit`` goes on after the epoch."""
+    """Weights, optimizer, flip counters, tables, wall time; ``fit`` goes on after the epoch."""
+    table = tmp_path / "metrics.csv"
 
     def start():
         keras.backend.clear_session()
@@ -280,7 +283,11 @@ def test_backup_brings_everything_back(tmp_path):
         model.compile(integer_optimizer(), "mse")
         monitor = callbacks.FlipMonitor()
         monitor.attach(model)
-        return model, monitor, strategies.Backup(model, monitor.counters, tmp_path)
+        backup = strategies.Backup(model, monitor.counters, checkpoints.Tables([table]), tmp_path)
+        return model, monitor, backup
+
+    def logger(append):
+        return keras.callbacks.CSVLogger(str(table), append=append)
 
     x, y = integers()
     fit = {"batch_size": BATCH, "verbose": 0, "epochs": 3}
@@ -290,9 +297,12 @@ def test_backup_brings_everything_back(tmp_path):
         on_epoch_end=lambda epoch, logs: (_ for _ in ()).throw(Stop) if epoch == 1 else None
     )
     with pytest.raises(Stop):
-        model.fit(x, y, callbacks=[monitor, backup, crash], **fit)
+        model.fit(x, y, callbacks=[monitor, logger(append=False), backup, crash], **fit)
+    rows = table.read_text()
+    table.write_text(rows + "2,0.5\n1")  # of an epoch that was not saved, and of one half written
     again, monitor_again, backup_again = start()
     assert backup_again.restore() == 2
+    assert table.read_text() == rows
     assert_same(kernels_of(again), kernels_of(model))
     assert_same(
         [v.numpy() for v in again.optimizer.variables],
@@ -300,8 +310,11 @@ def test_backup_brings_everything_back(tmp_path):
     )
     assert monitor_again.flips_per_weight() == monitor.flips_per_weight() > 0
     assert float(backup_again.seconds) == float(backup.seconds) > 0
-    history = again.fit(x, y, callbacks=[monitor_again, backup_again], **fit)
+    callbacks_again = [monitor_again, logger(append=True), backup_again]
+    history = again.fit(x, y, callbacks=callbacks_again, **fit)
     assert history.epoch == [2]
+    assert table.read_text().startswith(rows)
+    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["0", "1", "2"]
 
 
 # Making them --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import sweeping
-from larq_filter import locks, methods, plots, training
+from larq_filter import locks, methods, plots, runs, training
 from larq_filter._keras import tf
 from larq_filter.knobs import Knobs
 from larq_filter.sweeps import results, spaces, studies, urls
@@ -393,7 +393,7 @@ def test_result_is_the_mean_over_the_seeds(study, monkeypatch):
     assert seen == [(4, "seed4"), (5, "seed5"), (6, "seed6")]
 
 
-RESULT = training.Result("", 1, 0.5, 1.0, 0.5, 1.0, 0.01, 2.0, (1, 1), 0.5, 8.0)
+RESULT = runs.Result("", 1, 0.5, 1.0, 0.5, 1.0, 0.01, 2.0, (1, 1), 0.5, 8.0)
 
 
 @pytest.mark.extras

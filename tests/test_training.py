@@ -13,10 +13,10 @@ import time
 import numpy as np
 import pytest
 
-from larq_filter import binary, methods, training
+from larq_filter import binary, methods, runs, training
 from larq_filter._keras import keras
 
-SMALL = training.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
+SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -323,7 +323,7 @@ def test_a_finished_run_is_looked_up(uninterrupted, capsys):
 
 def test_another_run_is_not_overwritten(uninterrupted):
     other = dataclasses.replace(SMALL, seed=7, knobs=methods.Knobs(gamma=0.5))
-    with pytest.raises(training.RunExists) as raised:
+    with pytest.raises(runs.RunExists) as raised:
         training.run(other, uninterrupted("filter").output_dir, verbose=0)
     for word in ("seed: 0 there, 7 now", "knobs", "output_dir"):
         assert word in str(raised.value)
@@ -331,7 +331,7 @@ def test_another_run_is_not_overwritten(uninterrupted):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("all my work")
-    with pytest.raises(training.RunExists, match="holds no run"):
+    with pytest.raises(runs.RunExists, match="holds no run"):
         training.run(SMALL, tmp_path, verbose=0)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from larq_filter import files, methods, training
+from larq_filter import files, methods, runs, training
 from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling
 
@@ -52,18 +52,18 @@ class Objective:
         configs = self.sweep.configs(knobs)
         self.epochs = reported_epochs(configs[0])
         try:
-            runs = [self._train(index, config) for index, config in enumerate(configs)]
+            trained = [self._train(index, config) for index, config in enumerate(configs)]
         except _optuna.load().TrialPruned:
             self._log("pruned", knobs, self.last)
             raise
         except Exception:
             self._log("failed", knobs, None)
             raise
-        accuracy = float(np.mean([run.accuracy for run in runs]))
+        accuracy = float(np.mean([each.accuracy for each in trained]))
         self._log("complete", knobs, accuracy)
         for name in ("flip_ratio", "flips_per_weight"):
-            trial.set_user_attr(name, float(np.mean([getattr(run, name) for run in runs])))
-        trial.set_user_attr("seconds", round(sum(run.seconds for run in runs), 1))
+            trial.set_user_attr(name, float(np.mean([getattr(each, name) for each in trained])))
+        trial.set_user_attr("seconds", round(sum(each.seconds for each in trained), 1))
         self.say(f"Trial {trial.number}: validation accuracy {accuracy:.4f}")
         return accuracy
 
@@ -78,7 +78,7 @@ class Objective:
                 return lock
         raise RuntimeError(f"{lock.path} is held by another study. Choose another output folder.")
 
-    def _train(self, index: int, config: training.Config) -> training.Result:
+    def _train(self, index: int, config: runs.Config) -> runs.Result:
         folder = self.folder / "trials" / self.name / f"seed{config.seed}"
         # Steps count on through the seeds, so that like is compared with like: the second epoch of
         # the second seed with that of other trials.
@@ -109,7 +109,7 @@ class Objective:
         results.write_hparams(self.folder, trial)
 
 
-def reported_epochs(config: training.Config) -> int:
+def reported_epochs(config: runs.Config) -> int:
     """The epochs that a run reports: all but those of a first stage."""
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     return stage.own_epochs if stage else config.epochs

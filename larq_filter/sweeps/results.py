@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from larq_filter import plots, training
+from larq_filter import plots, runs
 from larq_filter._keras import tf
 from larq_filter.sweeps.spaces import Choices, Range
 
@@ -28,7 +28,7 @@ class Trial:
         accuracy: on the validation images after the last epoch, mean over the seeds, in [0, 1]; of
             a pruned trial after the last epoch it was given. None without any.
         epochs: how many epochs were reported, all seeds together.
-        flip_ratio, flips_per_weight, seconds: as in ``training.Result``, mean over the seeds (the
+        flip_ratio, flips_per_weight, seconds: as in ``runs.Result``, mean over the seeds (the
             seconds: sum); None unless complete.
         folder: name of its folder; that of the trial it repeats after an interruption.
         error: why it failed.
@@ -104,7 +104,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda t: (t.accuracy, -t.number), default=None)
 
 
-def train_command(config: training.Config) -> str:
+def train_command(config: runs.Config) -> str:
     """The line that repeats a run with examples/train.py."""
     always = ("dataset", "model", "method", "batch_size", "epochs", "seed")
     values = {name: getattr(config, name) for name in always}
@@ -122,7 +122,7 @@ def _flag(name: str, value) -> str:
     return f"--{name}={shlex.quote(str(value))}"
 
 
-def summary(trials: Sequence[Trial], configs: Sequence[training.Config]) -> str:
+def summary(trials: Sequence[Trial], configs: Sequence[runs.Config]) -> str:
     """The study for people.
 
     Args:

@@ -23,7 +23,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 
-from larq_filter import training
+from larq_filter import runs
 from larq_filter.knobs import Knobs
 from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling, storages, urls
@@ -50,7 +50,7 @@ class Sweep:
         sampler_seed: of the choice of the knobs.
     """
 
-    config: training.Config
+    config: runs.Config
     space: dict[str, Range | Choices]
     seeds: int = 1
     prune_after: int | None = 5
@@ -64,7 +64,7 @@ class Sweep:
         own = {"space": space, "seeds": self.seeds, "prune_after": self.prune_after}
         return json.loads(json.dumps({**config, **own}))
 
-    def configs(self, knobs: dict) -> list[training.Config]:
+    def configs(self, knobs: dict) -> list[runs.Config]:
         """The runs of a trial: one for each seed."""
         chosen = Knobs(**self.config.knobs.given(), **knobs)
         first = self.config.seed

@@ -124,7 +124,7 @@ def alone(folder, arguments):
 
 
 def difference(ours: pathlib.Path, theirs: pathlib.Path) -> str | None:
-    """What two run folders don't share: kernels of -1 and +1, and what flipped in each epoch."""
+    """What two run folders don't share: kernels of -1 and +1, epochs, what flipped in each."""
     found = [
         keras.models.load_model(each / "model.keras", compile=False) for each in (ours, theirs)
     ]
@@ -139,11 +139,14 @@ def difference(ours: pathlib.Path, theirs: pathlib.Path) -> str | None:
     wrong = sum(int(np.sum(a != b)) for a, b in zip(*kernels, strict=True))
     if wrong:
         return f"{wrong} binary weights are others"
-    flips = [
-        [line.split(",")[:4] for line in (each / "flips.csv").read_text().splitlines()]
-        for each in (ours, theirs)
-    ]
-    return None if flips[0] == flips[1] else "flips.csv is another"
+    for name, columns in (("flips.csv", 4), ("metrics.csv", 1)):
+        rows = [
+            [line.split(",")[:columns] for line in (each / name).read_text().splitlines()]
+            for each in (ours, theirs)
+        ]
+        if rows[0] != rows[1]:
+            return f"{name} is another"
+    return None
 
 
 def methods_on_two_processes(folder, seed):

@@ -1,0 +1,196 @@
+"""What a run is, what came out of it, and the files that say so.
+
+    config.json     the config, the versions of the packages, the command line; written first
+    result.json     the result; its presence says that the run is finished; written last
+
+Both are JSON, so that people and other programs can read them; a damaged one is told from a missing
+one. Rejected: to keep them in the checkpoints, which only TensorFlow reads and which are removed.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import sys
+
+from larq_filter import files, methods
+from larq_filter.arguments import validate_setting
+from larq_filter.checkpoints import differences
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that determines a run. Two runs of one config on one machine are the same run.
+
+    Attributes:
+        dataset, data_dir, download, train_examples, validation_examples, image_size: as in
+            ``datasets.load``.
+        model: a name from ``models.names()``.
+        width: channels of the model's first stage, for models that have that argument.
+        method: a name from ``methods.METHODS``; its knobs: ``methods.Knobs``.
+        batch_size: images per step.
+        epochs: passes over the training images, the first step of a two-step method included, the
+            training of a teacher not.
+        steps_per_epoch: fewer steps than a whole pass; None: a whole pass.
+        seed: of initialisation, data order, augmentation and what the method draws.
+        augment: random crops (and mirror images of colour images).
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
+    train_examples: int | None = None
+    validation_examples: int | None = None
+    image_size: int | None = None
+    model: str = "birealnet20"
+    width: int | None = None
+    method: str = "filter"
+    knobs: methods.Knobs = dataclasses.field(default_factory=methods.Knobs)
+    batch_size: int = 50
+    epochs: int = 20
+    steps_per_epoch: int | None = None
+    seed: int = 0
+    augment: bool = True
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if field.name != "knobs":
+                value = validate_setting(field.name, getattr(self, field.name), field.type)
+                object.__setattr__(self, field.name, value)
+        methods.resolve(self.method, self.knobs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came out of a run.
+
+    Attributes:
+        output_dir: the run folder.
+        epochs: epochs trained in all, those of a first stage included.
+        accuracy: on the validation images after the last epoch, in [0, 1].
+        loss: cross-entropy there, in nats.
+        train_accuracy: on the training images during the last epoch.
+        train_loss: cross-entropy there, mean over the last epoch, in nats.
+        flip_ratio: share of the binary weights flipped per step, mean over the last epoch.
+        flips_per_weight: how often a binary weight flipped in the whole run, on average.
+        flipped_layers: binary layers in which a weight flipped in any epoch, of how many.
+        seconds: wall time of the training, all parts of a continued run and a first stage together.
+        optimizer_bytes_per_weight: what the optimizer keeps for one binary weight; the weight
+            itself, latent or not, is 4 bytes more.
+        skipped_steps: steps not taken because a gradient was not finite, those of a first stage
+            included.
+    """
+
+    output_dir: str
+    epochs: int
+    accuracy: float
+    loss: float
+    train_accuracy: float
+    train_loss: float
+    flip_ratio: float
+    flips_per_weight: float
+    flipped_layers: tuple[int, int]
+    seconds: float
+    optimizer_bytes_per_weight: float
+    skipped_steps: int = 0  # unknown to older folders
+
+
+class RunExists(ValueError):
+    """The run folder belongs to a run of another config."""
+
+
+def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = None) -> None:
+    """Raises if the folder holds anything but an earlier part of this run.
+
+    Args:
+        folder: the run folder.
+        config: of the run.
+        scale: what ``strategies.describe`` says of its strategy.
+
+    Raises:
+        RunExists: it holds a run of another config, or something that is no run.
+    """
+    path = folder / "config.json"
+    if path.exists():
+        content = _read_config(path)
+        found = {**content["config"], "strategy": content.get("strategy")}
+        differs = differences(found, {**as_json(config), "strategy": scale})
+        if differs:
+            raise RunExists(
+                f"{folder} holds another run ({differs}). Choose another output_dir, "
+                "or repeat the command of that run to continue it."
+            )
+    # A kill at the very start leaves the first file half written.
+    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
+        raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
+
+
+def _read_config(path: pathlib.Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content["config"], dict):
+            return content
+        reason = "no object of settings"
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise RunExists(
+        f"{path} is damaged ({reason}), so nobody knows which run the folder holds. Put the file "
+        "back from a copy, or choose another output_dir."
+    )
+
+
+def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None) -> None:
+    """Writes config.json, the first file of a run folder, unless it is there.
+
+    Args:
+        folder: the run folder; made if need be.
+        config: of the run.
+        scale: what ``strategies.describe`` says of its strategy.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    if not path.exists():
+        versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
+        content = {"config": as_json(config), "versions": versions, "command": sys.argv}
+        if scale is not None:
+            content["strategy"] = scale
+        _write_json(path, content)
+
+
+def as_json(config: Config) -> dict:
+    """The config as it comes back from a JSON file."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _write_json(path: pathlib.Path, content) -> None:
+    files.write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
+
+
+def write_result(folder: pathlib.Path, result: Result) -> None:
+    """Writes result.json, which marks the run as finished."""
+    _write_json(folder / "result.json", dataclasses.asdict(result))
+
+
+def read_result(folder: pathlib.Path) -> Result | None:
+    """The result of a finished run; None if there is none that can be read."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        content["flipped_layers"] = tuple(content["flipped_layers"])
+        return Result(**{**content, "output_dir": str(folder)})
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")
+    return None
