@@ -85,6 +85,23 @@ def killed_once(marker, epoch=2):
     return run
 
 
+def killed_at_every_epoch(folder, knobs=None):
+    """Training that ends its process at each epoch, the first time; at epoch 1 always of knobs."""
+
+    def run(config, _, verbose, report):
+        for each in range(config.epochs):
+            if dataclasses.asdict(config.knobs) == knobs and each == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            marker = folder / f"{each}"
+            if knobs is None and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            report(each, {"loss": 1.0, "val_accuracy": 0.5})
+        return result(config)
+
+    return run
+
+
 def start(output, *flags):
     """The script in a process of its own."""
     command = [sys.executable, str(SCRIPT), f"--output_dir={output}", *TINY, *flags]

@@ -20,7 +20,7 @@ import sweeping
 from larq_filter import locks, methods, plots, runs, training
 from larq_filter._keras import tf
 from larq_filter.knobs import Knobs
-from larq_filter.sweeps import results, spaces, studies, urls
+from larq_filter.sweeps import results, spaces, storages, studies, urls
 from larq_filter.sweeps.results import Trial
 from larq_filter.sweeps.spaces import Choices, Range
 from sweeping import CONFIG, SWEEP
@@ -47,8 +47,6 @@ def study(tmp_path, monkeypatch):
 def records(work, **place):
     """All records of a study, the hidden ones too."""
     import optuna
-
-    from larq_filter.sweeps import storages
 
     place = {**work.place, **place}
     storage, _ = storages.open_storage(place["storage"], 1, print)
@@ -503,8 +501,6 @@ def test_study_of_something_else_is_refused(study, change, words):
 def test_study_whose_creator_was_killed_at_once_is_adopted(study):
     import optuna
 
-    from larq_filter.sweeps import storages
-
     storage, _ = storages.open_storage(study.place["storage"], 1, print)
     optuna.create_study(storage=storage, study_name="s", direction="maximize")
     assert len(study(1)) == 1
@@ -586,6 +582,44 @@ def test_trial_of_a_killed_process_is_taken_over(study, tmp_path, monkeypatch, k
     assert repeated.number > 0
     assert repeated.epochs == 4
     assert repeated.knobs == before.user_attrs["knobs"]
+
+
+@pytest.mark.extras
+@forks
+def test_trial_that_gets_on_is_repeated_however_often(study, tmp_path, monkeypatch):
+    config = dataclasses.replace(sweeping.CONFIG, epochs=7)
+    sweep = dataclasses.replace(SWEEP, config=config)
+    monkeypatch.setattr(training, "run", sweeping.killed_at_every_epoch(tmp_path))
+    for _ in range(7):
+        assert sweeping.fork(1, sweep=sweep, trials=2, **study.place) == [-signal.SIGKILL]
+    first = records(study).trials[0]
+    trials = study(2, sweep)
+    sweeping.assert_complete(trials, 2)
+    assert trials[0].knobs == first.user_attrs["knobs"]
+    assert (trials[0].folder, trials[0].number) == ("0000", 7)
+
+
+@pytest.mark.extras
+@forks
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_trial_that_always_ends_its_process_is_given_up_and_reported(
+    study, tmp_path, monkeypatch, kind
+):
+    place = dict(study.place)
+    if kind == "database":
+        place["storage"] = f"sqlite:///{tmp_path / 'db'}"
+    bad = study(1, storage=str(tmp_path / "other"), folder=tmp_path / "o")[0]
+    knobs = dataclasses.asdict(SWEEP.configs(bad.knobs)[0].knobs)
+    monkeypatch.setattr(training, "run", sweeping.killed_at_every_epoch(tmp_path, knobs))
+    # The first time epoch 0 is reported; then it is repeated three times in vain.
+    for _ in range(storages.MAX_REPEATS + 2):
+        codes = sweeping.fork(1, sweep=SWEEP, trials=2, heartbeat=1, **place)
+        assert codes == [-signal.SIGKILL]
+    trials = study(2, storage=place["storage"], heartbeat=1)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    sweeping.assert_complete([trial for trial in trials if trial.state != "failed"], 2)
+    assert [trial.knobs for trial in failed] == [bad.knobs]
+    assert "ended 4 times in a row at the same epoch" in failed[0].error
 
 
 @pytest.mark.extras

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from larq_filter.locks import FileLock, drop_torn_line
 from larq_filter.sweeps import _optuna, urls
 
-MAX_REPEATS = 3  # of a trial whose process ended; a fourth would likely end that one too
+# Repeats of a trial in a row whose process ended before the trial had reported another epoch; one
+# more would likely end its process too.
+MAX_REPEATS = 3
+STUCK, EPOCHS = "repeats_in_vain", "epochs_at_start"  # attributes of a trial
 
 
 class StudyError(RuntimeError):
@@ -94,11 +97,38 @@ def _refuse_without_driver(url: str):
 
 
 def again():
-    """Queues a trial again whose process has ended: with its knobs, and what it had reported."""
+    """A function of study and trial that queues a trial again whose process has ended.
+
+    With its knobs, and what it had reported; not if it has been repeated too often in vain.
+    """
     with _optuna.experimental():
-        return _optuna.load().storages.RetryHeartbeatStaleTrialCallback(
-            max_retry=MAX_REPEATS, inherit_intermediate_values=True
+        queue = _optuna.load().storages.RetryHeartbeatStaleTrialCallback(
+            inherit_intermediate_values=True
         )
+
+    def put_back(study, trial):
+        if not is_given_up(trial):
+            queue(study, trial)
+
+    return put_back
+
+
+def is_given_up(trial) -> bool:
+    """Whether a trial whose process has ended is not to be repeated any more."""
+    return trial.user_attrs.get(STUCK, 0) >= MAX_REPEATS
+
+
+def count_repeat(trial, epochs: int) -> None:
+    """Notes at the start of a trial how often it has been repeated in vain.
+
+    Args:
+        trial: which brings the attributes of the one that it repeats, if it does.
+        epochs: how many it has reported, or brings.
+    """
+    before = trial.user_attrs.get(EPOCHS)
+    stuck = trial.user_attrs.get(STUCK, 0) + 1 if before == epochs else 0
+    trial.set_user_attr(STUCK, stuck)
+    trial.set_user_attr(EPOCHS, epochs)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ often some of them are killed:
 - Live trials of a dead process are found by the lock it held (a file; at once, no clock involved)
   or by the heartbeat it no longer gives (a database), closed, and put back into the queue with
   their knobs. The new trial continues the run folder of the old one.
+- A trial that ends its process again and again without an epoch in between is given up, and
+  reported as failed. One that gets on is repeated however often.
 - Whoever finds all trials taken waits until they are finished, so as to take over if need be.
 
 Failed trials don't count: a knob at which training diverges costs no trial, and is reported.
@@ -288,6 +290,7 @@ class _Worker:
             raise _Surplus
         optuna = _optuna.load()
         reported = trials[trial.number].intermediate_values
+        storages.count_repeat(trial, len(reported))
         try:
             return Objective(self.sweep, trial, reported, self.folder, self.say).run()
         except (
@@ -310,7 +313,11 @@ def trials_of(study) -> list[results.Trial]:
     names = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "FAIL": "failed"}
     trials = []
     for trial in study.get_trials(deepcopy=False):
-        told, state = trial.user_attrs, names.get(trial.state.name)
+        told, state = dict(trial.user_attrs), names.get(trial.state.name)
+        if state == "failed" and not told.get("error") and storages.is_given_up(trial):
+            told["error"] = (
+                f"its process ended {storages.MAX_REPEATS + 1} times in a row at the same epoch"
+            )
         if state is None or (state == "failed" and not told.get("error")):
             continue
         rest = ("flip_ratio", "flips_per_weight", "seconds", "folder", "error", "worker")

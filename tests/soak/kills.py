@@ -2,10 +2,16 @@
 
 Compared with the uninterrupted run are every weight of ``model.keras``, every variable of the kept
 checkpoints (model, optimizer, counters of flips), the rows of both tables, the result and the list
-of files. Each start must also go on after the last epoch that was saved, not before.
+of files. Each start must also go on after the last epoch that was saved, not before. A killed
+search draws other knobs than one that was not, so each of its runs is compared with the run of its
+config in a fresh folder.
 """
 
+import contextlib
+import csv
+import io
 import itertools
+import json
 import pathlib
 import random
 import re
@@ -16,6 +22,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import interrupted  # noqa: E402
+from larq_filter import runs, training  # noqa: E402
+from larq_filter.knobs import Knobs  # noqa: E402
 
 DATA = ["--model=mlp", "--width=16", "--batch_size=10", "--epochs=5"]
 # What to wait for, how often at most, and how many seconds at most to wait after it came.
@@ -49,12 +57,12 @@ class Killed:
         pattern, most, wait = MOMENTS[name]
         sightings = self.rng.randint(1, max(most, 1))
         patience = self.rng.uniform(0, wait or self.life)
-        seen = set(self.folder.glob(pattern)) if pattern else set()
+        seen = self._there(pattern)
         began = time.monotonic()
         with self.log.open("w") as log:
             process = interrupted.script(*self.command, stdout=log, stderr=subprocess.STDOUT)
             while kill and pattern and process.poll() is None:
-                now = set(self.folder.glob(pattern))
+                now = self._there(pattern)
                 sightings -= bool(now - seen)
                 if sightings == 0:
                     break
@@ -70,6 +78,12 @@ class Killed:
         if status == 0:
             return None
         return f"{name}, after {time.monotonic() - began:.1f} s, {self.saved} epochs saved"
+
+    def _there(self, pattern: str | None) -> set:
+        while pattern:
+            with contextlib.suppress(FileNotFoundError):  # a folder went while it was looked into
+                return set(self.folder.glob(pattern))
+        return set()
 
     def _epochs(self) -> int:
         """Saved by the run that is in work: of several runs one after another the last."""
@@ -91,8 +105,39 @@ class Killed:
                 raise Lost(f"{self.saved} epochs were saved, {epoch} found")
 
 
-def killed(script: str, folder_flag: str, flags: list[str], kills: int):
-    """A case: ``kills`` of one command, run after run until there have been so many."""
+def like_the_whole(whole, run) -> str | None:
+    """What differs between two commands, of which only one was killed."""
+    return interrupted.difference(interrupted.left_behind(whole), interrupted.left_behind(run))
+
+
+def a_search(whole, run) -> str | None:
+    """What a killed search has lost or changed: trials, or what one of them left behind."""
+    counts, given_up = [], []
+    for folder in (whole, run):
+        with (folder / "trials.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        counts.append(sum(row["state"] == "complete" for row in rows))
+        given_up = [row["folder"] for row in rows if "times in a row" in row["error"]]
+    if counts[0] != counts[1]:
+        return f"{counts[1]} trials are complete, not {counts[0]}"
+    for path in sorted(run.glob("trials/*/*/config.json")):
+        if path.parent.parent.name in given_up:
+            continue
+        content = json.loads(path.read_text())["config"]
+        config = runs.Config(**{**content, "knobs": Knobs(**content["knobs"])})
+        again = run / "again" / path.parent.relative_to(run)
+        with contextlib.redirect_stdout(io.StringIO()):
+            training.run(config, again, verbose=0)
+        if lost := like_the_whole(again, path.parent):
+            return f"{path.parent.relative_to(run)}: {lost}"
+    return None
+
+
+def killed(script: str, folder_flag: str, flags: list[str], kills: int, compare=like_the_whole):
+    """A case: ``kills`` of one command, run after run until there have been so many.
+
+    ``compare(whole, run)`` says what the killed one in the folder ``run`` has lost.
+    """
 
     def case(folder, seed):
         rng, done, log = random.Random(f"{seed} {flags}"), 0, folder / "log.txt"
@@ -100,7 +145,7 @@ def killed(script: str, folder_flag: str, flags: list[str], kills: int):
         whole = folder / "whole"
         status, _, err = interrupted.output_of(script, f"{folder_flag}={whole}", *flags)
         assert status == 0, err
-        life, expected = time.monotonic() - began, interrupted.left_behind(whole)
+        life = time.monotonic() - began
         for number in itertools.count():
             run = folder / f"run{number}"
             process = Killed(log, (script, f"{folder_flag}={run}", *flags), run, life, rng)
@@ -109,7 +154,7 @@ def killed(script: str, folder_flag: str, flags: list[str], kills: int):
                 while moment := process.start(done + len(moments) < kills and _few(moments)):
                     moments.append(moment)
                     print(f"         killed {moment}", flush=True)
-                lost = interrupted.difference(expected, interrupted.left_behind(run))
+                lost = compare(whole, run)
             except Lost as error:
                 lost = str(error)
                 moments = moments or ["none"]
@@ -138,5 +183,8 @@ CASES = {
     "kill train.py, larq_bop": train("larq_bop", 6),
     "kill compare.py": killed(
         "compare.py", "--results", [*DATA, "--methods=filter,two_step", "--seeds=1"], 8
+    ),
+    "kill sweep.py": killed(
+        "sweep.py", "--output_dir", [*DATA, "--knobs=alpha,gamma", "--trials=3"], 8, a_search
     ),
 }

@@ -37,6 +37,7 @@ def run(name: str, case, seed: int) -> tuple[str, int, list[str]]:
                 print(f"{time.monotonic() - began:6.0f} s  {name}, try {tried}: {word}", flush=True)
         except Exception:  # the other cases still have to be tried
             lost.append(f"raised {traceback.format_exc()}")
+            print(f"{name} {lost[-1]}", flush=True)
         if not tried and not lost:
             lost.append("nothing was tried")
     return name, tried, lost

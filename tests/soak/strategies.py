@@ -187,6 +187,9 @@ def a_killed_worker(folder, seed):
         if codes[1 - victim] in (0, None):
             yield f"try {attempt}: the survivor did not end by itself, exit statuses {codes}"
             continue
+        if codes[1 - victim] == 1 and "error: another worker has ended" not in workers.output():
+            yield f"try {attempt}: the survivor does not say why: {workers.output()[-3000:]}"
+            continue
         workers = Workers(place, arguments_here)
         codes, output = workers.wait(), workers.output()
         if codes != [0, 0]:
