@@ -161,6 +161,22 @@ class Finding:
         return f"{self.layer}: {self.problem}"
 
 
+def require_built(model) -> None:
+    """Raises unless ``model`` is a Keras model with variables.
+
+    Raises:
+        TypeError: no Keras model.
+        ValueError: no variables yet.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a tf.keras.Model, not {model!r}.")
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name} has no variables yet: give it an Input or call "
+            "model.build(input_shape) first."
+        )
+
+
 def layers_of(model) -> list:
     """All layers that own variables, nested models opened, each once, in the model's order."""
     layers = {}

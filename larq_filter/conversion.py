@@ -194,13 +194,7 @@ def _require_signs(layer, quantizer, values, magnitude: float) -> None:
 
 
 def _require_graph(model) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a tf.keras.Model, not {model!r}.")
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name} has no variables yet: give it an Input or call "
-            "model.build(input_shape) first."
-        )
+    binary.require_built(model)
     if not model._is_graph_network:
         raise TypeError(
             f"{model.name} ({type(model).__name__}) is a subclassed model: its layers are known, "

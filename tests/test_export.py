@@ -349,7 +349,7 @@ def two_outputs():
 @pytest.mark.parametrize(
     "build, error, message",
     [
-        (lambda: "model.keras", TypeError, "Expected a tf.keras.Model, got 'model.keras'"),
+        (lambda: "model.keras", TypeError, "Expected a tf.keras.Model, not 'model.keras'"),
         (lambda: keras.Sequential([conv()]), ValueError, "no variables yet"),
         (two_outputs, ValueError, "1 inputs and 2 outputs"),
         (lambda: chain(conv(), shape=(None, None, 32)), ValueError, "has one size"),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import networks
 import references
 from larq_filter import binary, filters, flips, initializers
 from larq_filter._keras import keras, tf
@@ -860,14 +861,7 @@ def test_replicas_train_like_one_device(strategy):
         optimizer = FilterOptimizer(default_optimizer=None)
         optimizer.build([w])
 
-    @tf.function
-    def step(parts):
-        def replica():
-            number = tf.distribute.get_replica_context().replica_id_in_sync_group
-            optimizer.apply_gradients([(tf.gather(parts, number), w)])
-
-        strategy.run(replica)
-
+    step = networks.step_on_replicas(strategy, optimizer, [w])
     for parts in per_step:
         step(tf.constant(parts))
         single.apply_gradients([(tf.constant(parts.sum(axis=0)), alone)])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import networks
 import references
 from larq_filter import binary, filters, flips, initializers, presets
 from larq_filter._keras import keras, tf
@@ -242,21 +243,7 @@ def test_bop_is_larqs_own():
 
 
 def small_model(optimizer):
-    binary_layer = {
-        "kernel_quantizer": lq.quantizers.NoOp(precision=1),
-        "kernel_initializer": initializers.RandomSign(1),
-        "use_bias": False,
-    }
-    model = keras.Sequential(
-        [
-            keras.Input((8,)),
-            lq.layers.QuantDense(16, **binary_layer),
-            keras.layers.BatchNormalization(scale=False),
-            lq.layers.QuantDense(8, input_quantizer="ste_sign", **binary_layer),
-            keras.layers.BatchNormalization(scale=False),
-            keras.layers.Dense(3, activation="softmax"),
-        ]
-    )
+    model = networks.small_network(lambda: keras.layers.BatchNormalization(scale=False))
     model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
 
@@ -318,14 +305,7 @@ def test_replicas_stay_alike_and_like_one_device(name, strategy):
         optimizer = case.preset(**case.knobs, default_optimizer=None)
         optimizer.build([w])
 
-    @tf.function
-    def step(parts):
-        def replica():
-            number = tf.distribute.get_replica_context().replica_id_in_sync_group
-            optimizer.apply_gradients([(tf.gather(parts, number), w)])
-
-        strategy.run(replica)
-
+    step = networks.step_on_replicas(strategy, optimizer, [w])
     count = 0
     for parts in per_step:
         before = values(alone)

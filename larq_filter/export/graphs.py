@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter.folding import nodes_of
 
@@ -42,13 +43,7 @@ def require(model) -> None:
         TypeError: no Keras model, or a subclassed one.
         ValueError: not built, more than one input or output, or sizes that are not known.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a tf.keras.Model, got {model!r}.")
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name} has no variables yet: give it an Input or call "
-            "model.build(input_shape) first."
-        )
+    binary.require_built(model)
     if not model._is_graph_network:
         raise TypeError(
             f"{model.name} ({type(model).__name__}) is a subclassed model, and how its layers are "
