@@ -17,6 +17,8 @@ import tempfile
 import time
 import traceback
 
+from larq_filter._keras import tf
+
 MODULES = ("kills", "damage", "formats", "strategies", "fuzz")
 
 
@@ -36,16 +38,18 @@ def run(name: str, case, seed: int) -> tuple[str, int, list[str]]:
                 word = "survived" if outcome is None else f"LOST: {outcome}"
                 print(f"{time.monotonic() - began:6.0f} s  {name}, try {tried}: {word}", flush=True)
         except Exception:  # the other cases still have to be tried
+            tried += 1
             lost.append(f"raised {traceback.format_exc()}")
             print(f"{name} {lost[-1]}", flush=True)
-        if not tried and not lost:
+        if not tried:
+            tried = 1
             lost.append("nothing was tried")
     return name, tried, lost
 
 
 def table(rows: list[tuple[str, int, list[str]]]) -> str:
     lines = [("case", "tried", "survived", "lost")]
-    lines += [(n, str(t), str(max(t - len(lost), 0)), str(len(lost))) for n, t, lost in rows]
+    lines += [(n, str(t), str(t - len(lost)), str(len(lost))) for n, t, lost in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(word.ljust(w) if i == 0 else word.rjust(w) for i, (word, w) in cells)
@@ -55,6 +59,10 @@ def table(rows: list[tuple[str, int, list[str]]]) -> str:
 
 
 def main() -> None:
+    # For two replicas; TensorFlow takes the number only before it computes anything.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default=",".join(MODULES), help="Modules, with commas.")
     parser.add_argument("--seed", type=int, default=0, help="Of the moments and the damage.")
