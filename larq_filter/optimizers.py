@@ -512,7 +512,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = super()._trackable_children(save_type, **kwargs)
         if save_type == "savedmodel":  # which takes no Python state
-            return {name: child for name, child in children.items() if name != "_layout"}
+            children["_layout"] = self._layout.as_variable()
         return children
 
     def save_own_variables(self, store):

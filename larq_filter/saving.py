@@ -4,7 +4,7 @@ Keras matches optimizer variables by their number, TensorFlow's checkpoints by t
 the state of another filter with as many arrays would load without a word. Here every value has the
 name of what it is, and parts without a value (a flip rule that remembers nothing) have an entry as
 well; a list of all names and shapes, the layout, is compared before anything is assigned. Files of
-Keras hold the entries themselves, a checkpoint holds the layout beside the variables.
+Keras hold the entries themselves, a checkpoint and a SavedModel the layout beside the variables.
 
 Rejected: other names for the variables themselves. Neither format compares them.
 
@@ -104,6 +104,7 @@ class Contents(tf.train.experimental.PythonState):
     def __init__(self, optimizer, rates: Rates, states: KernelStates):
         self._optimizer, self._rates, self._states = optimizer, rates, states
         self._awaited = None  # the layout of a checkpoint that was restored before ``build``
+        self._text = None
 
     def entries(self) -> dict:
         """Variables by name; parts without a value count their variables."""
@@ -134,7 +135,15 @@ class Contents(tf.train.experimental.PythonState):
         return json.dumps(layout_of(self.entries()))
 
     def deserialize(self, string_value) -> None:
-        self._expect(json.loads(string_value))
+        self._expect(json.loads(np.asarray(string_value).item()))
+
+    def as_variable(self) -> tf.Variable:
+        """The layout as what a SavedModel can hold; it is read as if it were this object."""
+        with tf.init_scope(), tf.device("CPU:0"):
+            if self._text is None:
+                self._text = tf.Variable("", dtype=tf.string, trainable=False)
+            self._text.assign(self.serialize())
+        return self._text
 
     def _expect(self, found: dict) -> None:
         """Raises unless a file with this layout fits; it is about to be read.

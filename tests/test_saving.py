@@ -210,10 +210,11 @@ def files(tmp_path_factory):
     model = trained(FilterOptimizer(FILTER))
     model.save_weights(folder / "all.weights.h5")
     model.save_weights(folder / "checkpoint")
+    model.save(folder / "saved_model")
     return folder
 
 
-@pytest.mark.parametrize("name", ["all.weights.h5", "checkpoint"])
+@pytest.mark.parametrize("name", ["all.weights.h5", "checkpoint", "saved_model"])
 @pytest.mark.parametrize("other", OTHERS)
 def test_the_state_of_another_optimizer_is_refused(other, name, files):
     make, found, expected = OTHERS[other]
@@ -222,12 +223,13 @@ def test_the_state_of_another_optimizer_is_refused(other, name, files):
         model.load_weights(files / name)
 
 
-def test_a_checkpoint_read_before_build_is_refused_then(files):
+@pytest.mark.parametrize("name", ["checkpoint", "saved_model"])
+def test_a_checkpoint_read_before_build_is_refused_then(name, files):
     model = saving_cases.build(FilterOptimizer(filters.EMA(0.1)))
     with pytest.raises(ValueError, match="CascadedEMA"):
-        model.load_weights(files / "checkpoint")
+        model.load_weights(files / name)
     model = saving_cases.build(FilterOptimizer(FILTER, warm_start=0.1))
-    model.load_weights(files / "checkpoint")  # nothing known of the kernels yet
+    model.load_weights(files / name)  # nothing known of the kernels yet
     with pytest.raises(ValueError, match="kernel_0.started"):
         model.optimizer.build(model.trainable_variables)
 

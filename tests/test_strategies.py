@@ -12,6 +12,7 @@ import pathlib
 import numpy as np
 import pytest
 
+import workers
 from larq_filter import (
     FilterOptimizer,
     binary,
@@ -315,6 +316,16 @@ def test_backup_brings_everything_back(tmp_path):
     assert history.epoch == [2]
     assert table.read_text().startswith(rows)
     assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["0", "1", "2"]
+
+
+def test_two_processes_one_of_which_is_killed(tmp_path):
+    """Started again both go on after the last epoch, and reach the kernels of one device."""
+    arguments = [*workers.TRAINING, "--epochs=8"]
+    theirs = workers.alone(tmp_path / "alone", arguments)
+    ours = tmp_path / "two"
+    ours.mkdir()
+    lost = workers.killed_and_started_again(ours, arguments, theirs, victim=0, epoch=2, delay=0)
+    assert lost is None
 
 
 # Making them --------------------------------------------------------------------------------------
