@@ -216,13 +216,10 @@ def check(model) -> list[Finding]:
         The findings; empty if the model can be trained as it stands.
 
     Raises:
+        TypeError: no Keras model.
         ValueError: the model has not been built.
     """
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name} has no variables yet: give it an Input or call "
-            "model.build(input_shape) first."
-        )
+    require_built(model)
     kernels = binary_kernels(model)
     if not kernels:
         return [Finding(model.name, NO_BINARY_KERNEL)]

@@ -82,11 +82,8 @@ class Checkpoints:
     def flaw(self, number: int) -> str | None:
         """What is wrong with a checkpoint; None if it is whole and of this run. Reads all of it."""
         try:
-            reader = tf.train.load_checkpoint(str(self._path(number)))
-            names = reader.get_variable_to_shape_map()
-            for name in names:
-                reader.get_tensor(name)
-            owner = json.loads(reader.get_tensor(_OWNER)) if _OWNER in names else None
+            reader = read_all(str(self._path(number)))
+            owner = json.loads(reader.get_tensor(_OWNER)) if reader.has_tensor(_OWNER) else None
         except Exception as error:  # the reader of damaged files raises a dozen types
             return f"can't be read ({(str(error).strip().splitlines() or [type(error)])[0]})"
         if not isinstance(owner, dict):
@@ -136,6 +133,18 @@ class Checkpoints:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def read_all(prefix: str):
+    """TensorFlow's reader of a checkpoint, once it has read everything, and compared checksums.
+
+    Raises:
+        Exception: one of a dozen types, where a file is damaged.
+    """
+    reader = tf.train.load_checkpoint(prefix)
+    for name in reader.get_variable_to_shape_map():
+        reader.get_tensor(name)
+    return reader
 
 
 def differences(found: dict, wanted: dict) -> str:

@@ -83,11 +83,12 @@ def refuse(gradients, names) -> list:
     return [] if together is None else [together]
 
 
-def report(skipped: int, choice: str) -> None:
+def report(skipped: int, total: int, choice: str) -> None:
     """Says at the end of a training that steps were skipped.
 
     Args:
-        skipped: how many, at least 1.
+        skipped: how many in this training, at least 1.
+        total: how many so far, which makes a text of its own: Python shows no warning twice.
         choice: one of ``CHOICES``.
 
     Warns:
@@ -104,7 +105,8 @@ def report(skipped: int, choice: str) -> None:
         "images and labels, and the learning rate of the real-valued variables. Kernels and "
         "optimizer are as if those steps had not been; a batch normalisation that saw NaN in "
         "the forward pass keeps it, and then only an earlier checkpoint helps. With "
-        f"{cure} the first such step stops training and names the variable."
+        f"{cure} the first such step stops training and names the variable. Skipped steps of all "
+        f"trainings so far: {total}."
     )
     if raising:
         raise RuntimeError(message)

@@ -250,7 +250,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         skipped = int(self._unreported_skips.numpy())
         if skipped:
             self._unreported_skips.assign(0)
-            guard.report(skipped, self.on_nonfinite)
+            guard.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite)
 
     # Building -------------------------------------------------------------------------------------
 
@@ -270,6 +270,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._refuse_new_variables(var_list)
             self._start_again(var_list)
             return
+        self._layout.require_usable()
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         self._refuse_variables(kernels, real)

@@ -189,7 +189,12 @@ def read_result(folder: pathlib.Path) -> Result | None:
     try:
         content = json.loads(path.read_bytes())
         content["flipped_layers"] = tuple(content["flipped_layers"])
-        return Result(**{**content, "output_dir": str(folder)})
+        result = Result(**{**content, "output_dir": str(folder)})
+        values = [*result.flipped_layers, *dataclasses.astuple(result)[1:]]
+        wrong = [value for value in values if not isinstance(value, int | float | tuple)]
+        if not wrong:
+            return result
+        reason = f"{wrong[0]!r} is no number"
     except (ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
     print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")

@@ -8,9 +8,11 @@ Keras hold the entries themselves, a checkpoint and a SavedModel the layout besi
 
 Rejected: other names for the variables themselves. Neither format compares them.
 
-Settings are not compared: another threshold, rate or schedule may go on from the same state.
+Settings are not compared: another threshold or schedule may go on from the same state, and a
+constant rate comes from the file, as the rest of the state.
 """
 
+import concurrent.futures
 import json
 
 import numpy as np
@@ -31,6 +33,13 @@ def structure(value: Value) -> str:
     entries = [e for item in config for e in (item if isinstance(item, list | tuple) else [item])]
     parts = [structure(entry) for entry in entries if isinstance(entry, Value)]
     return type(value).__name__ + (f"({', '.join(parts)})" if parts else "")
+
+
+def _kind(optimizer) -> str:
+    """Class of a Keras optimizer, and those of its settings that change what it remembers."""
+    flags = ("amsgrad", "centered", "use_ema")  # others change the number of variables too
+    given = [name for name in flags if getattr(optimizer, name, False)]
+    return type(optimizer).__name__ + (f"({', '.join(given)})" if given else "")
 
 
 def layout_of(entries) -> dict[str, str]:
@@ -104,6 +113,7 @@ class Contents(tf.train.experimental.PythonState):
     def __init__(self, optimizer, rates: Rates, states: KernelStates):
         self._optimizer, self._rates, self._states = optimizer, rates, states
         self._awaited = None  # the layout of a checkpoint that was restored before ``build``
+        self._refused = None  # why that did not fit
         self._text = None
 
     def entries(self) -> dict:
@@ -120,7 +130,7 @@ class Contents(tf.train.experimental.PythonState):
             KERNELS: len(self._states),
         }
         if optimizer.default_optimizer is not None:
-            kind = type(optimizer.default_optimizer).__name__
+            kind = _kind(optimizer.default_optimizer)
             entries[f"default_optimizer.{kind}"] = len(optimizer.default_optimizer.variables)
         for kernel in self._states:
             prefix = f"kernel_{kernel.position}"
@@ -139,10 +149,18 @@ class Contents(tf.train.experimental.PythonState):
 
     def as_variable(self) -> tf.Variable:
         """The layout as what a SavedModel can hold; it is read as if it were this object."""
-        with tf.init_scope(), tf.device("CPU:0"):
-            if self._text is None:
-                self._text = tf.Variable("", dtype=tf.string, trainable=False)
-            self._text.assign(self.serialize())
+        text = self.serialize()
+
+        def assign():
+            with tf.device("CPU:0"):
+                if self._text is None:
+                    self._text = tf.Variable("", dtype=tf.string, trainable=False)
+                self._text.assign(text)
+
+        # In a thread of its own no strategy's scope is open: workers would have to make the
+        # variable together, and TensorFlow sends no text between them.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(assign).result()
         return self._text
 
     def _expect(self, found: dict) -> None:
@@ -150,6 +168,7 @@ class Contents(tf.train.experimental.PythonState):
 
         Where it was written before the first step, kernels are made binary again when that comes.
         """
+        self.require_usable()
         own, built = layout_of(self.entries()), len(self._states) > 0
         self._awaited = None
         if built and not is_before_first_step(found):
@@ -164,9 +183,24 @@ class Contents(tf.train.experimental.PythonState):
 
     def check_awaited(self) -> None:
         """Once the states exist: raises unless a checkpoint restored before fits them."""
-        if self._awaited is not None:
-            check(self._awaited, layout_of(self.entries()), self._optimizer.name)
-            self._awaited = None
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            try:
+                check(awaited, layout_of(self.entries()), self._optimizer.name)
+            except ValueError as error:
+                self._refused = str(error)
+                raise
+
+    def require_usable(self) -> None:
+        """Raises where states exist that a checkpoint, restored before them, does not fit.
+
+        Some of its values are in them by then, and nobody knows which.
+        """
+        if self._refused is not None:
+            raise ValueError(
+                f"{self._optimizer.name} was given a file that does not fit, and can't be used any "
+                f"more: compile the model with a new optimizer. {self._refused}"
+            )
 
     def forget_steps(self) -> None:
         """Prepares for values from before the first step.

@@ -27,7 +27,9 @@ import time
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.checkpoints import read_all
 
+_EPOCH = "ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE"  # in a backup of Keras
 NAMES = ("none", "mirrored", "multi_worker", "tpu")
 EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
@@ -300,17 +302,19 @@ class Backup(keras.callbacks.BackupAndRestore):
         Raises:
             RuntimeError: there is a backup that can't be read.
         """
-        path = tf.train.latest_checkpoint(os.path.join(self.backup_dir, "chief"))
-        if path is None:
-            return 0
-        epoch = tf.Variable(-1, dtype=tf.int64)
+        folder = pathlib.Path(self.backup_dir, "chief")
         try:
-            reader = tf.train.Checkpoint(ckpt_saved_epoch=epoch).restore(path)
-            reader.assert_existing_objects_matched().expect_partial()
-        except (AssertionError, tf.errors.OpError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            path = tf.train.latest_checkpoint(str(folder))
+            if path is None:
+                # The first without the file `checkpoint` is a save that was interrupted.
+                if set(folder.glob("ckpt-*")) - set(folder.glob("ckpt-1.*")):
+                    raise ValueError("the file `checkpoint` is missing, which names the newest")
+                return 0
+            epoch = int(read_all(path).get_tensor(_EPOCH))
+        except Exception as error:  # the reader of damaged files raises a dozen types
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RuntimeError(
-                f"The backup {path} can't be read ({reason}), so the run can't be continued. "
+                f"The backup in {folder} can't be read ({reason}), so the run can't be continued. "
                 "Choose another output_dir, or remove the folder to start again."
             ) from error
         with self.run_model.distribute_strategy.scope():
@@ -319,11 +323,12 @@ class Backup(keras.callbacks.BackupAndRestore):
             self.set_model(self.run_model)
             self.on_train_begin()
         self._restored = True
-        return int(epoch) + 1
+        return epoch + 1
 
     def on_train_begin(self, logs=None):
-        if not self._restored:  # the loggers have opened their tables by now
+        if not self._restored:
             super().on_train_begin(logs)
+        self._restored = False  # done once: the loggers have opened their tables by now
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()

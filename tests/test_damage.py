@@ -237,7 +237,9 @@ def test_a_damaged_result_is_made_again(both, tmp_path, capsys):
     interrupted.HARMS["truncated"](folder / "result.json", random.Random(0))
     assert_continues_to_the_same_end(folder, both)
     assert "result.json is damaged" in capsys.readouterr().out
-    for text in ("", "[]", "{}", '{"flipped_layers": 3}'):
+    whole = json.loads((folder / "result.json").read_text())
+    no_number = json.dumps({**whole, "accuracy": "high"})
+    for text in ("", "[]", "{}", '{"flipped_layers": 3}', no_number):
         (folder / "result.json").write_text(text)
         assert runs.read_result(folder) is None
 

@@ -1,5 +1,7 @@
 """Steps with gradients that are not finite: nothing changes, it is counted, training goes on."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -248,6 +250,18 @@ def test_fit_goes_on_and_tells(jit_compile, steps_per_execution):
     clean.fit(x[good], y[good], **fit)
     assert_same(state(model.optimizer, *model.variables), state(clean.optimizer, *clean.variables))
     model.fit(x[good], y[good], **fit)  # nothing new to tell: no second warning
+
+
+def test_every_training_tells():
+    """Python shows a warning of the same text and place once."""
+    x, y = data(bad=1)
+    model = network()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            model.fit(x, y, batch_size=8, verbose=0)
+    told = [str(each.message) for each in caught if each.category is RuntimeWarning]
+    assert [text.split("so far: ")[1] for text in told] == ["1.", "2.", "3."]
 
 
 def test_fit_raises_when_xla_drops_the_assertion():

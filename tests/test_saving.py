@@ -232,6 +232,32 @@ def test_a_checkpoint_read_before_build_is_refused_then(name, files):
     model.load_weights(files / name)  # nothing known of the kernels yet
     with pytest.raises(ValueError, match="kernel_0.started"):
         model.optimizer.build(model.trainable_variables)
+    # Values of the file are in some states by now, so nothing goes on with this optimizer.
+    for again in (
+        lambda: model.optimizer.build(model.trainable_variables),
+        lambda: model.load_weights(files / name),
+        lambda: model.load_weights(files / "all.weights.h5"),
+    ):
+        with pytest.raises(ValueError, match="compile the model with a new optimizer"):
+            again()
+
+
+def test_a_default_optimizer_that_remembers_something_else_is_refused(tmp_path):
+    """Mean gradients and momenta are as many arrays of the same shapes."""
+    rmsprop = keras.optimizers.RMSprop
+    model = trained(FilterOptimizer(FILTER, default_optimizer=rmsprop(centered=True)))
+    for name in ("all.weights.h5", "checkpoint"):
+        model.save_weights(tmp_path / name)
+        other = built(FilterOptimizer(FILTER, default_optimizer=rmsprop(momentum=0.9)))
+        with pytest.raises(ValueError, match=r"RMSprop\(centered\) .*RMSprop \("):
+            other.load_weights(tmp_path / name)
+
+
+def test_the_layout_of_a_saved_model_is_of_one_device(strategy):
+    """Workers would have to make it together, and TensorFlow sends no text between them."""
+    with strategy.scope():
+        layout = FilterOptimizer(FILTER)._layout.as_variable()
+    assert layout.numpy().startswith(b'{"iterations"')  # a variable of replicas has no numpy()
 
 
 @pytest.mark.parametrize("change", ["one kernel less", "another shape"])

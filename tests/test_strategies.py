@@ -316,6 +316,48 @@ def test_backup_brings_everything_back(tmp_path):
     assert history.epoch == [2]
     assert table.read_text().startswith(rows)
     assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["0", "1", "2"]
+    again.fit(x, y, callbacks=[backup_again], **fit)  # a second training with it
+
+
+def harmed(folder, harm):
+    """A folder of backups with some harm done."""
+    (data,) = folder.glob("ckpt-*.data-*")
+    if harm == "the index is gone":
+        data.with_name(data.name.split(".")[0] + ".index").unlink()
+    elif harm == "the name of the newest is gone":
+        (folder / "checkpoint").unlink()
+    elif harm == "the name of the newest is empty":
+        (folder / "checkpoint").write_text("")
+    else:
+        content = bytearray(data.read_bytes())
+        content[int(len(content) * float(harm))] ^= 4
+        data.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *("0.01", "0.3", "0.5", "0.7", "0.99"),
+        *("the index is gone", "the name of the newest is gone", "the name of the newest is empty"),
+    ],
+)
+def test_a_damaged_backup_is_named_and_changes_nothing(harm, tmp_path):
+    x, y = integers()
+
+    def start():
+        model = integer_network()
+        model.compile(integer_optimizer(), "mse")
+        return model, strategies.Backup(model, tf.Module(), checkpoints.Tables([]), tmp_path)
+
+    model, backup = start()
+    assert backup.restore() == 0
+    model.fit(x, y, batch_size=BATCH, verbose=0, epochs=3, callbacks=[backup])
+    harmed(tmp_path / "backup" / "chief", harm)
+    model, backup = start()
+    before = model.get_weights()
+    with pytest.raises(RuntimeError, match="The backup in .*backup/chief can't be read"):
+        backup.restore()
+    assert_same(model.get_weights(), before)
 
 
 def test_two_processes_one_of_which_is_killed(tmp_path):

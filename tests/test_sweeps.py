@@ -508,21 +508,23 @@ def test_study_whose_creator_was_killed_at_once_is_adopted(study):
 
 @pytest.mark.extras
 def test_interrupted_trial_is_repeated(study, monkeypatch):
-    calls = []
+    """However often: it was no fault of the trial."""
+    calls, interrupts = [], storages.MAX_REPEATS + 3
 
     def run(config, folder, verbose, report):
         calls.append((config.knobs, folder))
         report(0, {"loss": 1.0, "val_accuracy": 0.1})
-        if len(calls) == 2:
+        if 1 < len(calls) < 2 + interrupts:
             raise KeyboardInterrupt
         return sweeping.formula(config, folder, verbose, report)
 
     monkeypatch.setattr(training, "run", run)
-    with pytest.raises(KeyboardInterrupt):
-        study(3)
-    assert "Trial 1: interrupted; the same command goes on with it." in study.said
+    for number in range(1, 1 + interrupts):
+        with pytest.raises(KeyboardInterrupt):
+            study(3)
+        assert f"Trial {number}: interrupted; the same command goes on with it." in study.said
     sweeping.assert_complete(study(3), 3)
-    assert calls[1] == calls[2]
+    assert len(set(map(str, calls[1 : 2 + interrupts]))) == 1
 
 
 @pytest.mark.extras
@@ -586,17 +588,19 @@ def test_trial_of_a_killed_process_is_taken_over(study, tmp_path, monkeypatch, k
 
 @pytest.mark.extras
 @forks
-def test_trial_that_gets_on_is_repeated_however_often(study, tmp_path, monkeypatch):
+@pytest.mark.parametrize("epochs", [range(7), [0, 0, 0, 2, 2, 2, 3]], ids=["each", "at last"])
+def test_trial_that_gets_on_is_repeated_however_often(study, tmp_path, monkeypatch, epochs):
+    """Also if it gets on only in the last repeat that it has."""
     config = dataclasses.replace(sweeping.CONFIG, epochs=7)
     sweep = dataclasses.replace(SWEEP, config=config)
-    monkeypatch.setattr(training, "run", sweeping.killed_at_every_epoch(tmp_path))
-    for _ in range(7):
+    monkeypatch.setattr(training, "run", sweeping.killed_after(tmp_path / "lives", epochs))
+    for _ in epochs:
         assert sweeping.fork(1, sweep=sweep, trials=2, **study.place) == [-signal.SIGKILL]
     first = records(study).trials[0]
     trials = study(2, sweep)
     sweeping.assert_complete(trials, 2)
     assert trials[0].knobs == first.user_attrs["knobs"]
-    assert (trials[0].folder, trials[0].number) == ("0000", 7)
+    assert (trials[0].folder, trials[0].number) == ("0000", len(epochs))
 
 
 @pytest.mark.extras
@@ -610,16 +614,17 @@ def test_trial_that_always_ends_its_process_is_given_up_and_reported(
         place["storage"] = f"sqlite:///{tmp_path / 'db'}"
     bad = study(1, storage=str(tmp_path / "other"), folder=tmp_path / "o")[0]
     knobs = dataclasses.asdict(SWEEP.configs(bad.knobs)[0].knobs)
-    monkeypatch.setattr(training, "run", sweeping.killed_at_every_epoch(tmp_path, knobs))
     # The first time epoch 0 is reported; then it is repeated three times in vain.
-    for _ in range(storages.MAX_REPEATS + 2):
+    epochs = [1] * (storages.MAX_REPEATS + 2)
+    monkeypatch.setattr(training, "run", sweeping.killed_after(tmp_path / "lives", epochs, knobs))
+    for _ in epochs:
         codes = sweeping.fork(1, sweep=SWEEP, trials=2, heartbeat=1, **place)
         assert codes == [-signal.SIGKILL]
     trials = study(2, storage=place["storage"], heartbeat=1)
     failed = [trial for trial in trials if trial.state == "failed"]
     sweeping.assert_complete([trial for trial in trials if trial.state != "failed"], 2)
     assert [trial.knobs for trial in failed] == [bad.knobs]
-    assert "ended 4 times in a row at the same epoch" in failed[0].error
+    assert "ended 4 times in a row without another epoch" in failed[0].error
 
 
 @pytest.mark.extras

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,10 @@ LIMIT = 600  # seconds that a process may take; it takes about 30
 
 
 class Workers:
-    """Processes of one training by examples/train.py --strategy=multi_worker; their output."""
+    """Processes of one training by examples/train.py --strategy=multi_worker; their output.
+
+    A context, at whose end none of them is left.
+    """
 
     def __init__(self, folder: pathlib.Path, arguments, count=2):
         self.folder = folder
@@ -37,6 +41,12 @@ class Workers:
                 break
             self.kill()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.kill()
+
     def _start(self, arguments, ports):
         self.logs = [self.folder / f"worker{i}.log" for i in range(len(ports))]
         cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
@@ -46,7 +56,11 @@ class Workers:
         ]
 
     def _wait_for(self, pattern):
-        return wait_until(lambda: all(re.search(pattern, log.read_text()) for log in self.logs))
+        def has_begun():
+            ended = any(process.poll() is not None for process in self.processes)
+            return ended or all(re.search(pattern, log.read_text()) for log in self.logs)
+
+        return wait_until(has_begun)
 
     def output(self) -> str:
         return "\n".join(log.read_text() for log in self.logs)
@@ -117,8 +131,11 @@ def alone(folder, arguments):
     folder.mkdir(parents=True)
     log = folder / "log"
     process = _start([*arguments, f"--output_dir={folder / 'run'}"], folder, log)
-    if process.wait(timeout=LIMIT):
-        raise RuntimeError(f"one device failed: {log.read_text()[-2000:]}")
+    try:
+        if process.wait(timeout=LIMIT):
+            raise RuntimeError(f"one device failed: {log.read_text()[-2000:]}")
+    finally:
+        process.kill()
     return folder / "run"
 
 
@@ -163,19 +180,20 @@ def killed_and_started_again(
     """
     run = folder / "run"
     arguments = [*arguments, f"--output_dir={run}"]
-    pair = Workers(folder, arguments)
-    wait_until(lambda: _epochs_saved(run / "backup" / "chief") >= epoch)
-    time.sleep(delay)
-    pair.processes[victim].kill()
-    codes = pair.wait()
+    with Workers(folder, arguments) as pair:
+        if not wait_until(lambda: _epochs_saved(run / "backup" / "chief") >= epoch):
+            return f"no epoch {epoch} was saved: {pair.output()[-3000:]}"
+        time.sleep(delay)
+        pair.processes[victim].kill()
+        codes, output = pair.wait(), pair.output()
     if (run / "result.json").exists():
         return "finished before it could be killed"
-    if codes[1 - victim] in (0, None):
-        return f"the survivor did not end by itself, exit statuses {codes}"
-    if codes[1 - victim] == 1 and "error: another worker has ended" not in pair.output():
-        return f"the survivor does not say why: {pair.output()[-3000:]}"
-    pair = Workers(folder, arguments)
-    codes, output = pair.wait(), pair.output()
+    if codes[1 - victim] not in (1, -signal.SIGABRT):  # TensorFlow may abort by itself
+        return f"the survivor did not end by itself, exit statuses {codes}: {output[-3000:]}"
+    if codes[1 - victim] == 1 and "error: another worker has ended" not in output:
+        return f"the survivor does not say why: {output[-3000:]}"
+    with Workers(folder, arguments) as pair:
+        codes, output = pair.wait(), pair.output()
     if codes != [0, 0]:
         return f"exit statuses after the restart {codes}: {output[-3000:]}"
     if "Continues the run" not in output:

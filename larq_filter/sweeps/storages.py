@@ -14,7 +14,7 @@ from larq_filter.locks import FileLock, drop_torn_line
 from larq_filter.sweeps import _optuna, urls
 
 # Repeats of a trial in a row whose process ended before the trial had reported another epoch; one
-# more would likely end its process too.
+# more would likely end its process too. Epochs of a first stage are not reported.
 MAX_REPEATS = 3
 STUCK, EPOCHS = "repeats_in_vain", "epochs_at_start"  # attributes of a trial
 
@@ -115,7 +115,9 @@ def again():
 
 def is_given_up(trial) -> bool:
     """Whether a trial whose process has ended is not to be repeated any more."""
-    return trial.user_attrs.get(STUCK, 0) >= MAX_REPEATS
+    told = trial.user_attrs
+    in_vain = told.get(EPOCHS) == len(trial.intermediate_values)
+    return in_vain and told.get(STUCK, 0) >= MAX_REPEATS
 
 
 def count_repeat(trial, epochs: int) -> None:
@@ -129,6 +131,11 @@ def count_repeat(trial, epochs: int) -> None:
     stuck = trial.user_attrs.get(STUCK, 0) + 1 if before == epochs else 0
     trial.set_user_attr(STUCK, stuck)
     trial.set_user_attr(EPOCHS, epochs)
+
+
+def forgive(trial) -> None:
+    """Lets the next repeat of a trial count as the first: somebody stopped it on purpose."""
+    trial.set_user_attr(EPOCHS, None)
 
 
 @contextlib.contextmanager

@@ -299,6 +299,9 @@ class _Worker:
             optuna.exceptions.UpdateFinishedTrialError,
         ):
             raise
+        except KeyboardInterrupt:
+            storages.forgive(trial)
+            raise
         except Exception as error:
             reason = (str(error).strip().splitlines() or ["no reason given."])[0][:500]
             text = urls.masked(f"{type(error).__name__}: {reason}")
@@ -316,7 +319,7 @@ def trials_of(study) -> list[results.Trial]:
         told, state = dict(trial.user_attrs), names.get(trial.state.name)
         if state == "failed" and not told.get("error") and storages.is_given_up(trial):
             told["error"] = (
-                f"its process ended {storages.MAX_REPEATS + 1} times in a row at the same epoch"
+                f"its process ended {storages.MAX_REPEATS + 1} times in a row without another epoch"
             )
         if state is None or (state == "failed" and not told.get("error")):
             continue

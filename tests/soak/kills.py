@@ -117,12 +117,14 @@ def a_search(whole, run) -> str | None:
         with (folder / "trials.csv").open() as file:
             rows = list(csv.DictReader(file))
         counts.append(sum(row["state"] == "complete" for row in rows))
-        given_up = [row["folder"] for row in rows if "times in a row" in row["error"]]
+        given_up = [row["folder"] for row in rows if "without another epoch" in row["error"]]
     if counts[0] != counts[1]:
         return f"{counts[1]} trials are complete, not {counts[0]}"
-    for path in sorted(run.glob("trials/*/*/config.json")):
-        if path.parent.parent.name in given_up:
-            continue
+    paths = sorted(run.glob("trials/*/*/config.json"))
+    paths = [path for path in paths if path.parent.parent.name not in given_up]
+    if len(paths) != counts[1]:
+        return f"{len(paths)} runs, not {counts[1]}"
+    for path in paths:
         content = json.loads(path.read_text())["config"]
         config = runs.Config(**{**content, "knobs": Knobs(**content["knobs"])})
         again = run / "again" / path.parent.relative_to(run)

@@ -22,8 +22,8 @@ def methods_on_two_processes(folder, seed):
         arguments = [*workers.TRAINING, f"--method={method}", f"--seed={seed}", "--epochs=2"]
         theirs = workers.alone(folder / method / "alone", arguments)
         ours = folder / method / "run"
-        pair = workers.Workers(folder / method, [*arguments, f"--output_dir={ours}"])
-        codes = pair.wait()
+        with workers.Workers(folder / method, [*arguments, f"--output_dir={ours}"]) as pair:
+            codes = pair.wait()
         if codes == [0, 0]:
             problem = workers.difference(ours, theirs)
         else:
