@@ -102,6 +102,20 @@ def killed_after(log, epochs, knobs=None):
     return run
 
 
+def killed_in(calls, log):
+    """Training that ends its process in those of its ``calls``, counted from 0 in a file."""
+
+    def run(config, folder, verbose, report):
+        number = len(log.read_text()) if log.exists() else 0
+        log.write_text("x" * (number + 1))
+        if number in calls:
+            report(0, {"loss": 1.0, "val_accuracy": accuracy(config) / config.epochs})
+            os.kill(os.getpid(), signal.SIGKILL)
+        return formula(config, folder, verbose, report)
+
+    return run
+
+
 def start(output, *flags):
     """The script in a process of its own."""
     command = [sys.executable, str(SCRIPT), f"--output_dir={output}", *TINY, *flags]

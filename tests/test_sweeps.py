@@ -588,6 +588,22 @@ def test_trial_of_a_killed_process_is_taken_over(study, tmp_path, monkeypatch, k
 
 @pytest.mark.extras
 @forks
+def test_killed_study_searches_what_the_uninterrupted_one_does(study, tmp_path, monkeypatch):
+    """Behind the ten trials that TPE begins with too."""
+    whole = study(14)
+    place = {**study.place, "storage": str(tmp_path / "killed"), "folder": tmp_path / "k"}
+    calls = [0, 3, 4, 11, 15]
+    monkeypatch.setattr(training, "run", sweeping.killed_in(calls, tmp_path / "calls"))
+    for _ in calls:
+        assert sweeping.fork(1, sweep=SWEEP, trials=14, **place) == [-signal.SIGKILL]
+    trials = study(14, **{name: place[name] for name in ("storage", "folder")})
+    sweeping.assert_complete(trials, 14)
+    assert trials[-1].number == 13 + len(calls)
+    assert [(t.knobs, t.accuracy) for t in trials] == [(t.knobs, t.accuracy) for t in whole]
+
+
+@pytest.mark.extras
+@forks
 @pytest.mark.parametrize("epochs", [range(7), [0, 0, 0, 2, 2, 2, 3]], ids=["each", "at last"])
 def test_trial_that_gets_on_is_repeated_however_often(study, tmp_path, monkeypatch, epochs):
     """Also if it gets on only in the last repeat that it has."""

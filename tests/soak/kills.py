@@ -2,9 +2,9 @@
 
 Compared with the uninterrupted run are every weight of ``model.keras``, every variable of the kept
 checkpoints (model, optimizer, counters of flips), the rows of both tables, the result and the list
-of files. Each start must also go on after the last epoch that was saved, not before. A killed
-search draws other knobs than one that was not, so each of its runs is compared with the run of its
-config in a fresh folder.
+of files. Each start must also go on after the last epoch that was saved, not before. The folders of
+a killed search have other names, so each of its runs is compared with the run of its config in a
+fresh folder; knobs and accuracies with those of the uninterrupted search.
 """
 
 import contextlib
@@ -112,18 +112,21 @@ def like_the_whole(whole, run) -> str | None:
 
 def a_search(whole, run) -> str | None:
     """What a killed search has lost or changed: trials, or what one of them left behind."""
-    counts, given_up = [], []
+    found, given_up = [], []
     for folder in (whole, run):
         with (folder / "trials.csv").open() as file:
             rows = list(csv.DictReader(file))
-        counts.append(sum(row["state"] == "complete" for row in rows))
+        done = [row for row in rows if row["state"] == "complete"]
+        found.append([(row["alpha"], row["gamma"], row["accuracy"]) for row in done])
         given_up = [row["folder"] for row in rows if "without another epoch" in row["error"]]
-    if counts[0] != counts[1]:
-        return f"{counts[1]} trials are complete, not {counts[0]}"
+    if len(found[0]) != len(found[1]):
+        return f"{len(found[1])} trials are complete, not {len(found[0])}"
+    if not given_up and found[0] != found[1]:
+        return f"knobs and accuracies are {found[1]}, not {found[0]}"
     paths = sorted(run.glob("trials/*/*/config.json"))
     paths = [path for path in paths if path.parent.parent.name not in given_up]
-    if len(paths) != counts[1]:
-        return f"{len(paths)} runs, not {counts[1]}"
+    if len(paths) != len(found[1]):
+        return f"{len(paths)} runs, not {len(found[1])}"
     for path in paths:
         content = json.loads(path.read_text())["config"]
         config = runs.Config(**{**content, "knobs": Knobs(**content["knobs"])})
