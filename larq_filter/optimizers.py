@@ -189,7 +189,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._states,
             lambda: self.iterations,
         )
-        self._layout = saving.Contents(self, self._rates, self._states)
+        self._layout = saving.Contents(self, self._rates, self._states)  # a name in checkpoints
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):
