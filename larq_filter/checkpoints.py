@@ -58,13 +58,20 @@ class Checkpoints:
     def restore(self) -> int:
         """Restores the newest good one; returns its number, 0 if there is none.
 
+        Removes what is too old: a kill may have come before that.
+
         Raises:
             RuntimeError: there are some, and none can be used.
+            OSError: the folder can't be written.
         """
+        newest = max(self.numbers(), default=0)
         for number in reversed(self.numbers()):
             flaw = self.flaw(number)
             if flaw is None:
                 self._restore(number)
+                if number == newest:
+                    self._remove_parts()
+                    self._sweep(newest)
                 return number
             print(f"Checkpoint {self._path(number)} {flaw}; trying the one before.")
         # The data of the first without an index is a save that was interrupted.

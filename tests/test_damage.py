@@ -145,6 +145,9 @@ def test_what_a_kill_leaves_of_an_unfinished_one_is_removed(left, saved):
     files_before = sorted(path.name for path in folder.iterdir())
     for number in (2, 1):  # they were being removed, too
         (folder / f"ckpt-{number}.data-00000-of-00001").write_bytes(b"old")
+    (folder / "ckpt-2.index").write_bytes(b"old")  # its removal had not begun
+    newest = (folder / "checkpoint").read_bytes()
+    (folder / "checkpoint").write_bytes(newest.replace(b"ckpt-5", b"ckpt-4"))
     for kind in left:
         if kind == "temp":
             (folder / "writing_temp").mkdir()
@@ -153,8 +156,8 @@ def test_what_a_kill_leaves_of_an_unfinished_one_is_removed(left, saved):
             (folder / f"writing.{kind}{'-00000-of-00001' * (kind == 'data')}").write_bytes(b"x")
     again = Saved(folder)
     assert again.checkpoints.restore() == 5
-    again.save(5)
     assert sorted(path.name for path in folder.iterdir()) == files_before
+    assert (folder / "checkpoint").read_bytes() == newest
 
 
 def test_a_kill_in_the_very_first_save_starts_again(tmp_path):
