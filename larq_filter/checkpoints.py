@@ -64,18 +64,18 @@ class Checkpoints:
             RuntimeError: there are some, and none can be used.
             OSError: the folder can't be written.
         """
-        newest = max(self.numbers(), default=0)
-        for number in reversed(self.numbers()):
+        numbers = self.numbers()
+        for number in reversed(numbers):
             flaw = self.flaw(number)
             if flaw is None:
                 self._restore(number)
-                if number == newest:
+                if number == numbers[-1]:
                     self._remove_parts()
-                    self._sweep(newest)
+                    self._sweep(number)
                 return number
             print(f"Checkpoint {self._path(number)} {flaw}; trying the one before.")
         # The data of the first without an index is a save that was interrupted.
-        if self.numbers() or max(map(_number, self._files()), default=0) > 1:
+        if numbers or max(map(_number, self._files()), default=0) > 1:
             raise RuntimeError(
                 f"No checkpoint in {self.folder} can be read, so the run can't be continued. "
                 "Choose another output_dir, or remove the folder of the run to start again."

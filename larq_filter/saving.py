@@ -173,7 +173,7 @@ class Contents(tf.train.experimental.PythonState):
         self._awaited = None
         if built and not is_before_first_step(found):
             check(found, own, self._optimizer.name)
-            self._states.await_start(False)
+            self._states.skip_start()
             return
         check(without_states(found), without_states(own), self._optimizer.name)
         if built:

@@ -114,9 +114,13 @@ class KernelStates:
         """Whether some kernel has values from a file of before the first step."""
         return bool(self._unstarted)
 
-    def await_start(self, awaited: bool = True) -> None:
-        """Says whether files have given, or are giving, all kernels values to start from."""
-        self._unstarted = set(self._states) if awaited else set()
+    def await_start(self) -> None:
+        """For a file from before the first step: its kernels are still to be made binary."""
+        self._unstarted = set(self._states)
+
+    def skip_start(self) -> None:
+        """For a file from after a step: its kernels and states are used as they come."""
+        self._unstarted = set()
 
     def start_again(self, variables) -> None:
         """Does what ``create`` did for those of ``variables`` that wait for it."""

@@ -1,6 +1,6 @@
 """Several processes, killed and not, several replicas, and whole steps under XLA.
 
-Everything is compared with one device.
+Trainings are compared with those of one device, the compiled step with the plain one.
 """
 
 import pathlib
