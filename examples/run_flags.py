@@ -19,7 +19,10 @@ flags.DEFINE_string(
 flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
 flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
 flags.DEFINE_integer(
-    "train_examples", None, "Use only the first so many training images. Default: all.", 1
+    "train_examples",
+    None,
+    "Use only so many of the training images left after the holding out. Default: all.",
+    1,
 )
 flags.DEFINE_integer(
     "validation_examples", None, "Use only so many validation images. Default: all.", 1

@@ -95,6 +95,10 @@ def table(result: runs.Result, control: runs.Result | None) -> str:
     rows = [("validation accuracy", f"{result.accuracy:.4f}")]
     if control is not None:
         rows.append(("  with its binary kernels frozen", f"{control.accuracy:.4f}"))
+    if result.test_accuracy is not None:
+        rows.append(("test accuracy", f"{result.test_accuracy:.4f}"))
+    if control is not None and control.test_accuracy is not None:
+        rows.append(("  with its binary kernels frozen", f"{control.test_accuracy:.4f}"))
     skipped = []
     if result.skipped_steps:
         skipped = [("steps skipped, gradient not finite", f"{result.skipped_steps}")]

@@ -30,12 +30,14 @@ from larq_filter import (
 )
 from larq_filter.binary import check
 from larq_filter.conversion import to_latent, to_latent_free
+from larq_filter.latent_optimizer import LatentOptimizer
 from larq_filter.optimizers import FilterOptimizer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FilterOptimizer",
+    "LatentOptimizer",
     "analysis",
     "binary",
     "callbacks",

@@ -120,33 +120,33 @@ def validate_name(name) -> str:
     return name
 
 
-def validate_default_optimizer(identifier):
+def validate_default_optimizer(identifier, name: str = "default_optimizer"):
     """A new-style Keras optimizer from an instance, a name or a config; None stays None."""
     if identifier is None:
         return None
     if isinstance(identifier, dict):
-        refuse_foreign(identifier, "The config of default_optimizer")
+        refuse_foreign(identifier, f"The config of {name}")
     try:
         optimizer = keras.optimizers.get(identifier)
     except Exception as error:  # Keras raises a dozen types
         reason = str(error).split("Full object config")[0].strip()[:300]
         raise ValueError(
-            f"default_optimizer is {shown(identifier)}, of which Keras makes no optimizer: {reason}"
+            f"{name} is {shown(identifier)}, of which Keras makes no optimizer: {reason}"
         ) from error
-    name = type(optimizer).__name__
+    kind = type(optimizer).__name__
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
-            f"default_optimizer must be a new-style Keras optimizer, not {type(optimizer)!r}. "
-            f"Use tf.keras.optimizers.{name} in place of the legacy class."
+            f"{name} must be a new-style Keras optimizer, not {type(optimizer)!r}. "
+            f"Use tf.keras.optimizers.{kind} in place of the legacy class."
         )
     if hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "default_optimizer"):
         raise TypeError(
-            f"default_optimizer can't be a {name}: it trains the real-valued variables only. Wrap "
-            "the FilterOptimizer itself in a LossScaleOptimizer if you need loss scaling."
+            f"{name} can't be a {kind}: it trains some of the variables only. Wrap the whole "
+            "optimizer in a LossScaleOptimizer if you need loss scaling."
         )
     if optimizer.global_clipnorm:
         raise ValueError(
-            f"default_optimizer has global_clipnorm={optimizer.global_clipnorm}, which would be "
-            "the norm of its own variables only. Pass global_clipnorm to FilterOptimizer instead."
+            f"{name} has global_clipnorm={optimizer.global_clipnorm}, which would be the norm of "
+            "its own variables only. Pass global_clipnorm to the optimizer that holds it instead."
         )
     return optimizer

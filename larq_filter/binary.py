@@ -23,6 +23,11 @@ def is_binary(variable) -> bool:
     return isinstance(variable, QuantizedVariable) and variable.precision == 1
 
 
+def is_quantized(variable) -> bool:
+    """Whether Larq attaches a quantizer to ``variable``, of 1 bit or more."""
+    return isinstance(variable, QuantizedVariable)
+
+
 def sign(values):
     """-1 where ``values`` is negative, else +1 (Larq's convention for zero); a tensor."""
     values = tf.convert_to_tensor(values)

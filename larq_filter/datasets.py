@@ -6,6 +6,7 @@ a prepared set. Both end in the same `ImageData`, whose training batches of epoc
 `(seed, e)` alone: a run that is resumed at epoch 7 sees what the uninterrupted run saw.
 
 Sets whose decoded images fit into `MEMORY_LIMIT` bytes are decoded once; larger ones are streamed.
+`splits` says which images are held out where a set names none for validation or for the test.
 """
 
 import dataclasses
@@ -17,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from larq_filter import splits
 from larq_filter._keras import tf
 from larq_filter.pipelines import AUGMENT, Augmentation, Memory, Stream, key
 
-MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, training and validation together
+MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, all parts together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Training and validation images of one data set, ready for `fit`.
+    """Training, validation and test images of one data set, ready for `fit`.
 
     Images come out as float32 `(pixel - mean) / std` with pixels in [0, 255], labels as int32.
 
@@ -36,6 +38,7 @@ class ImageData:
         class_names: their names in the order of the labels; numbers where the set has no names.
         train_examples: number of training images used.
         validation_examples: number of validation images.
+        test_examples: number of test images.
         mean, std: float32 arrays (channels,), of the raw pixels of the training images.
         augmentation: what `train` does to the images. Default of `load`: `pad = max(1, height //
             8)` (4 for CIFAR, 1 for `digits`) and a flip for colour images only, since digits and
@@ -49,6 +52,7 @@ class ImageData:
     class_names: tuple
     train_examples: int
     validation_examples: int
+    test_examples: int
     mean: np.ndarray
     std: np.ndarray
     augmentation: Augmentation
@@ -113,9 +117,16 @@ class ImageData:
 
     def validation(self, batch_size):
         """All validation images as `tf.data.Dataset`, in fixed order, the last batch kept."""
+        return self._in_order("validation", self.validation_examples, batch_size)
+
+    def test(self, batch_size):
+        """All test images, as `validation` gives its own. Nothing is chosen by them."""
+        return self._in_order("test", self.test_examples, batch_size)
+
+    def _in_order(self, part, size, batch_size):
         _integer("batch_size", batch_size, 1, None)
-        data = self._source.validation().batch(batch_size)
-        length = tf.data.experimental.assert_cardinality(-(-self.validation_examples // batch_size))
+        data = self._source.in_order(part).batch(batch_size)
+        length = tf.data.experimental.assert_cardinality(-(-size // batch_size))
         data = data.map(lambda images, labels: (self._normalize(images), labels))
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
@@ -132,30 +143,36 @@ def load(
     validation_examples=None,
     image_size=None,
 ):
-    """Loads a data set.
+    """Loads a data set in three parts: training, validation and test.
+
+    The test images are the split `test` if it has labels, else `validation`, else held out of the
+    training images. Those for validation are `validation` if that is not the test, else held out of
+    the training images: the same ones for every seed. Held out is a tenth, at least 300 and at most
+    50,000 images, never more than half: by class of sets in memory, by files of streamed ones.
 
     Args:
-        name: `digits` (8x8 grey images, 1,437 for training and 360 for validation, always the
-            same ones; the 17 grey levels are scaled to 0..255); or the name of a TensorFlow
+        name: `digits` (8x8 grey images, 1,137 for training, 300 for validation, 360 for the test;
+            the 17 grey levels are scaled to 0..255); or the name of a TensorFlow
             Datasets set as `name`, `name/config` or `name:version`; or the path of a folder that
             holds a prepared set, with or without the version folder.
         data_dir: folder of prepared sets; default: the environment variable TFDS_DATA_DIR, else
             `~/tensorflow_datasets`. A prepared set is read from its files alone, so it need not be
             one that the installed TensorFlow Datasets knows.
         download: whether a set that is not there may be downloaded and prepared.
-        train_examples: use only that many training images: of a set in memory, the first of a
-            fixed permutation; of a streamed set, the first of its files.
+        train_examples: use only that many of the training images that are left after the holding
+            out: of a set in memory, the first of a fixed permutation; of a streamed set, the first
+            of its files.
         validation_examples: use only that many validation images, chosen alike.
         image_size: resize to (image_size, image_size), bilinear with antialiasing, aspect ratio
             not kept; needed where the images of a set differ in size.
 
     Returns:
-        `ImageData`. The validation images are the split `validation`, or else `test`.
+        `ImageData`.
 
     Raises:
         FileNotFoundError: the data are not there and `download` is False.
         ImportError: the extra `data` is not installed.
-        ValueError: unknown name, not an image classification set, a split is missing, the images
+        ValueError: unknown name, not an image classification set, no split `train`, the images
             differ in size, or a number is outside its interval.
     """
     if image_size is not None:
@@ -165,14 +182,11 @@ def load(
     else:
         builder = _builder(str(name), data_dir, download)
         source, class_names = _tfds_source(str(name), builder, image_size)
-    if train_examples is not None:
-        fix = f": {name} has {source.size} training images"
-        source = source.first(_integer("train_examples", train_examples, 1, source.size, fix))
-    if validation_examples is not None:
-        size = source.validation_size
-        fix = f": {name} has {size} validation images"
-        _integer("validation_examples", validation_examples, 1, size, fix)
-        source = source.first_of_validation(validation_examples)
+    for part, count in (("train", train_examples), ("validation", validation_examples)):
+        if count is not None:
+            size, noun = source.sizes[part], "training" if part == "train" else part
+            fix = f": {name} has {size} {noun} images"
+            source = source.first(part, _integer(f"{part}_examples", count, 1, size, fix))
     mean, std = _statistics(source.statistics_images())
     height, _, channels = source.shape
     return ImageData(
@@ -180,8 +194,7 @@ def load(
         input_shape=source.shape,
         num_classes=len(class_names),
         class_names=class_names,
-        train_examples=source.size,
-        validation_examples=source.validation_size,
+        **{f"{part}_examples": size for part, size in source.sizes.items()},
         mean=mean,
         std=std,
         augmentation=Augmentation(pad=max(1, height // 8), flip=channels == 3),
@@ -190,27 +203,39 @@ def load(
 
 
 def _digits(image_size):
-    try:
-        from sklearn import datasets, model_selection
-    except ImportError as error:
-        raise ImportError(
-            'the data set "digits" comes with scikit-learn: pip install "larq_filter[data]"'
-        ) from error
-    digits = datasets.load_digits()
+    sklearn = _sklearn('the data set "digits"')
+    digits = sklearn.datasets.load_digits()
     images = np.round(digits.images[..., None] * (255 / 16)).astype(np.uint8)
     if image_size is not None:
         images = _resize(images, image_size).numpy()
     labels = digits.target.astype(np.int32)
-    parts = model_selection.train_test_split(
-        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
-    )
-    return Memory(*((images[part], labels[part]) for part in parts))
+    rest, test = splits.stratified(labels, 360, sklearn.model_selection.train_test_split)
+    return _in_memory({"train": (images[rest], labels[rest]), "test": (images[test], labels[test])})
+
+
+def _in_memory(parts):
+    """`Memory` of (images, labels) by part; what is missing is held out of `train`."""
+    for missing in _missing(parts):
+        images, labels = parts["train"]
+        split = _sklearn("holding out images").model_selection.train_test_split
+        chosen = splits.stratified(labels, splits.held_out_size(len(labels)), split)
+        parts["train"], parts[missing] = ((images[part], labels[part]) for part in chosen)
+    return Memory(**parts)
+
+
+def _sklearn(what):
+    try:
+        import sklearn.datasets
+        import sklearn.model_selection
+    except ImportError as error:
+        raise ImportError(f'{what} needs scikit-learn: pip install "larq_filter[data]"') from error
+    return sklearn
 
 
 def _tfds_source(name, builder, image_size):
     """(source, class names) of a prepared TensorFlow Datasets set."""
     info, tfds = builder.info, _tfds(name)
-    features, splits = info.features, info.splits
+    features, found = info.features, info.splits
     image, label = (dict(features).get(name) for name in ("image", "label"))
     if not (
         isinstance(image, tfds.features.Image)
@@ -227,11 +252,8 @@ def _tfds_source(name, builder, image_size):
             f"the images of {name!r} have the shape {tuple(image.shape)}, None for what differs "
             "from image to image: pass image_size=, for example image_size=224"
         )
-    held_out = "validation" if "validation" in splits else "test"
-    if not {"train", held_out} <= set(splits):
-        raise ValueError(
-            f"{name!r} has the splits {list(splits)}: `train` and `validation` or `test` are needed"
-        )
+    if "train" not in found:
+        raise ValueError(f"{name!r} has the splits {list(found)}: `train` is needed")
     if info.file_format.value != "tfrecord":
         raise ValueError(
             f"{name!r} is stored as {info.file_format.value}: prepare it with "
@@ -243,14 +265,27 @@ def _tfds_source(name, builder, image_size):
         image = example["image"] if image_size is None else _resize(example["image"], image_size)
         return tf.ensure_shape(image, shape), tf.cast(example["label"], tf.int32)
 
-    parts = [
-        ([str(file) for file in splits[split].filepaths], list(splits[split].shard_lengths))
-        for split in ("train", held_out)
-    ]
-    source = Stream(*parts, decode, tuple(shape))
-    if (source.size + source.validation_size) * np.prod(shape) <= MEMORY_LIMIT:
-        source = source.to_memory()
-    return source, tuple(label.names)
+    def records(split):
+        files = [str(file) for file in found[split].filepaths]
+        return files, [0] * len(files), list(found[split].shard_lengths)
+
+    def has_labels(split):
+        few = Stream(decode, tuple(shape), train=records(split)).in_order("train").take(64)
+        return any(int(label) >= 0 for _, label in few)
+
+    labelled = [split for split in ("test", "validation") if split in found and has_labels(split)]
+    parts = {"train": records("train")}
+    parts |= {part: records(split) for part, split in zip(_missing(parts), labelled, strict=False)}
+    source = Stream(decode, tuple(shape), **parts)
+    if sum(source.sizes.values()) * np.prod(shape) <= MEMORY_LIMIT:
+        return _in_memory(source.decoded()), tuple(label.names)
+    for missing in _missing(parts):
+        parts["train"], parts[missing] = splits.by_files(parts["train"])
+    return Stream(decode, tuple(shape), **parts), tuple(label.names)
+
+
+def _missing(parts):
+    return [part for part in ("test", "validation") if part not in parts]
 
 
 def _builder(name, data_dir, download):

@@ -16,6 +16,7 @@ from larq_filter._keras import keras
 
 SCHEDULES = ("linear", "cosine", "constant")
 ALPHA_SCHEDULES = (*SCHEDULES, "default")
+RESTS = ("adam", "same")
 STANDARDIZATIONS = ("none", "zscore", "scaled")
 
 _POSITIVE = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
@@ -97,17 +98,24 @@ class Knobs:
         "prob_bop's a: share of the indecision that is left after a fiftieth of the run.",
         filters.UP_TO_ONE,
     )
-    learning_rate: float | None = _knob(
-        "Of the real-valued variables, and of latent weights.", _POSITIVE
+    learning_rate: float | None = _knob("Of the real-valued variables.", _POSITIVE)
+    kernel_learning_rate: float | None = _knob(
+        "Of latent kernels; under rest=same of all variables.", _POSITIVE
+    )
+    rest: str | None = _knob(
+        "Who trains the real-valued variables beside latent kernels: adam, at learning_rate; or "
+        "same, the optimizer of the kernels at their rate, as the publications do.",
+        choices=RESTS,
+        kind=str,
     )
     learning_rate_schedule: str | None = _knob(
-        "Decay of the learning rate over the run.", choices=SCHEDULES, kind=str
+        "Decay of the learning rates over the run.", choices=SCHEDULES, kind=str
     )
     momentum: float | None = _knob("Momentum of SGD.", _BELOW_ONE)
     weight_decay: float | None = _knob(
-        "Of latent kernels, per unit of learning rate: decoupled for sgdw, else L2 in the gradient "
-        "(Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, where no "
-        "number is named: the model's own regularizers.",
+        "Of latent kernels, per unit of their learning rate: decoupled for sgdw, else L2 in the "
+        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, "
+        "where no number is named: the model's own regularizers.",
         _AT_LEAST_0,
     )
     weight_clip: float | None = _knob(
@@ -146,7 +154,7 @@ class Knobs:
         """The knobs of a method: ``defaults`` with what is given here in their place.
 
         Raises:
-            ValueError: a knob that is not in ``defaults``, halving steps of another schedule.
+            ValueError: a knob that is not in ``defaults``, or that means nothing beside another.
         """
         for name, value in self.given().items():
             if name not in defaults:
@@ -164,6 +172,11 @@ class Knobs:
             raise ValueError(
                 f"alpha_halving_steps is {self.alpha_halving_steps}, but it only counts with "
                 f"alpha_schedule=default, not {knobs.alpha_schedule}."
+            )
+        if knobs.rest == "same" and self.learning_rate is not None:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}, but under rest=same kernel_learning_rate "
+                "is that of all variables. Drop learning_rate, or choose rest=adam."
             )
         return knobs
 

@@ -58,44 +58,41 @@ class Memory:
     """Decoded uint8 images on the CPU, picked by index.
 
     Args:
-        train, validation: (images uint8 (n, height, width, channels), labels int32 (n,)).
+        parts: `train`, `validation` and `test`, each (images uint8 (n, height, width, channels),
+            labels int32 (n,)).
     """
 
-    def __init__(self, train, validation):
+    def __init__(self, **parts):
         with tf.device("CPU:0"):
-            self._train = tuple(tf.constant(part) for part in train)
-            self._validation = tuple(tf.constant(part) for part in validation)
-        self.size, self.validation_size = len(train[1]), len(validation[1])
-        self.shape = tuple(train[0].shape[1:])
+            self._parts = {
+                name: tuple(tf.constant(array) for array in part) for name, part in parts.items()
+            }
+        self.sizes = {name: len(labels) for name, (_, labels) in parts.items()}
+        self.shape = tuple(parts["train"][0].shape[1:])
 
-    def first(self, count):
-        """The same source with fewer training images: the first `count` of a fixed permutation."""
-        return Memory(_chosen(self._train, count), self._validation)
-
-    def first_of_validation(self, count):
-        """The same source with fewer validation images: the first of a fixed permutation."""
-        return Memory(self._train, _chosen(self._validation, count))
+    def first(self, part, count):
+        """The same source with fewer images of a part: the first `count` of a fixed permutation."""
+        return Memory(**{**self._parts, part: _chosen(self._parts[part], count)})
 
     def statistics_images(self):
         """Batches of the training images, uint8, that give mean and deviation."""
-        return [self._train[0].numpy()]
+        return [self._parts["train"][0].numpy()]
 
     def batches(self, seed, epoch, batch_size):
         """The full batches of one epoch, as indices (batch_size,)."""
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(self.size), key(seed, epoch, ORDER)
-        )
-        steps = self.size // batch_size
+        size = self.sizes["train"]
+        order = tf.random.experimental.stateless_shuffle(tf.range(size), key(seed, epoch, ORDER))
+        steps = size // batch_size
         order = tf.reshape(order[: steps * batch_size], [steps, batch_size])
         return tf.data.Dataset.from_tensor_slices(order)
 
     def fetch(self, indices):
         """(images, labels) of what `batches` gives."""
-        return tuple(tf.gather(part, indices) for part in self._train)
+        return tuple(tf.gather(array, indices) for array in self._parts["train"])
 
-    def validation(self):
-        """Single (image, label) pairs in fixed order."""
-        return tf.data.Dataset.from_tensor_slices(self._validation)
+    def in_order(self, part):
+        """Single (image, label) pairs of a part in fixed order."""
+        return tf.data.Dataset.from_tensor_slices(self._parts[part])
 
 
 def _chosen(arrays, count):
@@ -111,36 +108,33 @@ class Stream:
     at a time: stateless, where the buffer of `tf.data.Dataset.shuffle` depends on the global seed.
 
     Args:
-        train, validation: (paths of TFRecord files, number of records to read from each).
         decode: function from a record to (uint8 image, int32 label).
         shape: (height, width, channels) of every decoded image.
+        parts: `train`, `validation` and `test`, each (paths of TFRecord files, numbers of records
+            to skip in each, numbers of records to read from each).
     """
 
-    def __init__(self, train, validation, decode, shape):
-        self._train, self._validation, self._decode = train, validation, decode
-        self.size, self.validation_size = (sum(counts) for _, counts in (train, validation))
-        self.shape = shape
+    def __init__(self, decode, shape, **parts):
+        self._parts, self._decode, self.shape = parts, decode, shape
+        self.sizes = {name: sum(counts) for name, (_, _, counts) in parts.items()}
 
-    def first(self, count):
-        """The same source with fewer training images: the first `count` of the files."""
-        return Stream(_head(self._train, count), self._validation, self._decode, self.shape)
-
-    def first_of_validation(self, count):
-        """The same source with fewer validation images: the first `count` of the files."""
-        return Stream(self._train, _head(self._validation, count), self._decode, self.shape)
+    def first(self, part, count):
+        """The same source with fewer images of a part: the first `count` of its files."""
+        fewer = {**self._parts, part: _head(self._parts[part], count)}
+        return Stream(self._decode, self.shape, **fewer)
 
     def statistics_images(self):
         """Batches of the training images, uint8, that give mean and deviation."""
-        data = self._read(*self._train).take(STATISTICS_EXAMPLES)
+        data = self._read(*self._parts["train"]).take(STATISTICS_EXAMPLES)
         return (images.numpy() for images, _ in self._decoded(data).batch(64))
 
     def batches(self, seed, epoch, batch_size):
         """The full batches of one epoch, as (images, labels)."""
-        files, counts = (tf.constant(part) for part in self._train)
+        files, skipped, counts = (tf.constant(part) for part in self._parts["train"])
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(files)), key(seed, epoch, ORDER)
         )
-        windows = self._read(tf.gather(files, order), tf.gather(counts, order))
+        windows = self._read(*(tf.gather(part, order) for part in (files, skipped, counts)))
         windows = windows.batch(SHUFFLE_WINDOW).enumerate()
         records = windows.map(
             lambda number, window: tf.random.experimental.stateless_shuffle(
@@ -153,41 +147,44 @@ class Stream:
         """(images, labels) of what `batches` gives: that itself."""
         return batch
 
-    def validation(self):
-        """Single (image, label) pairs in fixed order."""
-        return self._decoded(self._read(*self._validation))
+    def in_order(self, part):
+        """Single (image, label) pairs of a part in fixed order."""
+        return self._decoded(self._read(*self._parts[part]))
 
     def _decoded(self, records):
         return records.map(self._decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     @staticmethod
-    def _read(files, counts):
-        files, counts = tf.convert_to_tensor(files), tf.cast(counts, tf.int64)
-        return tf.data.Dataset.from_tensor_slices((files, counts)).interleave(
-            lambda file, count: tf.data.TFRecordDataset(file).take(count),
+    def _read(files, skipped, counts):
+        numbers = (tf.cast(part, tf.int64) for part in (skipped, counts))
+        return tf.data.Dataset.from_tensor_slices(
+            (tf.convert_to_tensor(files), *numbers)
+        ).interleave(
+            lambda file, skipped, count: tf.data.TFRecordDataset(file).skip(skipped).take(count),
             cycle_length=16,
             block_length=16,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
 
-    def to_memory(self):
-        """All images decoded, as a `Memory`."""
-        return Memory(*(self._collect(*part) for part in (self._train, self._validation)))
+    def decoded(self):
+        """All images of each part, as (images, labels) arrays by its name."""
+        return {name: self._collect(name) for name in self._parts}
 
-    def _collect(self, files, counts):
-        images = np.empty((sum(counts), *self.shape), np.uint8)
-        labels = np.empty(sum(counts), np.int32)
+    def _collect(self, part):
+        size = self.sizes[part]
+        images, labels = np.empty((size, *self.shape), np.uint8), np.empty(size, np.int32)
         start = 0
-        for image, label in self._decoded(self._read(files, counts)).batch(1024):
+        for image, label in self.in_order(part).batch(1024):
             images[start : start + len(label)], labels[start : start + len(label)] = image, label
             start += len(label)
         return images, labels
 
 
 def _head(records, count):
-    """(paths, numbers of records) of the first `count` records."""
-    files, counts = records
+    """(paths, numbers to skip, numbers of records) of the first `count` records."""
+    files, skipped, counts = records
     before = np.cumsum([0, *counts[:-1]])
     counts = [int(n) for n in np.clip(count - before, 0, counts)]
-    return tuple(zip(*((file, n) for file, n in zip(files, counts, strict=True) if n), strict=True))
+    rows = ((*row, n) for *row, n in zip(files, skipped, counts, strict=True) if n)
+    return tuple(zip(*rows, strict=True))

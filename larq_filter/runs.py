@@ -13,7 +13,7 @@ import json
 import pathlib
 import sys
 
-from larq_filter import files, methods
+from larq_filter import files, methods, splits
 from larq_filter.arguments import validate_setting
 from larq_filter.checkpoints import differences
 
@@ -69,6 +69,8 @@ class Result:
         epochs: epochs trained in all, those of a first stage included.
         accuracy: on the validation images after the last epoch, in [0, 1].
         loss: cross-entropy there, in nats.
+        test_accuracy, test_loss: the same on the test images, read once after the last epoch; None
+            for a run that is to be chosen from, as those of a search, and for a first stage.
         train_accuracy: on the training images during the last epoch.
         train_loss: cross-entropy there, mean over the last epoch, in nats.
         flip_ratio: share of the binary weights flipped per step, mean over the last epoch.
@@ -93,6 +95,8 @@ class Result:
     seconds: float
     optimizer_bytes_per_weight: float
     skipped_steps: int = 0  # unknown to older folders
+    test_accuracy: float | None = None
+    test_loss: float | None = None
 
 
 class RunExists(ValueError):
@@ -113,6 +117,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
     path = folder / "config.json"
     if path.exists():
         content = _read_config(path)
+        refuse_other_split(content["config"], str(folder))
         found = {**content["config"], "strategy": content.get("strategy")}
         differs = differences(found, {**as_json(config), "strategy": scale})
         if differs:
@@ -123,6 +128,25 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
     # A kill at the very start leaves the first file half written.
     elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
+
+
+def refuse_other_split(config: dict, what: str) -> None:
+    """Raises if something was begun with another division of the images than ``splits`` makes now.
+
+    Args:
+        config: of the run or study, as read from its file.
+        what: names it in the error.
+
+    Raises:
+        RunExists: another division.
+    """
+    found = config.get("split", 1)
+    if found != splits.SPLIT:
+        raise RunExists(
+            f"{what} was begun with another division of the images (split {found}, now "
+            f"{splits.SPLIT}): its validation images are not those of today, and may have been the "
+            "test images. It can be neither continued nor compared. Choose another folder or name."
+        )
 
 
 def _read_config(path: pathlib.Path) -> dict:
@@ -158,8 +182,8 @@ def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None
 
 
 def as_json(config: Config) -> dict:
-    """The config as it comes back from a JSON file."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """The config as it comes back from a JSON file, with the division of the images."""
+    return json.loads(json.dumps({**dataclasses.asdict(config), "split": splits.SPLIT}))
 
 
 def _versions(*packages: str) -> dict[str, str]:
@@ -191,7 +215,7 @@ def read_result(folder: pathlib.Path) -> Result | None:
         content["flipped_layers"] = tuple(content["flipped_layers"])
         result = Result(**{**content, "output_dir": str(folder)})
         values = [*result.flipped_layers, *dataclasses.astuple(result)[1:]]
-        wrong = [value for value in values if not isinstance(value, int | float | tuple)]
+        wrong = [value for value in values if not isinstance(value, int | float | tuple | None)]
         if not wrong:
             return result
         reason = f"{wrong[0]!r} is no number"

@@ -89,8 +89,9 @@ class Summary:
         return {each.job.config.seed: each.result for each in self.outcomes if each.result}
 
     def values(self, quantity: str) -> dict[int, float]:
-        """Seed to an attribute of the result."""
-        return {seed: getattr(result, quantity) for seed, result in self.results.items()}
+        """Seed to an attribute of the result, for results that have it."""
+        values = {seed: getattr(result, quantity) for seed, result in self.results.items()}
+        return {seed: value for seed, value in values.items() if value is not None}
 
     def spread(self, quantity: str) -> Spread:
         """Of an attribute of the result, over the seeds."""

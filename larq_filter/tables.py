@@ -72,6 +72,7 @@ def _layers(summary: Summary) -> str:
 _RESULTS: dict[str, Callable[[Summary], str]] = {
     "method": lambda summary: summary.method,
     "validation accuracy (n)": _accuracy,
+    "test accuracy": _quantity("test_accuracy", ".4f"),
     "training loss (nats)": _quantity("train_loss", ".4f"),
     "flips per weight": _mean("flips_per_weight", ".3g"),
     "binary layers that flipped": _layers,
@@ -106,9 +107,10 @@ def _difference(value: Difference) -> str:
 
 def _reading(columns) -> list[str]:
     lines = [
-        "Accuracy and losses are those of the last epoch, not of the best one; mean ± standard "
-        "deviation over n seeds (ddof = 1). The training loss is the mean over the last epoch's "
-        "steps, each before its update."
+        "Accuracies and losses are those of the last epoch, not of the best one. Choices are made "
+        "on the validation images; the test images were read once, after that epoch. Mean ± "
+        "standard deviation over n seeds (ddof = 1). The training loss is the mean over the last "
+        "epoch's steps, each before its update."
     ]
     if len(columns) > 1:
         lines.append(
@@ -170,6 +172,8 @@ def summary_rows(
 _AVERAGED = (
     "accuracy",
     "loss",
+    "test_accuracy",
+    "test_loss",
     "train_accuracy",
     "train_loss",
     "flip_ratio",

@@ -44,6 +44,7 @@ from larq_filter import (
 from larq_filter._keras import keras, tf
 from larq_filter.checkpoints import Checkpoints, Tables
 from larq_filter.conversion import to_latent_free
+from larq_filter.latent_optimizer import LatentOptimizer
 from larq_filter.optimizers import FilterOptimizer
 
 import larq  # isort: skip
@@ -59,6 +60,7 @@ def run(
     report=None,
     strategy=None,
     synchronized: bool = True,
+    test: bool = True,
 ) -> runs.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
@@ -72,6 +74,8 @@ def run(
             config, but config.json holds it, and a run is continued under the one it began with.
             With several machines each calls this function, and all see the folder.
         synchronized: whether batch normalisation takes its statistics from all replicas.
+        test: whether the test images are read after the last epoch. No for runs that one is chosen
+            from.
 
     Returns:
         The result, read from the folder if the run was finished before.
@@ -95,15 +99,19 @@ def run(
     strategies.wait_for_all(strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     data = load_data(config)
+    steps_per_epoch(config, data)  # before anything is written
     scaled = {"strategy": strategy, "synchronized": synchronized}
     with files.plain_errors(folder):
-        return _run(config, stage, data, folder, verbose, report, scaled)
+        return _run(config, stage, data, folder, verbose, report, scaled, test)
 
 
-def _run(config: runs.Config, stage, data, folder, verbose, report, scaled: dict) -> runs.Result:
+def _run(
+    config: runs.Config, stage, data, folder, verbose, report, scaled: dict, test: bool
+) -> runs.Result:
     """All stages of a run; ``scaled``: the arguments ``strategy`` and ``synchronized``."""
     if stage is None:
-        return _train(config, data, _teacher(config), folder, verbose, report, **scaled)
+        teacher = _teacher(config)
+        return _train(config, data, teacher, folder, verbose, report, test=test, **scaled)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
     _new_model(config, data)  # a wrong argument is found before the first stage, not after it
     _write_config(folder, config, **scaled)
@@ -111,23 +119,41 @@ def _run(config: runs.Config, stage, data, folder, verbose, report, scaled: dict
     before, earlier = _first_stage(first, folder / stage.name, verbose, scaled)
     print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
     own = dataclasses.replace(config, epochs=stage.own_epochs)
-    return _train(own, data, earlier, folder, verbose, report, before, **scaled)
+    return _train(own, data, earlier, folder, verbose, report, before, test=test, **scaled)
 
 
 def _first_stage(config: runs.Config, folder, verbose, scaled: dict):
     """The result of a first stage and its model."""
-    result = run(config, folder, verbose, **scaled)
+    result = run(config, folder, verbose, test=False, **scaled)
     try:
         return result, saved_models.load_model(folder / "model.keras")
     except (ValueError, FileNotFoundError) as error:
         print(f"{error} It is made again from the last checkpoint.")
     (folder / "result.json").unlink()
-    return run(config, folder, verbose, **scaled), saved_models.load_model(folder / "model.keras")
+    result = run(config, folder, verbose, test=False, **scaled)
+    return result, saved_models.load_model(folder / "model.keras")
 
 
 def _write_config(folder, config: runs.Config, strategy, synchronized: bool) -> None:
     if strategies.is_chief(strategy):
         runs.write_config(folder, config, strategies.describe(strategy, synchronized))
+
+
+def steps_per_epoch(config: runs.Config, data: datasets.ImageData) -> int:
+    """Steps of an epoch of ``config`` on ``data``.
+
+    Raises:
+        ValueError: a batch larger than the data, or more steps than there are full batches.
+    """
+    available = data.steps_per_epoch(config.batch_size)
+    steps = config.steps_per_epoch or available
+    if steps > available:
+        raise ValueError(
+            f"steps_per_epoch is {steps}, but {data.train_examples} training images make "
+            f"{available} full batches of {config.batch_size}. Choose at most {available}, or "
+            "smaller batches."
+        )
+    return steps
 
 
 def load_data(config: runs.Config) -> datasets.ImageData:
@@ -150,11 +176,12 @@ def _train(
     before=None,
     strategy=None,
     synchronized=True,
+    test=True,
 ) -> runs.Result:
     """The stage of ``config`` in its folder; ``before``: the result of the stage before it."""
     keras.backend.clear_session()  # layers get the names they have in a process of their own
     keras.utils.set_random_seed(config.seed)
-    steps = config.steps_per_epoch or data.steps_per_epoch(config.batch_size)
+    steps = steps_per_epoch(config, data)
     with contextlib.nullcontext() if strategy is None else strategy.scope():
         model = _compiled_model(config, data, steps, earlier)
     strategies.prepare(model, strategy, synchronized)
@@ -202,7 +229,11 @@ def _train(
             ],
             verbose=verbose,
         )
-    return _finish(config, folder, own, model, monitor, float(progress.seconds), before)
+    tested = {}
+    if test:
+        images = strategies.sharded(data.test(config.batch_size), strategy)
+        tested = model.evaluate(images, verbose=0, return_dict=True)
+    return _finish(config, folder, own, model, monitor, float(progress.seconds), before, tested)
 
 
 def _new_model(config: runs.Config, data):
@@ -297,7 +328,7 @@ class _Report(keras.callbacks.Callback):
 
 
 def _finish(
-    config: runs.Config, folder, own, model, monitor, seconds: float, before
+    config: runs.Config, folder, own, model, monitor, seconds: float, before, tested: dict
 ) -> runs.Result:
     """Writes the trained model, then the result that marks the run as finished.
 
@@ -330,6 +361,8 @@ def _finish(
         loss=float(last[f"val_{loss}"]),
         train_accuracy=float(last["accuracy"]),
         train_loss=float(last[loss]),
+        test_accuracy=tested.get("accuracy"),
+        test_loss=tested.get(loss),
         flip_ratio=float(last.get("flip_ratio", 0.0)),
         flips_per_weight=monitor.flips_per_weight() if flipped else 0.0,
         flipped_layers=(sum(flipped.values()), len(flipped)),
@@ -366,6 +399,8 @@ def optimizer_bytes_per_weight(model) -> float:
     kernels = [kernel for _, kernel in binary.binary_kernels(model)]
     if isinstance(optimizer, FilterOptimizer):
         arrays = optimizer.state_variables()
+    elif isinstance(optimizer, LatentOptimizer):
+        arrays = [v for v in optimizer.kernel_optimizer.variables if v.shape.rank]
     elif isinstance(optimizer, larq.optimizers.CaseOptimizer):
         arrays = [v for v in optimizer.optimizers[0].variables() if v.shape.rank]
     else:

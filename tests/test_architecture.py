@@ -14,6 +14,7 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras"],
+    ["splits"],
     ["configs"],
     ["saved_models"],
     ["filters"],
@@ -30,7 +31,7 @@ LAYERS = [
     ["binary", "checkpoints", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis", "states"],
     ["conversion", "hyperparameters", "saving", "steps"],
-    ["optimizers"],
+    ["latent_optimizer", "optimizers"],
     ["pipelines"],
     ["callbacks", "datasets", "models", "presets", "strategies"],
     ["methods"],

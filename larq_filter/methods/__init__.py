@@ -1,16 +1,18 @@
 """Training methods by name: from a latent Larq model to a compiled one.
 
 Every method gets the same network, data and budget; what differs is who trains the binary kernels.
-The real-valued rest is trained by Adam unless the table says otherwise.
+The real-valued rest is trained by Adam at the knob ``learning_rate``. With ``rest="same"`` latent
+methods train it by the optimizer of the kernels, as the publications do.
 
 | method | binary kernels |
 |---|---|
 | ``filter`` | latent-free: gradient filter of Quist et al. 2023 |
 | ``bop`` ... ``equal_bits`` | latent-free: ``larq_filter.presets`` of that name |
+| ``erlang`` | latent-free: a filter of this project, whose memory rises before it falls |
 | ``larq_bop`` | latent-free: Larq's own ``Bop`` in a ``CaseOptimizer``; legacy Adam for the rest |
-| ``sgd``, ``momentum`` | latent: SGD for all variables, momentum 0 and 0.9, L2 on the kernels |
-| ``sgdw`` | latent: SGD with momentum for all variables, decoupled decay of the kernels |
-| ``adam`` | latent: Adam for all variables |
+| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9, L2 on the kernels |
+| ``sgdw`` | latent: SGD with momentum, decoupled decay |
+| ``adam`` | latent: Adam |
 | ``standardized`` | latent: ``momentum`` on kernels standardised before the sign |
 | ``two_step`` | latent: real weights for half the budget, then ``adam`` on their signs |
 | ``one_step`` | latent-free: ``filter`` for the whole budget, with the rates of ``two_step`` |
@@ -163,9 +165,9 @@ _REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 _LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
 _DECAY = {"alpha_schedule": "linear"}  # of the gain
 _CLIP = {"weight_clip": None, "standardization": "none"}
-_SGD = {"learning_rate": 0.1, "learning_rate_schedule": "cosine", "weight_decay": None, **_CLIP}
+_SGD = {"kernel_learning_rate": 0.1, **_REST, "rest": "adam", "weight_decay": None, **_CLIP}
 _FREE = {"weight_clip": math.inf, "standardization": "zscore"}
-_ADAM = {"learning_rate": 1e-3, "learning_rate_schedule": "cosine", "weight_decay": None}
+_ADAM = {**_SGD, "kernel_learning_rate": 1e-3}
 _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNet's
 
 METHODS: dict[str, Method] = {
@@ -214,6 +216,11 @@ METHODS: dict[str, Method] = {
         {"alpha": 5e-4, "gamma": 0.1, **_LINEAR, **_REST},
         latent_free.equal_bits,
     ),
+    "erlang": Method(
+        "filter whose memory is two equal averages; not published",
+        {"alpha": 2e-2, "gamma": 0.1, **_LINEAR, **_REST},
+        latent_free.erlang,
+    ),
     "larq_bop": Method(
         "Larq's own Bop",
         {"alpha": 1e-4, "threshold": 1e-8, **_LINEAR, **_REST},
@@ -226,7 +233,7 @@ METHODS: dict[str, Method] = {
         {**_SGD, "momentum": 0.9, "weight_decay": 5e-4},
         latent.sgdw,
     ),
-    "adam": Method("latent Adam", {**_ADAM, **_CLIP}, latent.adam),
+    "adam": Method("latent Adam", _ADAM, latent.adam),
     "standardized": Method(
         "latent SGD with momentum, kernels standardised (IR-Net)",
         {**_SGD, "momentum": 0.9, "weight_decay": 1e-4, **_FREE},
@@ -234,7 +241,7 @@ METHODS: dict[str, Method] = {
     ),
     "two_step": Method(
         "real weights first, then latent Adam (ReActNet, AdamBNN)",
-        {**_RECIPE, "weight_decay": 1e-5, **_CLIP},
+        {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5, **_CLIP},
         latent.two_step,
         _binary_activations_first,
     ),
@@ -253,14 +260,14 @@ METHODS: dict[str, Method] = {
     "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
     "binary_activations": Method(
         "binary activations, real-valued weights",
-        {**_RECIPE, "weight_decay": 1e-5},
-        latent.real_weights(activations=False),
+        {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5},
+        latent.binary_activations,
         stage_only=True,
     ),
     "real": Method(
         "real-valued weights and activations",
         {**_RECIPE, "weight_decay": None},
-        latent.real_weights(activations=True),
+        latent.real,
         stage_only=True,
     ),
 }

@@ -6,13 +6,22 @@ from collections.abc import Callable
 from larq_filter import binary, conversion
 from larq_filter._keras import keras
 from larq_filter.knobs import Knobs, schedule
+from larq_filter.latent_optimizer import LatentOptimizer
 from larq_filter.quantizers import ClipToUnit, StandardizedSign
 
 import larq  # isort: skip
 
 
-def _learning_rate(knobs: Knobs, steps: int):
-    return schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
+def _optimizer(knobs: Knobs, steps: int, make: Callable):
+    """``make(learning_rate)`` for the latent kernels; for the rest Adam, or the same."""
+    rates = {
+        name: schedule(knobs.learning_rate_schedule, getattr(knobs, name), steps=steps)
+        for name in ("kernel_learning_rate", "learning_rate")
+    }
+    kernel_optimizer = make(rates["kernel_learning_rate"])
+    if knobs.rest == "same":
+        return kernel_optimizer
+    return LatentOptimizer(kernel_optimizer, keras.optimizers.Adam(rates["learning_rate"]))
 
 
 def _latent(make: Callable) -> Callable:
@@ -22,7 +31,7 @@ def _latent(make: Callable) -> Callable:
         model = conversion.with_kernel_options(
             model, lambda layer, quantizer, prefix: _kernel_options(layer, prefix, knobs)
         )
-        return model, make(knobs, _learning_rate(knobs, steps))
+        return model, _optimizer(knobs, steps, lambda rate: make(knobs, rate))
 
     return prepare
 
@@ -54,33 +63,47 @@ adam = _latent(lambda knobs, learning_rate: keras.optimizers.Adam(learning_rate)
 def sgdw(model, knobs, steps, earlier, seed):
     """``prepare`` of SGD with decoupled decay of the binary kernels, not of the rest."""
     own = dataclasses.replace(knobs, weight_decay=0.0)  # here the optimizer decays
-    model, _ = sgd(model, own, steps, earlier, seed)
-    rate = _learning_rate(knobs, steps)
-    optimizer = keras.optimizers.SGD(rate, knobs.momentum, weight_decay=knobs.weight_decay or None)
-    if knobs.weight_decay:
+    decay = knobs.weight_decay or None
+    make = _latent(lambda k, rate: keras.optimizers.SGD(rate, k.momentum, weight_decay=decay))
+    model, optimizer = make(model, own, steps, earlier, seed)
+    if decay and knobs.rest == "same":
         real = [v for v in model.trainable_variables if not binary.is_binary(v)]
         optimizer.exclude_from_weight_decay(var_list=real)
     return model, optimizer
 
 
-def real_weights(activations: bool) -> Callable:
-    """``prepare`` of a network with real-valued weights, and activations too if so told."""
+def binary_activations(model, knobs, steps, earlier, seed):
+    """``prepare`` of real-valued weights under binary activations.
 
-    def options(layer, prefix, knobs):
+    The kernels go through a quantizer that changes nothing: so they are still those that latent
+    methods train apart from the rest.
+    """
+
+    def options(layer, quantizer, prefix):
+        identity = larq.quantizers.NoOp(precision=32, dtype=layer.dtype_policy.name)
+        changed = {f"{prefix}_quantizer": identity, f"{prefix}_constraint": None}
+        if knobs.weight_decay is not None:
+            changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
+        return changed
+
+    model = conversion.with_kernel_options(model, options)
+    return model, _optimizer(knobs, steps, keras.optimizers.Adam)
+
+
+def real(model, knobs, steps, earlier, seed):
+    """``prepare`` of a network with real-valued weights and activations, trained by Adam."""
+
+    def options(layer, quantizer, prefix):
         changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
         if knobs.weight_decay is not None:
             changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
-        if activations and getattr(layer, "input_quantizer", None) is not None:
+        if getattr(layer, "input_quantizer", None) is not None:
             changed["input_quantizer"] = ClipToUnit(dtype=layer.dtype_policy.name)
         return changed
 
-    def prepare(model, knobs, steps, earlier, seed):
-        model = conversion.with_kernel_options(
-            model, lambda layer, quantizer, prefix: options(layer, prefix, knobs)
-        )
-        return model, keras.optimizers.Adam(_learning_rate(knobs, steps))
-
-    return prepare
+    model = conversion.with_kernel_options(model, options)
+    rate = schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
+    return model, keras.optimizers.Adam(rate)
 
 
 def two_step(model, knobs, steps, earlier, seed):

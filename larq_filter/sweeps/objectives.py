@@ -84,7 +84,7 @@ class Objective:
         # the second seed with that of other trials.
         first = index * self.epochs
         return training.run(
-            config, folder, 0, lambda epoch, logs: self._report(first + epoch, logs)
+            config, folder, 0, lambda epoch, logs: self._report(first + epoch, logs), test=False
         )
 
     def _report(self, step: int, logs: dict) -> None:

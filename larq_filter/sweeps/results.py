@@ -185,6 +185,7 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
 
     Raises:
         FileNotFoundError: a folder without sweep.json.
+        runs.RunExists: a study with another division of the images.
     """
     head = ["study", "method", "knobs", "trials", "best", "to within half a point", "random order"]
     rows = [head]
@@ -193,6 +194,7 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
         if not path.exists():
             raise FileNotFoundError(f"{folder} holds no finished search: there is no {path}.")
         study = json.loads(path.read_text())
+        runs.refuse_other_split(study["config"], f"The study in {folder}")
         needed = study["effort"] or dict.fromkeys(("tried", "best", "took", "expected"), math.nan)
         row = [
             study["study"],

@@ -34,6 +34,7 @@ FACTORS = {
     "leak": 30.0,
     "hysteresis": 30.0,
     "learning_rate": 10.0,
+    "kernel_learning_rate": 10.0,
     "weight_decay": 30.0,
     "weight_clip": 4.0,
 }

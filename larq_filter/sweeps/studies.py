@@ -25,7 +25,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 
-from larq_filter import runs
+from larq_filter import runs, splits
 from larq_filter.knobs import Knobs
 from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling, storages, urls
@@ -64,6 +64,7 @@ class Sweep:
         del config["data_dir"], config["download"]
         space = {name: str(part) for name, part in self.space.items()}
         own = {"space": space, "seeds": self.seeds, "prune_after": self.prune_after}
+        own["split"] = splits.SPLIT
         return json.loads(json.dumps({**config, **own}))
 
     def configs(self, knobs: dict) -> list[runs.Config]:
@@ -191,6 +192,10 @@ class _Worker:
     def _refuse_other_study(self) -> None:
         """Also before each trial: of two that wrote a fingerprint at the same time, one goes."""
         found, wanted = json.loads(self.study.user_attrs["fingerprint"]), self.sweep.fingerprint()
+        try:
+            runs.refuse_other_split(found, f"The study {self.study.study_name}")
+        except runs.RunExists as error:
+            raise StudyError(str(error)) from None
         differs = [
             f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
             for name in sorted({*found, *wanted})

@@ -1,0 +1,214 @@
+"""Training through latent weights with an optimizer of their own.
+
+Larq's latent kernels and the real-valued rest of a network (batch normalisation, the first and the
+last layer) need not be trained alike, and a comparison of methods for binary kernels must not be
+one of optimizers for the rest. ``LatentOptimizer`` splits the variables as ``FilterOptimizer``
+does. Rejected: Larq's ``CaseOptimizer``, which takes legacy optimizers only and loses its state in
+every format.
+"""
+
+from larq_filter import binary, configs
+from larq_filter._keras import keras, tf
+from larq_filter.arguments import validate_clipping, validate_default_optimizer, validate_name
+from larq_filter.saved_models import revive
+
+_SERIALIZED = ("kernel_optimizer", "default_optimizer")
+
+
+@configs.register
+class LatentOptimizer(keras.optimizers.Optimizer):
+    """Trains latent kernels by ``kernel_optimizer`` and all other variables by another one.
+
+    A latent kernel is one that Larq quantizes, to however many bits. Each optimizer does to its
+    variables what it would do alone, constraints such as ``weight_clip`` included.
+
+    Args:
+        kernel_optimizer: a new-style Keras optimizer, its name or its config, for latent kernels.
+        default_optimizer: the same, another object, for all other variables.
+        clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
+            else; the global norm is over latent and other variables together.
+        name: name of the optimizer.
+
+    Attributes:
+        learning_rate: the default optimizer's, as ``FilterOptimizer`` has it; Keras' callbacks for
+            the learning rate move it.
+        kernel_learning_rate: that of the latent kernels.
+        iterations: steps so far; the counters of both optimizers follow it.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: one object for both optimizers; at ``build``: no latent kernel.
+    """
+
+    def __init__(
+        self,
+        kernel_optimizer="adam",
+        default_optimizer="adam",
+        *,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str = "LatentOptimizer",
+        **kwargs,
+    ):
+        kwargs.pop("is_legacy_optimizer", None)
+        with tf.name_scope(validate_name(name)):
+            super().__init__(
+                name=name,
+                weight_decay=None,
+                clipnorm=validate_clipping("clipnorm", clipnorm),
+                clipvalue=validate_clipping("clipvalue", clipvalue),
+                global_clipnorm=validate_clipping("global_clipnorm", global_clipnorm),
+                **kwargs,
+            )
+        if kernel_optimizer is default_optimizer and not isinstance(kernel_optimizer, str | dict):
+            raise ValueError(
+                "kernel_optimizer and default_optimizer are one object, which can't count the "
+                "steps of two. Pass two, or compile the model with that one alone."
+            )
+        self.kernel_optimizer = validate_default_optimizer(kernel_optimizer, "kernel_optimizer")
+        self.default_optimizer = validate_default_optimizer(default_optimizer)
+        for optimizer_name in _SERIALIZED:
+            if getattr(self, optimizer_name) is None:
+                raise TypeError(f"`{optimizer_name}` must be a Keras optimizer, not None.")
+
+    @property
+    def learning_rate(self):
+        """The default optimizer's learning rate."""
+        return self.default_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self.default_optimizer.learning_rate = value
+
+    @property
+    def _learning_rate(self):
+        # Keras' TensorBoard callback looks here for a schedule.
+        return self.default_optimizer._learning_rate
+
+    @property
+    def kernel_learning_rate(self):
+        """The learning rate of the latent kernels."""
+        return self.kernel_optimizer.learning_rate
+
+    @kernel_learning_rate.setter
+    def kernel_learning_rate(self, value):
+        self.kernel_optimizer.learning_rate = value
+
+    def build(self, var_list):
+        """Creates the states of both optimizers.
+
+        Args:
+            var_list: all trainable variables of the model.
+
+        Raises:
+            ValueError: no latent kernel among them.
+        """
+        if getattr(self, "_built", False):
+            return
+        variables = list(var_list)
+        if not any(map(binary.is_quantized, variables)):
+            raise ValueError(
+                f"LatentOptimizer found no latent kernel among {len(variables)} variables: a Larq "
+                'layer has one if it is given `kernel_quantizer="ste_sign"`, for example. Any '
+                "Keras optimizer trains a network without."
+            )
+        super().build(variables)
+        for optimizer, part in self._parts(variables, lambda variable: variable):
+            optimizer.build(part)
+        self._built = True
+
+    def _parts(self, items, variable_of):
+        """Both optimizers, each with those of ``items`` whose variables are its own."""
+        latent = [item for item in items if binary.is_quantized(variable_of(item))]
+        rest = [item for item in items if not binary.is_quantized(variable_of(item))]
+        return (self.kernel_optimizer, latent), (self.default_optimizer, rest)
+
+    def apply_gradients(
+        self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs
+    ):
+        """Takes one step, as Keras' optimizers do."""
+        aggregate = kwargs.pop("experimental_aggregate_gradients", True)
+        pairs = list(grads_and_vars)
+        with tf.name_scope(name or self.name), tf.init_scope():
+            self.build([variable for _, variable in pairs])
+        pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+        if aggregate and not skip_gradients_aggregation:
+            pairs = self.aggregate_gradients(pairs)
+        if self.clipnorm or self.clipvalue or self.global_clipnorm:
+            clipped = self._clip_gradients([gradient for gradient, _ in pairs])
+            pairs = [(new, variable) for new, (_, variable) in zip(clipped, pairs, strict=True)]
+        for optimizer, part in self._parts(pairs, lambda pair: pair[1]):
+            # Followed, not shared: Keras keeps no two optimizers on one counter through saving.
+            optimizer.iterations.assign(self.iterations)
+            if part:
+                optimizer.apply_gradients(part, skip_gradients_aggregation=True)
+            else:
+                optimizer.iterations.assign_add(1)
+        return self.iterations.assign_add(1)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Passed on to both optimizers."""
+        for optimizer in (self.kernel_optimizer, self.default_optimizer):
+            optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def finalize_variable_values(self, var_list):
+        """Ends a training, as ``fit`` does: for optimizers with ``use_ema``."""
+        for optimizer, part in self._parts(list(var_list), lambda variable: variable):
+            optimizer.finalize_variable_values(part)
+
+    # Saving ---------------------------------------------------------------------------------------
+
+    @property
+    def variables(self):
+        """The step counter and the states of both optimizers, without their own counters."""
+        variables = super().variables
+        for optimizer in (self.kernel_optimizer, self.default_optimizer):
+            variables.extend(v for v in optimizer.variables if v is not optimizer.iterations)
+        return variables
+
+    def set_weights(self, weights):
+        """Sets all variables, in the order of ``variables``, which HDF5 files keep.
+
+        Raises:
+            ValueError: another number of arrays, or other shapes.
+        """
+        shapes = [tuple(weight.shape) for weight in weights]
+        wanted = [tuple(variable.shape) for variable in self.variables]
+        if shapes != wanted:
+            raise ValueError(
+                f"{self.name} has {len(wanted)} variables, but {len(weights)} arrays were given"
+                f"{', or of other shapes' if len(shapes) == len(wanted) else ''}. Compile with the "
+                "optimizers that the file was written with."
+            )
+        for variable, value in zip(self.variables, weights, strict=True):
+            variable.assign(value)
+
+    def save_own_variables(self, store):
+        """Writes the counter; Keras saves both optimizers by themselves."""
+        store["iterations"] = self.iterations.numpy()
+
+    def load_own_variables(self, store):
+        """Reads what ``save_own_variables`` wrote."""
+        if "iterations" in store.keys():  # not so for a model that was not compiled
+            self.iterations.assign(store["iterations"][()])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, JSON-ready."""
+        return {
+            **{name: configs.serialize(getattr(self, name)) for name in _SERIALIZED},
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+            "name": self.name,
+            "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        with keras.utils.custom_object_scope(custom_objects or {}):
+            for name in _SERIALIZED:
+                if isinstance(config.get(name), dict):
+                    config[name] = revive(config[name], f"The config of {name}")
+        return cls(**config)

@@ -1,0 +1,362 @@
+"""The runs of results/cifar10/PROTOCOL.md: which they are, and one command that makes them.
+
+    python paper/cifar10.py --data_dir=DIR --folder=RUNS     # all that is missing, in order
+    python paper/cifar10.py --data_dir=DIR --folder=RUNS --job=main/filter-seed0    # one of them
+    python paper/cifar10.py --list
+
+The same command again goes on: a finished run is a file in results/cifar10 and is not repeated, an
+unfinished one continues from its last checkpoint. Each run is a process of one thread; as many as
+--workers run side by side, which on two cores trains 15 % more images per second than one process
+of two threads. What a run is may depend on earlier ones (the best of a search): such a run waits.
+
+Rejected: ``compare.py`` and ``sweep.py``. A comparison holds one config a method and a search one
+method; here the order of all runs matters, so that what is finished is worth reading at any time.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+from scipy.stats import qmc
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", None, "Folder that holds cifar10_jpeg as tensorflow-datasets.")
+flags.DEFINE_string("folder", None, "Run folders: checkpoints, logs, models.")
+flags.DEFINE_integer("workers", 2, "Runs side by side.", 1)
+flags.DEFINE_string("job", None, "Make this one only, here and now.")
+flags.DEFINE_bool("list", False, "Only say which runs there are and what is known of them.")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "cifar10"
+FORMAT = 1  # of the files in results/
+
+TRIALS, WIDENED = 12, 4
+SEARCH_STEPS, EPOCH_STEPS = 500, 351  # 2 epochs of 250 steps; 45,000 images in batches of 128
+REST_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+
+# What is searched of each row: logarithmic intervals, for a run of SEARCH_STEPS. `1-momentum` is
+# momentum. A row is a method, or a method with some knobs fixed.
+ALPHA, SMOOTHING = (1e-3, 0.3), (0.03, 1.0)
+SGD = {"kernel_learning_rate": (0.03, 10.0), "weight_decay": (1e-6, 1e-2), "1-momentum": SMOOTHING}
+SPACES = {
+    "filter": {"alpha": ALPHA, "gamma": SMOOTHING},
+    "two_step": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
+    "adam": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
+    "momentum": SGD,
+    "bop": {"alpha": ALPHA, "threshold": (1e-9, 1e-5)},
+    "first_order": {"alpha": ALPHA},
+    "bop_second_order": {"alpha": ALPHA, "sigma": ALPHA, "threshold": (1e-5, 1e-1)},
+    "diode": {"alpha": ALPHA, "gamma": SMOOTHING, "gain": (1e-5, 1e-1)},
+    "erlang": {"alpha": (2e-3, 0.6), "gamma": SMOOTHING},
+    "standardized": SGD,
+}
+ROWS = (*SPACES, "frozen")
+METHOD = {"first_order": "filter"}
+FIXED = {"first_order": {"gamma": 1.0}}
+PUBLISHED = {  # everything by one optimizer at its published rates
+    "adam_published": ("adam", {"rest": "same", "kernel_learning_rate": 1e-3}),
+    "momentum_published": (
+        "momentum",
+        {"rest": "same", "kernel_learning_rate": 0.1, "weight_decay": 1e-4},
+    ),
+}
+# How a value found in SEARCH_STEPS is carried to a run of n times as many: times n to this power.
+CARRY = {"alpha": -1.0, "sigma": -1.0, "kernel_learning_rate": -1.0, "threshold": -0.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run: ``name`` is its file in results/cifar10; knobs None: not known yet."""
+
+    name: str
+    method: str
+    knobs: dict | None
+    epochs: int
+    steps_per_epoch: int | None = None
+    seed: int = 0
+    test: bool = True
+    keep: bool = True  # the model
+
+
+def read(name: str) -> dict | None:
+    """What came of a run; None if it is not finished."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def points(space: dict, count: int) -> list[dict]:
+    """Quasi-random values: the first ``count`` points of a scrambled Halton sequence, seed 0."""
+    unit = qmc.Halton(len(space), scramble=True, seed=0).random(count)
+    low, high = (np.log([bounds[end] for bounds in space.values()]) for end in (0, 1))
+    values = np.exp(low + unit * (high - low))
+    return [dict(zip(space, map(_rounded, row), strict=True)) for row in values]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def knobs_of(row: str, values: dict, rest_rate: float, length: float = 1.0) -> dict:
+    """The knobs of a run ``length`` times SEARCH_STEPS long, from values found in SEARCH_STEPS."""
+    knobs = {"learning_rate": rest_rate, "learning_rate_schedule": "cosine", **FIXED.get(row, {})}
+    for name, value in values.items():
+        value = _rounded(value * length ** CARRY.get(name, 0.0))
+        if name == "1-momentum":
+            name, value = "momentum", _rounded(1 - value)
+        knobs[name] = value
+    return knobs
+
+
+def rest_jobs() -> list[Job]:
+    """The rate of Adam for the real-valued rest, on the control and the filter's defaults."""
+    return [
+        _short(f"rest/{row}-{rate:g}", row, {}, rate) for rate in REST_RATES for row in REST_ROWS
+    ]
+
+
+REST_ROWS = ("frozen", "filter")
+
+
+def _short(name: str, row: str, values: dict, rest_rate: float) -> Job:
+    knobs = None if rest_rate is None else knobs_of(row, values, rest_rate)
+    method = METHOD.get(row, row)
+    return Job(name, method, knobs, 2, SEARCH_STEPS // 2, test=False, keep=False)
+
+
+def rest_rate() -> float | None:
+    """The rate of the highest validation accuracy, mean over control and filter; None until known.
+
+    A tie goes to the lower rate.
+    """
+    found = {rate: [read(f"rest/{row}-{rate:g}") for row in REST_ROWS] for rate in REST_RATES}
+    if not all(all(pair) for pair in found.values()):
+        return None
+    return max(found, key=lambda rate: sum(each["result"]["accuracy"] for each in found[rate]))
+
+
+def trials(row: str) -> list[tuple[str, dict]]:
+    """Names and values of the trials of a row that are known by now: 12, or 16 after a widening."""
+    names = [f"search/{row}-{number:02d}" for number in range(TRIALS + WIDENED)]
+    values = points(SPACES[row], TRIALS)
+    first = list(zip(names, values, strict=False))
+    ranked = ranking(first)
+    if ranked is None:
+        return first
+    best = dict(first)[ranked[0]]
+    beyond = {name: past for name in best if (past := _beyond(SPACES[row][name], best[name], name))}
+    if not beyond:
+        return first
+    more = [{**best, **point} for point in points(beyond, WIDENED)]
+    return [*first, *zip(names[TRIALS:], more, strict=True)]
+
+
+def _beyond(bounds: tuple, value: float, name: str) -> tuple | None:
+    """The interval past the end that ``value`` lies at, half as wide; None if it is inside."""
+    low, high = np.log(bounds)
+    place = (math.log(value) - low) / (high - low)
+    limit = 1.0 if name in ("alpha", "gamma", "sigma", "1-momentum") else math.inf
+    if place < 0.1:
+        return (_rounded(math.exp(low - (high - low) / 2)), bounds[0])
+    if place > 0.9 and bounds[1] < limit:
+        return (bounds[1], min(limit, _rounded(math.exp(high + (high - low) / 2))))
+    return None
+
+
+def ranking(known: list[tuple[str, dict]]) -> list[str] | None:
+    """Names of trials by falling validation accuracy; None until all of them are finished."""
+    found = {name: read(name) for name, _ in known}
+    if not all(found.values()):
+        return None
+    return sorted(found, key=lambda name: -found[name]["result"]["accuracy"])
+
+
+def best(row: str, place: int = 0) -> dict | None:
+    """The values of the best trial of a row, or of the one in ``place``; None until known."""
+    if row not in SPACES:
+        return {}
+    known = trials(row)
+    ranked = ranking(known)
+    return None if ranked is None else dict(known)[ranked[place]]
+
+
+def carried(name: str, row: str, epochs: int, seed: int = 0, place: int = 0) -> Job:
+    """A run of whole epochs with the values that the search of its row found."""
+    values, rate = best(row, place), rest_rate()
+    length = epochs * EPOCH_STEPS / SEARCH_STEPS
+    known = values is not None and rate is not None
+    knobs = knobs_of(row, values, rate, length) if known else None
+    return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed)
+
+
+def best_filter() -> str | None:
+    """The row of filter and sign of the highest validation accuracy after 20 epochs."""
+    found = {row: read(f"main/{row}-seed0") for row in ("filter", "first_order", "erlang")}
+    if not all(found.values()):
+        return None
+    return max(found, key=lambda row: found[row]["result"]["accuracy"])
+
+
+def jobs() -> list[Job]:
+    """All runs in their order."""
+    rate = rest_rate()
+    listed = rest_jobs()
+    for row in SPACES:
+        listed += [_short(name, row, values, rate) for name, values in trials(row)]
+    for row in ("filter", "adam"):
+        listed += [carried(f"carry/{row}-{n}", row, 5, place=n) for n in range(3)]
+    listed += [carried(f"main/{row}-seed0", row, 20) for row in ROWS]
+    listed.append(carried("main/two_step_20+20-seed0", "two_step", 40))
+    listed += [
+        Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
+    ]
+    row = best_filter()
+    long = carried("long/filter", row or "filter", 100)
+    listed.append(long if row else dataclasses.replace(long, knobs=None))
+    listed.append(carried("long/two_step", "two_step", 100))
+    first = ("filter", "two_step", "adam", "momentum", "bop")
+    for rows in (first, [row for row in ROWS if row not in first]):
+        listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in rows]
+    return listed
+
+
+# Running ------------------------------------------------------------------------------------------
+
+
+def make(job: Job) -> None:
+    """Trains one run and writes its file."""
+    from larq_filter import knobs, runs, training
+
+    config = runs.Config(
+        dataset="cifar10_jpeg",
+        data_dir=FLAGS.data_dir,
+        model="birealnet20",
+        method=job.method,
+        knobs=knobs.Knobs(**job.knobs),
+        batch_size=128,
+        epochs=job.epochs,
+        steps_per_epoch=job.steps_per_epoch,
+        seed=job.seed,
+    )
+    folder = pathlib.Path(FLAGS.folder, *job.name.split("/"))
+    result = training.run(config, folder, verbose=2, test=job.test)
+    stages = [path for path in (folder / "step1", folder) if (path / "result.json").exists()]
+    content = {
+        "format": FORMAT,
+        "name": job.name,
+        "config": _without_paths(runs.as_json(config)),
+        "versions": json.loads((folder / "config.json").read_text())["versions"],
+        "commit": _git("rev-parse", "HEAD"),
+        "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")),
+        "result": _without_paths(dataclasses.asdict(result)),
+        "metrics": [_columns(path / "metrics.csv") for path in stages],
+    }
+    if job.keep:
+        content["flips"] = _columns(folder / "flips.csv")
+    path = RESULTS / f"{job.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content) + "\n")
+    os.replace(part, path)
+    if not job.keep:
+        shutil.rmtree(folder)
+
+
+def _without_paths(values: dict) -> dict:
+    return {name: value for name, value in values.items() if name not in ("data_dir", "output_dir")}
+
+
+def _columns(path: pathlib.Path) -> dict:
+    """A CSV file as lists by column, numbers with six digits."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+
+
+def _number(text: str):
+    try:
+        return float(f"{float(text):.6g}")
+    except ValueError:
+        return text
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def work() -> None:
+    """Runs what is missing, ``--workers`` at a time, until nothing is left."""
+    running: dict[str, subprocess.Popen] = {}
+    failures: dict[str, int] = {}
+    environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    while True:
+        for name, process in list(running.items()):
+            if process.poll() is not None:
+                del running[name]
+                if process.returncode or read(name) is None:
+                    failures[name] = failures.get(name, 0) + 1
+                    say(f"{name} ended with {process.returncode}, {failures[name]} times by now")
+                else:
+                    say(f"{name} validation accuracy {read(name)['result']['accuracy']:.4f}")
+        listed = jobs()
+        left = [job for job in listed if read(job.name) is None and failures.get(job.name, 0) < 3]
+        ready = [job for job in left if job.knobs is not None and job.name not in running]
+        if not running and not ready:
+            break
+        for job in ready[: FLAGS.workers - len(running)]:
+            say(f"{job.name} begins, {len(left)} of {len(listed)} left")
+            log = pathlib.Path(FLAGS.folder, "logs", f"{job.name.replace('/', '-')}.txt")
+            log.parent.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, __file__, f"--job={job.name}", *shared_flags()]
+            with log.open("a") as file:
+                running[job.name] = subprocess.Popen(
+                    command, stdout=file, stderr=subprocess.STDOUT, env=environment
+                )
+        time.sleep(2)
+    say(f"{len(left)} runs are left undone" if left else "All runs are finished")
+
+
+def shared_flags() -> list[str]:
+    """The flags that a process of one run needs too."""
+    return [f"--data_dir={FLAGS.data_dir}", f"--folder={FLAGS.folder}"]
+
+
+def say(text: str) -> None:
+    """A line with the time."""
+    print(time.strftime("%m-%d %H:%M:%S"), text, flush=True)
+
+
+def main(arguments):
+    """Lists, makes one run, or makes all."""
+    if len(arguments) > 1:
+        raise SystemExit(f"error: {arguments[1]!r} belongs to no flag.")
+    if FLAGS.list:
+        for job in jobs():
+            found = read(job.name)
+            state = f"{found['result']['accuracy']:.4f}" if found else "-"
+            print(f"{job.name:<28} {state:<7} {job.knobs if job.knobs is not None else 'waits'}")
+        return
+    if FLAGS.data_dir is None or FLAGS.folder is None:
+        raise SystemExit("error: --data_dir and --folder are needed.")
+    if FLAGS.job is None:
+        work()
+        return
+    (chosen,) = [job for job in jobs() if job.name == FLAGS.job] or [None]
+    if chosen is None or chosen.knobs is None:
+        raise SystemExit(f"error: there is no run {FLAGS.job}, or it waits for others: --list.")
+    make(chosen)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,175 @@
+"""Latent kernels and the rest, each beside the Keras optimizer that trains it alone."""
+
+import numpy as np
+import pytest
+
+import networks
+from larq_filter import binary, conversion
+from larq_filter._keras import keras, tf
+from larq_filter.latent_optimizer import LatentOptimizer
+
+optimizers = keras.optimizers
+KERNEL = {
+    "momentum": lambda: optimizers.SGD(
+        optimizers.schedules.CosineDecay(0.5, 30), 0.9, weight_decay=1e-2
+    ),
+    "adam": lambda: optimizers.Adam(1e-2),
+}
+
+
+def make(kernel="momentum", **arguments):
+    return LatentOptimizer(KERNEL[kernel](), optimizers.Adam(3e-3), **arguments)
+
+
+def latent_model(normalization=lambda: keras.layers.BatchNormalization(momentum=0.9)):
+    keras.utils.set_random_seed(0)
+    return conversion.to_latent(networks.small_network(normalization), magnitude=0.5)
+
+
+def values(variables):
+    return [binary.latent(variable).numpy() for variable in variables]
+
+
+def split(variables):
+    kernels, rest = split_pairs(variables, variables)
+    return [variable for variable, _ in kernels], [variable for variable, _ in rest]
+
+
+def split_pairs(items, variables):
+    """(item, variable) pairs of the latent kernels, and those of the rest."""
+    parts = [], []
+    for item, variable in zip(items, variables, strict=True):
+        parts[not hasattr(variable, "latent_variable")].append((item, variable))
+    return parts
+
+
+def gradients_of(variables, steps):
+    random = np.random.default_rng(0)
+    return [
+        [tf.constant(random.normal(size=v.shape), tf.float32) for v in variables]
+        for _ in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("kernel", KERNEL)
+def test_each_part_is_trained_as_by_its_optimizer_alone(kernel):
+    model, twin = latent_model(), latent_model()
+    optimizer, alone = make(kernel), (KERNEL[kernel](), optimizers.Adam(3e-3))
+    variables, (kernels, _) = model.trainable_variables, split(model.trainable_variables)
+    assert len(kernels) == 2
+    for gradients in gradients_of(variables, 20):
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        for own, part in zip(alone, split_pairs(gradients, twin.trainable_variables), strict=True):
+            own.apply_gradients(part)
+    for mine, theirs in zip(values(variables), values(twin.trainable_variables), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert np.abs(values(kernels)[0]).max() <= 1  # the layer's own constraint
+    assert int(optimizer.iterations) == int(optimizer.kernel_optimizer.iterations) == 20
+
+
+def test_the_global_norm_is_that_of_all_gradients():
+    model, twin = latent_model(), latent_model()
+    optimizer, own = make(global_clipnorm=0.1), make()
+    (gradients,) = gradients_of(model.trainable_variables, 1)
+    clipped, _ = tf.clip_by_global_norm(gradients, 0.1)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    own.apply_gradients(zip(clipped, twin.trainable_variables, strict=True))
+    for mine, theirs in zip(values(model.weights), values(twin.weights), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def data():
+    random = np.random.default_rng(1)
+    return random.normal(size=(64, 8)).astype("float32"), random.integers(0, 3, 64)
+
+
+def fit(model, epochs, first=0):
+    x, y = data()
+    model.fit(x, y, 16, epochs=epochs, initial_epoch=first, shuffle=False, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("form", ["keras", "h5", "checkpoint", "saved_model"])
+def test_a_saved_model_goes_on_as_if_it_had_not_stopped(form, tmp_path):
+    whole, model = latent_model(), latent_model()
+    for each in (whole, model):
+        each.compile(make("adam"), "sparse_categorical_crossentropy")
+    fit(whole, 4)
+    fit(model, 2)
+    if form == "checkpoint":
+        path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(tmp_path / "c")
+        loaded = latent_model()
+        loaded.compile(make("adam"), "sparse_categorical_crossentropy")
+        saved = tf.train.Checkpoint(model=loaded, optimizer=loaded.optimizer)
+        loaded.optimizer.build(loaded.trainable_variables)
+        saved.restore(path).assert_consumed()
+    elif form == "saved_model":
+        model.save(tmp_path / "model")
+        loaded = keras.models.load_model(tmp_path / "model")
+        loaded.optimizer.build(loaded.trainable_variables)
+        loaded.load_weights(tmp_path / "model")
+    else:
+        model.save(tmp_path / f"model.{form}")
+        loaded = keras.models.load_model(tmp_path / f"model.{form}")
+    assert int(loaded.optimizer.iterations) == 8
+    fit(loaded, 4, first=2)
+    for mine, theirs in zip(values(loaded.weights), values(whole.weights), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_config_round_trip():
+    optimizer = make("momentum", clipnorm=1.0)
+    again = LatentOptimizer.from_config(optimizer.get_config())
+    assert again.get_config() == optimizer.get_config()
+    assert again.kernel_optimizer.momentum == 0.9
+    assert LatentOptimizer("sgd").kernel_optimizer.get_config()["name"] == "SGD"
+
+
+def test_learning_rates_can_be_read_and_set():
+    optimizer = make("adam")
+    optimizer.learning_rate, optimizer.kernel_learning_rate = 0.5, 0.25
+    assert float(optimizer.default_optimizer.learning_rate) == 0.5
+    assert float(optimizer.kernel_optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "words"),
+    [
+        (lambda: LatentOptimizer(None), TypeError, ["kernel_optimizer", "None"]),
+        (
+            lambda: LatentOptimizer(optimizers.legacy.Adam()),
+            TypeError,
+            ["kernel_optimizer", "new-style", "tf.keras.optimizers.Adam"],
+        ),
+        (lambda: LatentOptimizer(*[optimizers.Adam()] * 2), ValueError, ["one object"]),
+        (
+            lambda: LatentOptimizer().build([tf.Variable(1.0)]),
+            ValueError,
+            ["no latent kernel", "1 variables", "ste_sign"],
+        ),
+        (
+            lambda: make().set_weights([np.zeros(3)]),
+            ValueError,
+            ["1 arrays were given"],
+        ),
+    ],
+)
+def test_errors(build, error, words):
+    with pytest.raises(error) as raised:
+        build()
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_two_replicas_reach_the_kernels_of_one_device(strategy):
+    """Each replica sees half of the batch; equal up to the rounding of a sum."""
+    x, y = data()
+    trained = []
+    for each in (strategy, tf.distribute.get_strategy()):
+        with each.scope():
+            model = latent_model(normalization=lambda: None)
+            model.compile(make("momentum"), "sparse_categorical_crossentropy")
+        model.fit(x, y, 64, epochs=3, shuffle=False, verbose=0)
+        trained.append(values(split(model.trainable_variables)[0]))
+    for mine, theirs in zip(*trained, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
