@@ -36,7 +36,7 @@ def result(config):
     )
 
 
-def formula(config, folder, verbose, report):
+def formula(config, folder, verbose, report, test):
     """Stands for ``training.run``."""
     for epoch in range(config.epochs):
         report(epoch, {"loss": 1.0, "val_accuracy": accuracy(config) * (epoch + 1) / config.epochs})
@@ -74,7 +74,7 @@ def _work_or_exit(**arguments):
 def killed_once(marker, epoch=2):
     """Training that ends its process with SIGKILL in the middle, the first time."""
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         for each in range(config.epochs):
             if each == epoch and not marker.exists():
                 marker.touch()
@@ -88,7 +88,7 @@ def killed_once(marker, epoch=2):
 def killed_after(log, epochs, knobs=None):
     """Training whose processes end after so many epochs, one after the other; or those of knobs."""
 
-    def run(config, _, verbose, report):
+    def run(config, _, verbose, report, test):
         lives = log.read_text() if log.exists() else ""
         mine = knobs is None or dataclasses.asdict(config.knobs) == knobs
         life = epochs[len(lives)] if mine and len(lives) < len(epochs) else None
@@ -105,13 +105,13 @@ def killed_after(log, epochs, knobs=None):
 def killed_in(calls, log):
     """Training that ends its process in those of its ``calls``, counted from 0 in a file."""
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         number = len(log.read_text()) if log.exists() else 0
         log.write_text("x" * (number + 1))
         if number in calls:
             report(0, {"loss": 1.0, "val_accuracy": accuracy(config) / config.epochs})
             os.kill(os.getpid(), signal.SIGKILL)
-        return formula(config, folder, verbose, report)
+        return formula(config, folder, verbose, report, test)
 
     return run
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from larq_filter import comparison, methods, recipes, runs, summaries, tables, training
+from larq_filter import comparison, methods, recipes, runs, splits, summaries, tables, training
 from larq_filter.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -192,7 +192,7 @@ def result_of(config, folder, accuracy=None, **others):
         "output_dir": str(folder), "epochs": config.epochs, "accuracy": accuracy or 0.5,
         "loss": 1.0, "train_accuracy": 0.5, "train_loss": 2.0, "flip_ratio": 0.01,
         "flips_per_weight": 3.0, "flipped_layers": (2, 2), "seconds": 10.0,
-        "optimizer_bytes_per_weight": 8.0,
+        "optimizer_bytes_per_weight": 8.0, "test_accuracy": 0.25, "test_loss": 3.0,
     }  # fmt: skip
     return runs.Result(**{**values, **others})
 
@@ -202,7 +202,7 @@ def instant(monkeypatch):
     """Runs are replaced by files; returns the names of the runs that were started."""
     started = []
 
-    def run(config, output_dir, verbose="auto", report=None):
+    def run(config, output_dir, verbose="auto", report=None, test=True):
         folder = pathlib.Path(output_dir)
         runs.refuse_other_run(folder, config)
         result = result_of(config, folder)
@@ -220,6 +220,14 @@ def instant(monkeypatch):
     monkeypatch.setattr(comparison, "POLL", 0.02)
     run.started, run.broken = started, broken
     return run
+
+
+def test_a_comparison_of_another_division_of_the_images_is_refused(tmp_path, instant, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "SPLIT", 1)
+        small(tmp_path).train(say=lambda *a, **k: None)
+    with pytest.raises(runs.RunExists, match="split 1, now 2.*may have been the test images"):
+        small(tmp_path)
 
 
 def small(folder, seeds=2, base=SMALL, chosen=("filter", "frozen")):
@@ -406,8 +414,8 @@ def test_table_of_hand_made_results():
     assert lines[0] == "# by hand"
     mean, deviation = np.mean(ACCURACIES["filter"]), np.std(ACCURACIES["filter"], ddof=1)
     assert lines[4] == (
-        f"| filter | {mean:.4f} ± {deviation:.4f} (5) | {2 - mean:.4f} ± {deviation:.4f} | 3 "
-        "| 1 of 2 | 10 | 8 |"
+        f"| filter | {mean:.4f} ± {deviation:.4f} (5) | 0.2500 ± 0.0000 "
+        f"| {2 - mean:.4f} ± {deviation:.4f} | 3 | 1 of 2 | 10 | 8 |"
     )
     assert "| adam | 0.8950 ± 0.0129 (4, 1 failed) |" in lines[5]
     assert lines[8] == (
@@ -428,8 +436,8 @@ def test_table_without_control_reference_or_spread():
     outcomes = outcomes_of({"adam": [0.5], "sgd": [0.7], "bold": [0.1]}, missing=("bold-seed0",))
     lines = tables.markdown(summaries.summarize(outcomes), "one seed").splitlines()
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| sgd", "| adam", "| bold"]
-    assert "| 0.7000 (1) | 1.3000 |" in lines[4]
-    assert lines[6] == "| bold | - (0, 1 failed) | - | - | - | - | - |"
+    assert "| 0.7000 (1) | 0.2500 | 1.3000 |" in lines[4]
+    assert lines[6] == "| bold | - (0, 1 failed) | - | - | - | - | - | - |"
     assert not any("above" in line for line in lines)
 
 

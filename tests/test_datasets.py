@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import datasets, pipelines
+from larq_filter import datasets, pipelines, splits
 from larq_filter._keras import tf
 from larq_filter.pipelines import Augmentation
 
@@ -58,24 +58,40 @@ def test_digits_are_those_of_scikit_learn_split_by_class(digits):
     from sklearn.datasets import load_digits
 
     source = load_digits()
-    train, train_labels = collect(digits.train(479, seed=0, augment=False))
-    held_out, held_out_labels = collect(digits.validation(100))
-    assert (digits.train_examples, len(train)) == (1437, 1437)
-    assert (digits.validation_examples, len(held_out)) == (360, 360)
-    together = raw(digits, np.concatenate([train, held_out]))[..., 0]
+    parts = {
+        "train": collect(digits.train(379, seed=0, augment=False)),
+        "validation": collect(digits.validation(100)),
+        "test": collect(digits.test(100)),
+    }
+    sizes = {"train": 1137, "validation": 300, "test": 360}
+    assert {part: len(labels) for part, (_, labels) in parts.items()} == sizes
+    assert {part: getattr(digits, f"{part}_examples") for part in parts} == sizes
+    together = raw(digits, np.concatenate([images for images, _ in parts.values()]))[..., 0]
     assert as_multiset(np.round(together * 16 / 255).astype(int)) == as_multiset(
         source.images.astype(int)
     )
-    share = np.bincount(source.target) * 1437 / 1797
-    assert np.all(np.abs(np.bincount(train_labels) - share) < 1)
-    assert np.all(
-        np.bincount(train_labels) + np.bincount(held_out_labels) == np.bincount(source.target)
-    )
+    for part, size in sizes.items():
+        share = np.bincount(source.target) * size / 1797
+        assert np.all(np.abs(np.bincount(parts[part][1]) - share) < 2)
     labels = {
         image.tobytes(): label for image, label in zip(source.images, source.target, strict=True)
     }
-    pixels = np.round(raw(digits, held_out)[..., 0] * 16 / 255).astype(float)
-    assert [labels[image.tobytes()] for image in pixels] == held_out_labels.tolist()
+    for images, found in parts.values():
+        pixels = np.round(raw(digits, images)[..., 0] * 16 / 255).astype(float)
+        assert [labels[image.tobytes()] for image in pixels] == found.tolist()
+
+
+def test_the_test_images_of_digits_are_those_that_were_held_out_first(digits):
+    """The 360 that older runs were validated on."""
+    from sklearn import datasets as source
+    from sklearn.model_selection import train_test_split
+
+    images = source.load_digits()
+    _, expected = train_test_split(
+        images.images, test_size=360, stratify=images.target, random_state=0
+    )
+    pixels = np.round(raw(digits, collect(digits.test(90))[0])[..., 0] * 16 / 255)
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_digits_describe_themselves(digits):
@@ -92,21 +108,22 @@ def test_digits_split_does_not_depend_on_global_seeds():
     for seed in (1, 2):
         np.random.seed(seed)
         tf.random.set_seed(seed)
-        images, _ = collect(datasets.load("digits").validation(360))
+        data = datasets.load("digits")
+        images = np.concatenate([collect(data.validation(300))[0], collect(data.test(360))[0]])
         expected = images if expected is None else expected
         np.testing.assert_array_equal(images, expected)
 
 
 def test_training_images_have_mean_0_and_deviation_1(digits):
-    """Tolerance: float32 rounding of 92,000 pixels."""
-    images, _ = collect(digits.train(479, seed=0, augment=False))
+    """Tolerance: float32 rounding of 73,000 pixels."""
+    images, _ = collect(digits.train(379, seed=0, augment=False))
     assert abs(images.mean()) < 1e-4
     assert abs(images.std() - 1) < 1e-4
 
 
 def test_an_epoch_shows_every_image_once(digits):
-    first, _ = collect(digits.train(479, seed=3, augment=False))
-    second, _ = collect(digits.train(479, seed=3, augment=False, first_epoch=1, epochs=2))
+    first, _ = collect(digits.train(379, seed=3, augment=False))
+    second, _ = collect(digits.train(379, seed=3, augment=False, first_epoch=1, epochs=2))
     assert as_multiset(first) == as_multiset(second)
     assert not np.array_equal(first, second)
 
@@ -126,7 +143,7 @@ def test_batches_depend_on_seed_and_epoch_alone(digits):
 
 def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(digits):
     whole = digits.train(100, seed=5, epochs=5)
-    assert_same(digits.train(100, seed=5, first_epoch=2, epochs=5), whole.skip(2 * 14))
+    assert_same(digits.train(100, seed=5, first_epoch=2, epochs=5), whole.skip(2 * 11))
     short = digits.train(100, seed=5, epochs=5, steps_per_epoch=3)
     assert_same(
         digits.train(100, seed=5, first_epoch=4, epochs=5, steps_per_epoch=3), short.skip(4 * 3)
@@ -138,7 +155,7 @@ def test_fewer_steps_are_the_first_ones_of_each_epoch(digits):
     assert short.cardinality().numpy() == 6
     for epoch in range(3):
         whole = digits.train(100, seed=5, first_epoch=epoch, epochs=epoch + 1)
-        assert whole.cardinality().numpy() == digits.steps_per_epoch(100) == 14
+        assert whole.cardinality().numpy() == digits.steps_per_epoch(100) == 11
         assert_same(short.skip(2 * epoch).take(2), whole.take(2))
 
 
@@ -189,7 +206,7 @@ def test_augmentation_differs_from_step_to_step_and_from_epoch_to_epoch(digits):
     """All images are the same one, so batches differ by their random moves alone."""
     image = np.random.default_rng(0).integers(1, 256, (8, 8, 1), dtype=np.uint8)
     part = np.repeat(image[None], 40, axis=0), np.zeros(40, np.int32)
-    data = dataclasses.replace(digits, train_examples=40, _source=pipelines.Memory(part, part))
+    data = dataclasses.replace(digits, train_examples=40, _source=pipelines.Memory(train=part))
     batches = [images.numpy().tobytes() for images, _ in data.train(20, seed=0, epochs=3)]
     assert len(set(batches)) == len(batches) == 6
 
@@ -201,8 +218,9 @@ def test_augmentation_can_be_replaced(digits):
 
 def test_validation_keeps_order_and_the_last_batch(digits):
     batches = [len(labels) for _, labels in digits.validation(100)]
-    assert batches == [100, 100, 100, 60]
-    assert digits.validation(100).cardinality().numpy() == 4
+    assert batches == [100, 100, 100]
+    assert [len(labels) for _, labels in digits.test(100)] == [100, 100, 100, 60]
+    assert digits.test(100).cardinality().numpy() == 4
     np.testing.assert_array_equal(
         collect(digits.validation(100))[0], collect(digits.validation(7))[0]
     )
@@ -210,10 +228,10 @@ def test_validation_keeps_order_and_the_last_batch(digits):
 
 def test_train_examples_takes_the_first_of_a_fixed_order(digits):
     few, more = (datasets.load("digits", train_examples=n) for n in (20, 50))
-    assert (few.train_examples, few.validation_examples) == (20, 360)
+    assert (few.train_examples, few.validation_examples, few.test_examples) == (20, 300, 360)
     few_images = raw(few, collect(few.train(20, seed=0, augment=False))[0])
     more_images = raw(more, collect(more.train(50, seed=1, augment=False))[0])
-    all_images = raw(digits, collect(digits.train(479, seed=0, augment=False))[0])
+    all_images = raw(digits, collect(digits.train(379, seed=0, augment=False))[0])
     assert (
         set(as_multiset(few_images)) < set(as_multiset(more_images)) < set(as_multiset(all_images))
     )
@@ -223,9 +241,9 @@ def test_train_examples_takes_the_first_of_a_fixed_order(digits):
 
 def test_validation_examples_takes_the_first_of_a_fixed_order(digits):
     few, more = (datasets.load("digits", validation_examples=n) for n in (20, 50))
-    assert (few.train_examples, few.validation_examples) == (1437, 20)
+    assert (few.train_examples, few.validation_examples, few.test_examples) == (1137, 20, 360)
     parts = [raw(data, collect(data.validation(30))[0]) for data in (few, more, digits)]
-    assert [len(part) for part in parts] == [20, 50, 360]
+    assert [len(part) for part in parts] == [20, 50, 300]
     few_images, more_images, all_images = (set(as_multiset(part)) for part in parts)
     assert few_images < more_images < all_images
     np.testing.assert_array_equal(few.mean, digits.mean)
@@ -256,11 +274,11 @@ def test_statistics_equal_numpy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, r"batch_size must be in \[1, 1437\], got 0"),
-        ({"batch_size": 1438}, r"batch_size must be in \[1, 1437\], got 1438"),
+        ({"batch_size": 0}, r"batch_size must be in \[1, 1137\], got 0"),
+        ({"batch_size": 1138}, r"batch_size must be in \[1, 1137\], got 1138"),
         (
-            {"steps_per_epoch": 15},
-            r"steps_per_epoch must be in \[1, 14\], got 15: there are 14 full",
+            {"steps_per_epoch": 12},
+            r"steps_per_epoch must be in \[1, 11\], got 12: there are 11 full",
         ),
         ({"steps_per_epoch": 0}, "steps_per_epoch must be"),
         ({"seed": -1}, "seed must be in"),
@@ -283,11 +301,11 @@ def test_validation_and_types_are_checked(digits):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train_examples": 0}, r"train_examples must be in \[1, 1437\], got 0: digits has 1437"),
-        ({"train_examples": 1438}, r"train_examples must be in \[1, 1437\], got 1438"),
+        ({"train_examples": 0}, r"train_examples must be in \[1, 1137\], got 0: digits has 1137"),
+        ({"train_examples": 1138}, r"train_examples must be in \[1, 1137\], got 1138"),
         (
-            {"validation_examples": 361},
-            r"validation_examples must be in \[1, 360\], got 361: digits has 360 validation",
+            {"validation_examples": 301},
+            r"validation_examples must be in \[1, 300\], got 301: digits has 300 validation",
         ),
         ({"image_size": 0}, "image_size must be >= 1, got 0"),
     ],
@@ -304,7 +322,7 @@ def test_missing_extra_is_named(monkeypatch, name, module):
         datasets.load(name)
 
 
-def write_set(folder, images, splits, *, shape=None, features=None, per_file=10):
+def write_set(folder, images, splits, *, shape=None, features=None, per_file=10, unlabelled=()):
     """A prepared TensorFlow Datasets set: `splits` maps names to slices of `images`."""
     import tensorflow_datasets as tfds
 
@@ -321,15 +339,15 @@ def write_set(folder, images, splits, *, shape=None, features=None, per_file=10)
     writer.initialize_splits(list(splits))
     label = next(name for name in features if name != "image")
     for split, part in splits.items():
-        writer.add_examples(
-            {split: [{"image": image, label: i % 2} for i, image in enumerate(images[part])]}
-        )
+        labels = [-1 if split in unlabelled else i % 2 for i in range(len(images[part]))]
+        pairs = zip(images[part], labels, strict=True)
+        writer.add_examples({split: [{"image": image, label: value} for image, value in pairs]})
     writer.close_all()
     return folder
 
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (60, 9, 6, 3), dtype=np.uint8)
-SPLITS = {"train": slice(0, 45), "test": slice(45, 60)}
+IMAGES = np.random.default_rng(0).integers(0, 256, (70, 9, 6, 3), dtype=np.uint8)
+SPLITS = {"train": slice(0, 45), "validation": slice(45, 60), "test": slice(60, 70)}
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +361,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(params=["memory", "streamed"])
 def pets(request, data_dir, monkeypatch):
     if request.param == "streamed":
-        monkeypatch.setattr(datasets, "MEMORY_LIMIT", 60 * 9 * 6 * 3 - 1)
+        monkeypatch.setattr(datasets, "MEMORY_LIMIT", 70 * 9 * 6 * 3 - 1)
         monkeypatch.setattr(pipelines, "SHUFFLE_WINDOW", 8)
     data = datasets.load("pets", data_dir=data_dir)
     assert isinstance(data._source, pipelines.Stream) == (request.param == "streamed")
@@ -353,7 +371,7 @@ def pets(request, data_dir, monkeypatch):
 @pytest.mark.extras
 def test_prepared_set(pets):
     assert pets.input_shape == (9, 6, 3)
-    assert (pets.train_examples, pets.validation_examples) == (45, 15)
+    assert (pets.train_examples, pets.validation_examples, pets.test_examples) == (45, 15, 10)
     assert (pets.num_classes, pets.class_names) == (2, ("cat", "dog"))
     assert pets.augmentation == Augmentation(pad=1, flip=True)
     np.testing.assert_allclose(pets.mean, IMAGES[:45].mean((0, 1, 2)), rtol=1e-6)
@@ -363,7 +381,9 @@ def test_prepared_set(pets):
 @pytest.mark.extras
 def test_prepared_set_gives_back_its_images(pets):
     images, labels = collect(pets.validation(4))
-    assert as_multiset(raw(pets, images)) == as_multiset(IMAGES[45:].astype(int))
+    assert as_multiset(raw(pets, images)) == as_multiset(IMAGES[45:60].astype(int))
+    images, labels = collect(pets.test(4))
+    assert as_multiset(raw(pets, images)) == as_multiset(IMAGES[60:].astype(int))
     images, labels = collect(pets.train(45, seed=1, augment=False, epochs=2))
     known = {image.tobytes(): i % 2 for i, image in enumerate(IMAGES[:45])}
     for epoch in (slice(0, 45), slice(45, 90)):
@@ -426,8 +446,8 @@ def test_prepared_set_is_found(data_dir, name):
 def test_newest_version_and_only_config(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     for version, count in (("9.0.0", 20), ("10.0.0", 30)):
-        splits = {"train": slice(0, count), "validation": slice(40, 60), "test": slice(30, 40)}
-        write_set(tmp_path / "pets" / "small" / version, IMAGES, splits)
+        parts = {"train": slice(0, count), "validation": slice(40, 60), "test": slice(30, 40)}
+        write_set(tmp_path / "pets" / "small" / version, IMAGES, parts)
     data = datasets.load("pets", data_dir=tmp_path)
     assert (data.train_examples, data.validation_examples) == (30, 20)
     assert datasets.load("pets/small:9.0.0", data_dir=tmp_path).train_examples == 20
@@ -440,13 +460,13 @@ def test_newest_version_and_only_config(tmp_path):
 def test_images_of_many_sizes_need_image_size(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     images = [np.full((4 + i, 10 - i, 3), 20 * i + 5, np.uint8) for i in range(6)]
-    splits = {"train": slice(0, 4), "test": slice(4, 6)}
+    splits = {"train": slice(0, 3), "validation": slice(3, 4), "test": slice(4, 6)}
     write_set(tmp_path / "pets" / "1.0.0", images, splits, shape=(None, None, 3))
     with pytest.raises(ValueError, match=r"shape \(None, None, 3\).*pass image_size="):
         datasets.load("pets", data_dir=tmp_path)
     data = datasets.load("pets", data_dir=tmp_path, image_size=5)
     assert data.input_shape == (5, 5, 3)
-    pixels = raw(data, collect(data.validation(2))[0])
+    pixels = raw(data, collect(data.test(2))[0])
     np.testing.assert_array_equal(pixels, np.full((2, 5, 5, 3), [[[[85]]], [[[105]]]]))
 
 
@@ -474,6 +494,108 @@ def test_other_tasks_and_missing_splits_are_refused(tmp_path):
     write_set(tmp_path / "ages" / "1.0.0", IMAGES, SPLITS, features=features)
     with pytest.raises(ValueError, match=r"has the features \['image', 'age'\]"):
         datasets.load("ages", data_dir=tmp_path)
-    write_set(tmp_path / "pets" / "1.0.0", IMAGES, {"train": slice(0, 20)})
-    with pytest.raises(ValueError, match=r"has the splits \['train'\]: `train` and `validation`"):
+    write_set(tmp_path / "pets" / "1.0.0", IMAGES, {"test": slice(0, 20)})
+    with pytest.raises(ValueError, match=r"has the splits \['test'\]: `train` is needed"):
         datasets.load("pets", data_dir=tmp_path)
+
+
+@pytest.fixture(params=["memory", "streamed"])
+def limited(request, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    if request.param == "streamed":
+        monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    return request.param
+
+
+def parts_of(data):
+    """The raw images of each part, as sets of bytes; each image comes once."""
+    every = data.train(data.train_examples, seed=0, augment=False)
+    found = [collect(part)[0] for part in (every, data.validation(7), data.test(7))]
+    sets = [as_multiset(raw(data, images).astype(np.uint8)) for images in found]
+    assert [len(part) for part in sets] == [len({*part}) for part in sets]
+    sizes = data.train_examples, data.validation_examples, data.test_examples
+    assert sizes == tuple(map(len, sets))
+    return [{*part} for part in sets]
+
+
+def known(part):
+    return {*as_multiset(IMAGES[part])}
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize(
+    ("splits", "unlabelled", "test"),
+    [
+        ({"train": slice(0, 50), "test": slice(50, 70)}, [], slice(50, 70)),
+        ({"train": slice(0, 50), "validation": slice(50, 70)}, [], slice(50, 70)),
+        (
+            {"train": slice(0, 40), "validation": slice(40, 55), "test": slice(55, 70)},
+            ["test"],
+            slice(40, 55),
+        ),
+        ({"train": slice(0, 60)}, [], None),
+    ],
+    ids=["train and test", "train and validation", "unlabelled test", "train alone"],
+)
+def test_what_a_set_lacks_is_held_out_of_its_training_images(
+    tmp_path, limited, splits, unlabelled, test
+):
+    write_set(tmp_path / "pets" / "1.0.0", IMAGES, splits, unlabelled=unlabelled)
+    data = datasets.load("pets", data_dir=tmp_path)
+    training, validation, tested = parts_of(data)
+    train = known(splits["train"])
+    if test is None:
+        assert training | validation | tested == train
+        assert (len(tested), len(validation)) == (30, 15)  # half, and half of what is left
+    else:
+        assert tested == known(test)
+        assert training | validation == train
+        assert len(validation) == len(train) // 2  # at least 300, but never more than half
+    assert not training & validation and not (training | validation) & tested
+    assert parts_of(datasets.load("pets", data_dir=tmp_path)) == [training, validation, tested]
+    few = datasets.load("pets", data_dir=tmp_path, train_examples=10, validation_examples=9)
+    fewer = parts_of(few)
+    assert fewer[0] < training and fewer[1] < validation and fewer[2] == tested
+
+
+def test_held_out_images_have_the_shares_of_the_classes():
+    from sklearn.model_selection import train_test_split
+
+    labels = np.repeat([0, 1, 2], [4000, 800, 200])
+    count = splits.held_out_size(len(labels))
+    rest, held_out = splits.stratified(labels, count, train_test_split)
+    assert np.bincount(labels[held_out]).tolist() == [400, 80, 20]
+    assert sorted([*rest, *held_out]) == [*range(5000)]
+    lonely = np.append(labels, 3)  # a class of one image can't be divided
+    rest, held_out = splits.stratified(lonely, 500, train_test_split)
+    assert (len(rest), len(held_out)) == (4501, 500)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(20, 10), (599, 299), (1000, 300), (50_000, 5000), (1_281_167, 50_000)]
+)
+def test_how_many_are_held_out(size, expected):
+    assert splits.held_out_size(size) == expected
+
+
+def records_of(records):
+    """Every (file, number) that a triple reads."""
+    rows = zip(*records, strict=True)
+    return {(file, n) for file, skip, count in rows for n in range(skip, skip + count)}
+
+
+@pytest.mark.parametrize("files", [1, 3, 19, 20, 100])
+def test_streamed_sets_hold_out_records_by_files(files):
+    """About a tenth, evenly over the files; whole files where there are many."""
+    counts = [100 + number % 3 for number in range(files)]
+    whole = [[f"file {number}" for number in range(files)], [0] * files, counts]
+    kept, held_out = splits.by_files(whole)
+    assert records_of(kept) | records_of(held_out) == records_of(whole)
+    assert not records_of(kept) & records_of(held_out)
+    wanted = splits.held_out_size(sum(counts))
+    assert abs(len(records_of(held_out)) - wanted) <= (60 if files >= 20 else 0)
+    shared = {*kept[0]} & {*held_out[0]}
+    assert len(shared) == (0 if files >= 20 else files)
+    if files >= 20:
+        gaps = np.diff([int(name.split()[1]) for name in held_out[0]])
+        assert gaps.max() - gaps.min() <= 2

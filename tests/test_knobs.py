@@ -28,6 +28,11 @@ from larq_filter.knobs import Knobs
             ["alpha_halving_steps", "9", "default", "linear"],
         ),
         (
+            lambda: methods.resolve("adam", Knobs(rest="same", learning_rate=0.1)),
+            ValueError,
+            ["learning_rate is 0.1", "rest=same", "kernel_learning_rate", "rest=adam"],
+        ),
+        (
             lambda: Knobs(alpha_schedule="default").resolve(
                 "sgdat", methods.METHODS["sgdat"].knobs
             ),

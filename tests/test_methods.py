@@ -1,6 +1,7 @@
 """Each training method beside its control, and what its knobs become."""
 
 import inspect
+import itertools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from larq_filter import binary, callbacks, conversion, distillation, methods, models, presets
 from larq_filter._keras import keras, tf
+from larq_filter.latent_optimizer import LatentOptimizer
 from larq_filter.methods import Knobs
 
 import larq as lq
@@ -80,13 +82,16 @@ TUNED = {
     "prob_bop": Knobs(alpha=1e-2, threshold=1e-5),
     "equal_bits": Knobs(alpha=1e-2),
     "larq_bop": Knobs(alpha=1e-2, threshold=1e-6),
-    "sgd": Knobs(learning_rate=1.0),
-    "adam": Knobs(learning_rate=1e-2, weight_decay=1e-4),
-    "two_step": Knobs(learning_rate=1e-2),
+    "erlang": Knobs(alpha=5e-2),
+    "sgd": Knobs(kernel_learning_rate=1.0),
+    "adam": Knobs(kernel_learning_rate=1e-2, weight_decay=1e-4),
+    "two_step": Knobs(kernel_learning_rate=1e-2, learning_rate=1e-2),
     "one_step": Knobs(learning_rate=1e-2),
     "distilled": Knobs(learning_rate=1e-2),
 }
-LATENT_FREE = {*presets.PRESETS, "filter", "larq_bop", "one_step", "distilled"} - {"quist2023"}
+LATENT_FREE = {*presets.PRESETS, "filter", "erlang", "larq_bop", "one_step", "distilled"} - {
+    "quist2023"
+}
 
 
 @pytest.mark.parametrize("method", [name for name in methods.names() if name != "frozen"])
@@ -147,8 +152,11 @@ def test_alpha_of_the_filter(knobs, expected):
 
 def test_weight_decay_inside_the_gradient_and_decoupled():
     """One step at learning rate 0.5, by hand: decay only, since the gradients are zero."""
-    for method, factor in (("sgd", 1 - 0.5 * 0.2), ("sgdw", 1 - 0.5 * 0.2)):
-        knobs = Knobs(learning_rate=0.5, learning_rate_schedule="constant", weight_decay=0.2)
+    factor = 1 - 0.5 * 0.2
+    for method, rest in itertools.product(("sgd", "sgdw"), ("adam", "same")):
+        knobs = Knobs(
+            kernel_learning_rate=0.5, rest=rest, learning_rate_schedule="constant", weight_decay=0.2
+        )
         model = methods.compile_for(method, latent_mlp(), knobs, 10)
         ((_, first), (_, second)) = binary.binary_kernels(model)
         before, real = binary.latent(second).numpy(), model.layers[-2].kernel.numpy()
@@ -197,7 +205,7 @@ def test_a_penalty_is_not_counted_as_loss():
 
 @pytest.mark.parametrize("clip", [0.25, math.inf])
 def test_weight_clip(clip):
-    knobs = Knobs(learning_rate=1.0, weight_clip=clip)
+    knobs = Knobs(kernel_learning_rate=1.0, weight_clip=clip)
     model = methods.compile_for("momentum", latent_mlp(), knobs, 160)
     model.fit(dataset(), epochs=5, verbose=0)
     largest = max(np.max(np.abs(binary.latent(k))) for _, k in binary.binary_kernels(model))
@@ -215,6 +223,22 @@ def test_second_step_starts_from_the_weights_of_the_first():
     assert second.losses == []  # no weight decay in the second step
 
 
+@pytest.mark.parametrize("method", ["sgd", "adam", "two_step", "binary_activations"])
+@pytest.mark.parametrize("rest", ["adam", "same"])
+def test_who_trains_the_rest_beside_latent_kernels(method, rest):
+    knobs = Knobs(kernel_learning_rate=0.25, rest=rest, learning_rate_schedule="constant")
+    first = methods.compile_for("binary_activations", latent_mlp(), Knobs(), 100)
+    optimizer = methods.compile_for(method, latent_mlp(), knobs, 100, first).optimizer
+    if rest == "same":
+        assert float(optimizer.learning_rate) == 0.25
+        return
+    assert isinstance(optimizer, LatentOptimizer)
+    assert float(optimizer.kernel_learning_rate) == 0.25
+    default = methods.METHODS[method].knobs["learning_rate"]
+    assert float(optimizer.learning_rate) == pytest.approx(default)
+    assert type(optimizer.default_optimizer) is keras.optimizers.Adam
+
+
 def test_the_real_network_has_neither_binary_weights_nor_activations():
     real = methods.compile_for("real", latent_mlp(), Knobs(), 100)
     assert binary.binary_kernels(real) == []
@@ -227,10 +251,13 @@ def test_the_real_network_has_neither_binary_weights_nor_activations():
 
 
 def test_stages_and_their_budget():
-    stage = methods.first_stage("two_step", Knobs(learning_rate=0.2), 7)
+    knobs = Knobs(learning_rate=0.2, kernel_learning_rate=0.3)
+    stage = methods.first_stage("two_step", knobs, 7)
     assert (stage.method, stage.epochs, stage.own_epochs) == ("binary_activations", 3, 4)
     assert stage.knobs.given() == {
         "learning_rate": 0.2,
+        "kernel_learning_rate": 0.3,
+        "rest": "adam",
         "learning_rate_schedule": "linear",
         "weight_decay": 1e-5,
     }

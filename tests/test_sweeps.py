@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import sweeping
-from larq_filter import locks, methods, plots, runs, training
+from larq_filter import locks, methods, plots, runs, splits, training
 from larq_filter._keras import tf
 from larq_filter.knobs import Knobs
 from larq_filter.sweeps import results, spaces, storages, studies, urls
@@ -230,7 +230,8 @@ def test_command_holds_the_whole_config():
 
 
 def test_table_of_several_studies(tmp_path):
-    about = {"study": "one", "config": {"method": "filter", "space": {"alpha": "", "gamma": ""}}}
+    config = {"method": "filter", "space": {"alpha": "", "gamma": ""}, "split": splits.SPLIT}
+    about = {"study": "one", "config": config}
     results.write(tmp_path / "a", finished(0.8, 0.9), {"alpha": Range(0.01, 1)}, about)
     results.write(tmp_path / "b", [Trial(0, "failed", {})], {}, {**about, "study": "two"})
     head, one, two = results.compare([tmp_path / "a", tmp_path / "b"]).splitlines()
@@ -239,6 +240,10 @@ def test_table_of_several_studies(tmp_path):
     assert two.split()[0] == "two"
     with pytest.raises(FileNotFoundError, match="holds no finished search"):
         results.compare([tmp_path / "c"])
+    older = {**about, "config": {**config, "split": 1}}
+    results.write(tmp_path / "d", finished(0.8), {"alpha": Range(0.01, 1)}, older)
+    with pytest.raises(runs.RunExists, match=r"another division of the images \(split 1, now 2\)"):
+        results.compare([tmp_path / "a", tmp_path / "d"])
     with (tmp_path / "a" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["number"], row["alpha"], row["accuracy"]) for row in rows] == [
@@ -377,7 +382,7 @@ def test_trial_tells_what_it_did(study):
 def test_result_is_the_mean_over_the_seeds(study, monkeypatch):
     seen = []
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         seen.append((config.seed, pathlib.Path(folder).name))
         for epoch in range(config.epochs):
             report(epoch, {"loss": 1.0, "val_accuracy": 0.1})
@@ -398,7 +403,7 @@ RESULT = runs.Result("", 1, 0.5, 1.0, 0.5, 1.0, 0.01, 2.0, (1, 1), 0.5, 8.0)
 def test_lagging_trials_are_pruned_and_say_so(study, monkeypatch):
     calls = itertools.count()
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         level = [0.8, 0.9, 0.5, 0.95][next(calls)]
         for epoch in range(config.epochs):
             report(epoch, {"loss": 1.0, "val_accuracy": level})
@@ -416,7 +421,7 @@ def test_lagging_trials_are_pruned_and_say_so(study, monkeypatch):
 def test_no_trial_is_pruned_after_its_last_epoch(study, monkeypatch):
     levels = iter([[0.5] * 4, [0.6, 0.6, 0.6, 0.9], [0.6, 0.6, 0.6, 0.1]])
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         values = next(levels)
         for epoch, value in enumerate(values):
             report(epoch, {"loss": 1.0, "val_accuracy": value})
@@ -431,10 +436,10 @@ def test_no_trial_is_pruned_after_its_last_epoch(study, monkeypatch):
 def test_failed_trials_are_recorded_and_do_not_count(study, monkeypatch):
     calls = itertools.count()
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         if next(calls) in (1, 2):
             report(0, {"loss": math.nan, "val_accuracy": 0.1})
-        return sweeping.formula(config, folder, verbose, report)
+        return sweeping.formula(config, folder, verbose, report, test)
 
     monkeypatch.setattr(training, "run", run)
     trials = study(3)
@@ -447,7 +452,7 @@ def test_failed_trials_are_recorded_and_do_not_count(study, monkeypatch):
 def test_if_the_first_three_trials_fail_the_search_ends(study, monkeypatch):
     calls = []
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         calls.append(config)
         raise FileNotFoundError("There is no data set at postgresql://me:s3cret@host.\nmore")
 
@@ -467,15 +472,24 @@ def test_if_the_first_three_trials_fail_the_search_ends(study, monkeypatch):
 def test_a_search_that_fails_for_ever_ends(study, monkeypatch):
     calls = itertools.count()
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         if next(calls):
             raise ValueError
-        return sweeping.formula(config, folder, verbose, report)
+        return sweeping.formula(config, folder, verbose, report, test)
 
     monkeypatch.setattr(training, "run", run)
     with pytest.raises(studies.StudyError, match="4 trials of this process failed.*no reason"):
         study(4)
     assert next(calls) == 5
+
+
+@pytest.mark.extras
+def test_study_of_another_division_of_the_images_is_refused(study, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "SPLIT", 1)
+        study(1)
+    with pytest.raises(studies.StudyError, match="split 1, now 2.*neither continued nor compared"):
+        study(2)
 
 
 @pytest.mark.extras
@@ -511,12 +525,12 @@ def test_interrupted_trial_is_repeated(study, monkeypatch):
     """However often: it was no fault of the trial."""
     calls, interrupts = [], storages.MAX_REPEATS + 3
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         calls.append((config.knobs, folder))
         report(0, {"loss": 1.0, "val_accuracy": 0.1})
         if 1 < len(calls) < 2 + interrupts:
             raise KeyboardInterrupt
-        return sweeping.formula(config, folder, verbose, report)
+        return sweeping.formula(config, folder, verbose, report, test)
 
     monkeypatch.setattr(training, "run", run)
     for number in range(1, 1 + interrupts):
@@ -531,10 +545,10 @@ def test_interrupted_trial_is_repeated(study, monkeypatch):
 def test_late_result_of_a_trial_taken_over_is_dropped(study, monkeypatch):
     calls = itertools.count()
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         if next(calls) == 1:
             records(study).tell(1, state=records(study).trials[0].state.FAIL)
-        return sweeping.formula(config, folder, verbose, report)
+        return sweeping.formula(config, folder, verbose, report, test)
 
     monkeypatch.setattr(training, "run", run)
     sweeping.assert_complete(study(3), 3)
@@ -657,10 +671,10 @@ def test_folder_of_a_live_process_is_not_trained_in(study, tmp_path, monkeypatch
     """A process that was only asleep still holds the folder of the trial taken from it."""
     interrupts = iter([False, True])
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         if next(interrupts, False):
             raise KeyboardInterrupt
-        return sweeping.formula(config, folder, verbose, report)
+        return sweeping.formula(config, folder, verbose, report, test)
 
     monkeypatch.setattr(training, "run", run)
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from larq_filter import binary, methods, runs, training
+from larq_filter import binary, datasets, methods, runs, splits, training
 from larq_filter._keras import keras
 
 SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
@@ -288,7 +288,8 @@ def test_no_readable_checkpoint_is_an_error_and_nothing_is_overwritten(tmp_path,
 def test_the_run_folder_says_what_was_run(uninterrupted):
     folder = pathlib.Path(uninterrupted("filter").output_dir)
     content = json.loads((folder / "config.json").read_text())
-    assert content["config"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    own = json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert content["config"] == {**own, "split": splits.SPLIT}
     assert {"larq_filter", "tensorflow", "larq", "python"} <= set(content["versions"])
     assert len(rows(folder)) == 4
     assert {"flip_ratio", "val_accuracy", "val_loss"} <= set(rows(folder)[0])
@@ -297,14 +298,16 @@ def test_the_run_folder_says_what_was_run(uninterrupted):
 
 
 def test_result_is_that_of_the_saved_model(uninterrupted):
-    from larq_filter import datasets
-
     result = uninterrupted("filter")
     model = keras.models.load_model(pathlib.Path(result.output_dir) / "model.keras")
-    validation = datasets.load("digits", train_examples=300).validation(50)
-    loss, accuracy = model.evaluate(validation, verbose=0)
-    assert accuracy == pytest.approx(result.accuracy, abs=1e-6)
-    assert loss == pytest.approx(result.loss, rel=1e-5)
+    data = datasets.load("digits", train_examples=300)
+    for part, expected in (
+        (data.validation(50), (result.accuracy, result.loss)),
+        (data.test(50), (result.test_accuracy, result.test_loss)),
+    ):
+        loss, accuracy = model.evaluate(part, verbose=0)
+        assert accuracy == pytest.approx(expected[0], abs=1e-6)
+        assert loss == pytest.approx(expected[1], rel=1e-5)
     assert result.flipped_layers == (2, 2)
     assert 0 < result.flip_ratio < 0.5
     assert all(binary.holds_signs(kernel) for _, kernel in binary.binary_kernels(model))
@@ -327,6 +330,82 @@ def test_another_run_is_not_overwritten(uninterrupted):
         training.run(other, uninterrupted("filter").output_dir, verbose=0)
     for word in ("seed: 0 there, 7 now", "knobs", "output_dir"):
         assert word in str(raised.value)
+
+
+@pytest.fixture
+def read_tests(monkeypatch):
+    """How often the test images were asked for, and whether training was over by then."""
+    asked, original = [], datasets.ImageData.test
+
+    def test(self, batch_size):
+        asked.append(bool(trained))
+        return original(self, batch_size)
+
+    trained, fit = [], keras.Model.fit
+
+    def fitted(self, *arguments, **keywords):
+        history = fit(self, *arguments, **keywords)
+        trained.append(self)
+        return history
+
+    monkeypatch.setattr(datasets.ImageData, "test", test)
+    monkeypatch.setattr(keras.Model, "fit", fitted)
+    return asked
+
+
+@pytest.mark.parametrize("method", ["filter", "two_step"])
+def test_the_test_images_are_read_once_after_the_last_epoch(method, tmp_path, read_tests):
+    config = dataclasses.replace(SMALL, method=method)
+    result = training.run(config, tmp_path / "run", verbose=0)
+    assert read_tests == [True]
+    assert 0 <= result.test_accuracy <= 1
+    if method == "two_step":  # what a method chooses to start from has not seen them
+        assert runs.read_result(tmp_path / "run" / "step1").test_accuracy is None
+
+
+def refuse_test(self, batch_size):
+    raise AssertionError("a test image was read")
+
+
+def test_no_step_of_a_choice_reads_a_test_image(tmp_path, monkeypatch):
+    """``fit``, and a search, with test images that can't be read."""
+    monkeypatch.setattr(datasets.ImageData, "test", refuse_test)
+    result = training.run(SMALL, tmp_path / "run", verbose=0, test=False)
+    assert (result.test_accuracy, result.test_loss) == (None, None)
+    assert training.run(SMALL, tmp_path / "run", verbose=0, test=False) == result
+    with pytest.raises(AssertionError, match="a test image was read"):
+        training.run(SMALL, tmp_path / "other", verbose=0)
+    assert len(rows(tmp_path / "other")) == SMALL.epochs  # all was trained and saved before
+
+
+@pytest.mark.extras
+def test_no_search_reads_a_test_image(tmp_path, monkeypatch):
+    from larq_filter.sweeps import spaces, studies
+
+    monkeypatch.setattr(datasets.ImageData, "test", refuse_test)
+    sweep = studies.Sweep(dataclasses.replace(SMALL, epochs=1), spaces.build("filter", ["alpha"]))
+    trials = studies.work(sweep, tmp_path, 2, str(tmp_path / "study"), "s", say=lambda text: None)
+    assert [trial.state for trial in trials] == ["complete"] * 2
+
+
+def test_a_run_of_another_division_of_the_images_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "SPLIT", 1)
+        runs.write_config(tmp_path, SMALL)
+    with pytest.raises(runs.RunExists, match="split 1, now 2.*may have been the test images"):
+        training.run(SMALL, tmp_path, verbose=0)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["config"]["split"]  # as it was before there was a word for it
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(runs.RunExists, match="split 1, now 2"):
+        training.run(SMALL, tmp_path, verbose=0)
+
+
+def test_more_steps_than_there_are_leave_no_folder(tmp_path):
+    wrong = dataclasses.replace(SMALL, steps_per_epoch=7)
+    with pytest.raises(ValueError, match="steps_per_epoch is 7, but 300 training images make 6"):
+        training.run(wrong, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

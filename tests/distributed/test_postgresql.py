@@ -83,10 +83,10 @@ def test_more_trials_later(place):
 def test_server_that_goes_away_is_a_short_error_and_nothing_is_lost(place, server, monkeypatch):
     calls = itertools.count()
 
-    def run(config, folder, verbose, report):
+    def run(config, folder, verbose, report, test):
         if next(calls) == 2:
             server.stop()
-        return sweeping.formula(config, folder, verbose, report)
+        return sweeping.formula(config, folder, verbose, report, test)
 
     monkeypatch.setattr(training, "run", run)
     with pytest.raises(studies.StudyError, match="can't be used") as raised:
