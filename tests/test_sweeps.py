@@ -72,7 +72,12 @@ def test_every_method_has_a_space_around_its_recipe():
 
 def test_default_knobs_are_the_numbers_of_the_recipe_and_a_schedule():
     assert list(spaces.build("filter")) == ["alpha", "gamma", "learning_rate", "alpha_schedule"]
-    assert list(spaces.build("adam")) == ["learning_rate", "learning_rate_schedule"]
+    rates = ["learning_rate", "kernel_learning_rate"]
+    assert list(spaces.build("adam")) == [*rates, "learning_rate_schedule"]
+    assert list(spaces.build("adam", fixed=Knobs(rest="same"))) == [
+        "kernel_learning_rate",
+        "learning_rate_schedule",
+    ]
     fixed = Knobs(learning_rate=0.01)
     assert list(spaces.build("filter", fixed=fixed)) == ["alpha", "gamma", "alpha_schedule"]
     assert spaces.build("adam", ["weight_decay"]) == {"weight_decay": Range(3.33e-6, 3e-3)}

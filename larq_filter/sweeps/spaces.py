@@ -107,7 +107,8 @@ def build(
     known = _fields(method)
     given = _parse(space, method, known)
     if knobs is None:
-        names = [n for n in dict.fromkeys([*searchable(method), *given]) if n not in fixed.given()]
+        left_out = [*fixed.given(), *(["learning_rate"] if fixed.rest == "same" else [])]
+        names = [n for n in dict.fromkeys([*searchable(method), *given]) if n not in left_out]
     else:
         names = list(dict.fromkeys(knobs))
         for name in names:
