@@ -343,9 +343,21 @@ def two_outputs():
     return keras.Model(image, [conv()(image), conv()(image)])
 
 
+def two_inputs_in_a_dict():
+    images = {name: keras.Input((6, 6, 32), name=name) for name in "ab"}
+    return keras.Model(images, conv()(images["a"] + images["b"]))
+
+
+def counts_on_four():
+    image = keras.Input((6, 6, 32), batch_size=4)
+    return keras.Model(image, layers.Dense(4)(tf.reshape(conv()(image), (4, -1))))
+
+
 @pytest.mark.parametrize(
     "build, error, message",
     [
+        (two_inputs_in_a_dict, ValueError, "2 inputs and 1 outputs"),
+        (counts_on_four, ValueError, "built for batches of 4, and a layer counts on that number"),
         (lambda: "model.keras", TypeError, "Expected a tf.keras.Model, not 'model.keras'"),
         (lambda: keras.Sequential([conv()]), ValueError, "no variables yet"),
         (two_outputs, ValueError, "1 inputs and 2 outputs"),

@@ -42,7 +42,8 @@ def require(model) -> None:
 
     Raises:
         TypeError: no Keras model, or a subclassed one.
-        ValueError: not built, more than one input or output, or sizes that are not known.
+        ValueError: not built, more than one input or output, sizes that are not known, or
+            a layer that counts on a number of inputs other than 1.
     """
     binary.require_built(model)
     if not model._is_graph_network:
@@ -60,6 +61,18 @@ def require(model) -> None:
             f"{model.name} takes inputs of shape {(None, *input_size(model))}; a converted model "
             "has one size: build the model with the size that the device will give it."
         )
+    if model.inputs[0].shape[0] is not None and not _takes_one(model):
+        raise ValueError(
+            f"{model.name} was built for batches of {model.inputs[0].shape[0]}, and a layer counts "
+            "on that number; a converted model takes one input: build the model without it."
+        )
+
+
+def _takes_one(model) -> bool:
+    try:
+        return output_of(model, tf.zeros((1, *input_size(model)))).shape[0] == 1
+    except Exception:  # whatever a layer makes of another number
+        return False
 
 
 def input_size(model) -> tuple:
