@@ -185,8 +185,9 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
     if numbers["close"] < 1:
         differ = int(np.sum(~(distances <= _CLOSE)))
         details += f"; {differ} of {len(inputs)} inputs differ by more than {_CLOSE:g}"
-    for finding in suspects:
-        details += f"; lint calls {finding.layer} wrong"
+    if suspects:
+        names = dict.fromkeys(finding.layer for finding in suspects)  # shared layers once
+        details += f"; lint calls {', '.join(names)} wrong"
     worst = np.argsort(distances)[-_DIAGNOSED:]  # NaN is the last
     reference = engine.Interpreter(flatbuffer, reference=True).predict(inputs[worst])[0]
     median_there = float(np.median(_distances(expected[worst], reference, spread)))
