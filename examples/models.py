@@ -109,7 +109,7 @@ READING = """\
 - reloads: predictions, weights and optimizer state come back from a .keras file bit for bit.
 - on bits in LCE: binary operators of the converted model, of so many calls of binary layers.
 - output difference: median over the images of the largest difference between Keras and Larq Compute
-  Engine, relative to the spread of the outputs.
+  Engine, relative to each output's own spread over the images.
 """
 
 
