@@ -35,10 +35,11 @@ import statistics
 import sys
 import time
 
+import command_line
 import numpy as np
 import peers  # first: it makes sure that tf.keras is Keras 2
 import timing
-from absl import app, flags, logging
+from absl import flags, logging
 from timing import bound, first_calls, interleave, ratio, result, rows_of, say
 
 from larq_filter import callbacks, plots
@@ -445,23 +446,16 @@ def run(s: Settings, names: list[str], folder: pathlib.Path) -> dict:
     return results
 
 
-def main(arguments):
+def main():
     logging.set_verbosity(logging.ERROR)  # absl would show notes of Larq
     tf.get_logger().setLevel("ERROR")  # and TensorFlow that each peer is traced
-    if len(arguments) > 1:
-        raise SystemExit(f"error: {arguments[1]!r} belongs to no flag. Write --flag=value.")
     folder = pathlib.Path(FLAGS.output_dir)
-    try:
-        s = Settings(**{f.name: FLAGS[f.name].value for f in dataclasses.fields(Settings)})
-        names = chosen_parts(FLAGS.parts)
-        peers.set_threads(s.threads)
-        results = run(s, names, folder)
-        if FLAGS.profile:
-            profile(s, folder / "trace")
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("\nInterrupted. Finished parts are kept: ask for the others.") from None
+    s = Settings(**{f.name: FLAGS[f.name].value for f in dataclasses.fields(Settings)})
+    names = chosen_parts(FLAGS.parts)
+    peers.set_threads(s.threads)
+    results = run(s, names, folder)
+    if FLAGS.profile:
+        profile(s, folder / "trace")
     print(f"\n{timing.markdown(results)}\nTables: {folder}")
     # A bound that fails is a finding; a part that could not be measured is a failure.
     failed = [name for name in names if "error" in results["parts"][name]]
@@ -471,4 +465,4 @@ def main(arguments):
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.start(main, "Finished parts are kept: ask for the others.")

@@ -17,8 +17,9 @@ method), runs.csv (one row a run), learning_curves.png and flip_ratio.png.
 import pathlib
 import sys
 
+import command_line
 import run_flags  # first: it makes sure that tf.keras is Keras 2
-from absl import app, flags, logging
+from absl import flags, logging
 
 from larq_filter import comparison, files, methods, plots, recipes, summaries, tables
 
@@ -105,8 +106,7 @@ def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
         figure.savefig(folder / name)
 
 
-def main(arguments):
-    run_flags.refuse_positional(arguments)
+def main():
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -122,8 +122,6 @@ def main(arguments):
             table, failed = write_tables(compared, source)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("\nInterrupted. The same command continues.") from None
     print(f"\n{table}\nTables and figures: {folder}")
     if failed:
         sys.exit(
@@ -133,4 +131,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "The same command continues.")

@@ -14,8 +14,9 @@ import pathlib
 import statistics
 import time
 
+import command_line
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, saved_models
@@ -126,34 +127,31 @@ def benchmark(model, flatbuffer: bytes, image: np.ndarray, path: pathlib.Path) -
     )
 
 
-def main(_):
+def main():
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on saving
     run = pathlib.Path(FLAGS.run) if FLAGS.run else None
     source = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
     path = pathlib.Path(FLAGS.output or source.with_name("model.tflite"))
-    try:
-        if path.suffix != ".tflite":
-            raise ValueError(f"--output={path} must end in .tflite.")
-        if not source.exists():
-            raise FileNotFoundError(f"there is no model {source}: is the training finished?")
-        model = saved_models.load_model(source)
-        images, labels = validation_images(load_data(run), FLAGS.images)
-        for finding in export.lint(model):
-            print(finding)
-        flatbuffer = export.convert(model)
-        report = export.verify(model, flatbuffer, images, labels, FLAGS.allow_float)
-        print(f"\n{report}")
-        if not report.ok:
-            raise SystemExit(f"\nNot every claim holds: {path} was not written.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path.with_suffix(".report.json"), json.dumps(report.to_dict(), indent=2).encode())
-        write(path, flatbuffer)
-        print(f"\nWritten: {path}")
-        if FLAGS.benchmark:
-            benchmark(model, flatbuffer, images[:1], path)
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    if path.suffix != ".tflite":
+        raise ValueError(f"--output={path} must end in .tflite.")
+    if not source.exists():
+        raise FileNotFoundError(f"there is no model {source}: is the training finished?")
+    model = saved_models.load_model(source)
+    images, labels = validation_images(load_data(run), FLAGS.images)
+    for finding in export.lint(model):
+        print(finding)
+    flatbuffer = export.convert(model)
+    report = export.verify(model, flatbuffer, images, labels, FLAGS.allow_float)
+    print(f"\n{report}")
+    if not report.ok:
+        raise SystemExit(f"\nNot every claim holds: {path} was not written.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path.with_suffix(".report.json"), json.dumps(report.to_dict(), indent=2).encode())
+    write(path, flatbuffer)
+    print(f"\nWritten: {path}")
+    if FLAGS.benchmark:
+        benchmark(model, flatbuffer, images[:1], path)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main)

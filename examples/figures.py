@@ -18,13 +18,14 @@ import pathlib
 import time
 
 import claims  # first: it makes sure that tf.keras is Keras 2
+import command_line
 import numpy as np
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from larq_filter import __version__, filters, hyperparameters, plots
+from larq_filter import __version__, files, filters, hyperparameters, plots
 from larq_filter.optimizers import default_alpha
 
 import tensorflow as tf
@@ -373,10 +374,11 @@ def report(data, path=()) -> None:
         print(f"  {' | '.join(path)}: {text(data, '{:.4f}') if isinstance(data, list) else data}")
 
 
-def main(_):
+def main():
     tf.config.experimental.enable_op_determinism()
     folder = pathlib.Path(FLAGS.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.plain_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     own = {field.name for field in dataclasses.fields(claims.Setting)}
     setting = claims.Setting(**{name: FLAGS[name].value for name in own})
     config, labs = config_of(setting, FLAGS.seeds), []
@@ -398,4 +400,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "The same command continues.")

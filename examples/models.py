@@ -24,8 +24,9 @@ import shutil
 import sys
 import tempfile
 
+import command_line
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
 from larq_filter import (  # first: tf.keras is Keras 2 then
     binary,
@@ -108,7 +109,7 @@ READING = """\
 - reloads: predictions, weights and optimizer state come back from a .keras file bit for bit.
 - on bits in LCE: binary operators of the converted model, of so many calls of binary layers.
 - output difference: median over the images of the largest difference between Keras and Larq Compute
-  Engine, relative to the spread of the outputs.
+  Engine, relative to each output's own spread over the images.
 """
 
 
@@ -306,20 +307,16 @@ def write(folder: pathlib.Path, table: list[dict]) -> None:
         writer.writerows(table)
 
 
-def main(_):
+def main():
     logging.set_verbosity(logging.ERROR)  # absl would show notes of Larq and on checkpoints
     folder = pathlib.Path(FLAGS.output_dir)
     table = []
-    try:
+    with files.plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for row in rows(folder):
-            table.append(row)
-            write(folder, table)  # after each model: an interruption leaves what is known
-            print(", ".join(f"{COLUMNS[key]} {text_of(row[key])}" for key in row), flush=True)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("\nInterrupted. The same command continues.") from None
+    for row in rows(folder):
+        table.append(row)
+        write(folder, table)  # after each model: an interruption leaves what is known
+        print(", ".join(f"{COLUMNS[key]} {text_of(row[key])}" for key in row), flush=True)
     print(f"\n{markdown(table)}\nTables: {folder}")
     # A claim that fails is a finding; a model that could not be trained is a failure.
     if any("loss" not in row for row in table):
@@ -327,4 +324,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "The same command continues.")

@@ -50,15 +50,6 @@ def config(**others) -> runs.Config:
     return runs.Config(**{name: FLAGS[name].value for name in NAMES}, **others)
 
 
-def refuse_positional(arguments) -> None:
-    """Ends the script if there is anything on its command line but flags."""
-    if len(arguments) > 1:
-        raise SystemExit(
-            f"error: {arguments[1]!r} belongs to no flag. Write --flag=value, lists with commas: "
-            "--methods=filter,adam."
-        )
-
-
 def dataset_name() -> str:
     """Short name of the data set, for folders and sections: the last part of a path."""
     return pathlib.Path(FLAGS.dataset).name

@@ -24,8 +24,9 @@ trials in its HParams view.
 import pathlib
 import sys
 
+import command_line
 import run_flags  # first: it makes sure that tf.keras is Keras 2
-from absl import app, flags, logging
+from absl import flags, logging
 
 from larq_filter import methods
 from larq_filter.sweeps import results, spaces, studies, urls
@@ -111,8 +112,7 @@ def search() -> None:
     print(f"Next: tensorboard --logdir {folder / 'tensorboard'}    # its HParams view")
 
 
-def main(arguments):
-    run_flags.refuse_positional(arguments)
+def main():
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     sys.argv = [urls.masked(argument) for argument in sys.argv]  # run folders keep the command line
     try:
@@ -122,9 +122,7 @@ def main(arguments):
             search()
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {urls.masked(str(error))}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("Interrupted. The same command goes on.") from None
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "The same command continues.")

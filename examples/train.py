@@ -13,7 +13,8 @@ command again continues an interrupted run; a finished one is only reported.
 import dataclasses
 import pathlib
 
-from absl import app, flags, logging
+import command_line
+from absl import flags, logging
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
 from larq_filter import knobs, methods, runs, strategies, training
@@ -113,8 +114,7 @@ def table(result: runs.Result, control: runs.Result | None) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def main(arguments):
-    run_flags.refuse_positional(arguments)
+def main():
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
@@ -147,4 +147,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "The same command continues.")

@@ -12,7 +12,8 @@ SGD(weight_decay=...), the same numbers mean alpha 5e-5 and gamma 0.1, a window 
 
 import math
 
-from absl import app, flags
+import command_line
+from absl import flags
 
 from larq_filter import analysis, filters, hyperparameters, plots  # first: it makes sure of Keras 2
 
@@ -170,21 +171,16 @@ def draw(translation, steps_per_epoch):
     print(f"\nfrequency response: {FLAGS.plot}")
 
 
-def main(_):
+def main():
     steps_per_epoch = math.ceil(value("dataset_size") / value("batch_size"))
-    try:
-        rate, source = learning_rate_of(steps_per_epoch * value("epochs"))
-        translation = hyperparameters.filter_from_sgd(rate, **arguments())
-        print(f"{translation}\n\n{course(translation, steps_per_epoch)}")
-        print("\nExpected flips: the share of weights that flip per step if gradients were noise.")
-        print(
-            readings(translation), f"\n{START}", "\nPython:", *python(translation, source), sep="\n"
-        )
-        if FLAGS.plot:
-            draw(translation, steps_per_epoch)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    rate, source = learning_rate_of(steps_per_epoch * value("epochs"))
+    translation = hyperparameters.filter_from_sgd(rate, **arguments())
+    print(f"{translation}\n\n{course(translation, steps_per_epoch)}")
+    print("\nExpected flips: the share of weights that flip per step if gradients were noise.")
+    print(readings(translation), f"\n{START}", "\nPython:", *python(translation, source), sep="\n")
+    if FLAGS.plot:
+        draw(translation, steps_per_epoch)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main)

@@ -48,7 +48,8 @@ class FlipMonitor(keras.callbacks.Callback):
     A flip is a change of the weight that the network computes with: the sign of a latent weight, or
     what else its quantizer looks at. Scaled kernels are measured like plain ones, from the first
     step on. Under a distribution strategy the first replica is read.
-    Costs 6 bytes per binary weight, signs and counts.
+    Costs 6 bytes per binary weight, signs and counts. A model that has no variables yet is built
+    for the first batch, and counted from its first step on.
 
     Adds to the logs of each epoch, over all binary kernels: ``flip_ratio``, ``flip_ratio_epoch``,
     ``flip_flop``, ``never_flipped`` (see ``Activity``); with a ``FilterOptimizer`` also ``signal``,
@@ -58,7 +59,8 @@ class FlipMonitor(keras.callbacks.Callback):
     Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
 
     Args:
-        csv_path: also write one row per epoch and layer there; rows are appended.
+        csv_path: also write one row per epoch and layer there; rows are appended. Missing folders
+            are made.
         tensorboard_dir: also write, per layer, the scalars of ``Activity`` and a histogram of
             flips per weight since training began (of 100,000 weights of a kernel at most).
 
@@ -68,6 +70,7 @@ class FlipMonitor(keras.callbacks.Callback):
 
     Raises:
         ValueError: at the start of training, if the model has no binary kernel.
+        OSError: at the start of training, if ``csv_path`` or ``tensorboard_dir`` can't be written.
     """
 
     def __init__(self, csv_path=None, tensorboard_dir=None):
@@ -80,6 +83,7 @@ class FlipMonitor(keras.callbacks.Callback):
         self._counters: list[_Counter] = []
         self._writer = None
         self._filtered = None
+        self._attached_to = None
 
     def attach(self, model) -> None:
         """Creates the counters for ``model``; ``fit`` does so itself.
@@ -99,13 +103,30 @@ class FlipMonitor(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        if getattr(self, "_attached_to", None) is not model:
-            self.attach(model)
+        self._prepare_files()
+        if self._attached_to is not model:
+            self._counters = []
+            if model.built:
+                self.attach(model)
         self._count_in_train_step(model)
         optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         self._filtered = optimizer if isinstance(optimizer, FilterOptimizer) else None
         if self._filtered is not None:
             self._filtered.observe_signals(self._note_signal)
+
+    def _prepare_files(self):
+        """Finds out now, and not after the first epoch, what can't be written."""
+        try:
+            if self.csv_path is not None:
+                self.csv_path.parent.mkdir(parents=True, exist_ok=True)
+                self.csv_path.open("a").close()
+            if self.tensorboard_dir is not None:
+                pathlib.Path(self.tensorboard_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"FlipMonitor can't write {error.filename}: {error.strerror}. Give another "
+                "csv_path or tensorboard_dir, or make this one writable."
+            ) from error
 
     def _note_signal(self, position, signal):
         """Called by the optimizer, in the graph, with the signal of the kernel at ``position``."""
@@ -124,6 +145,10 @@ class FlipMonitor(keras.callbacks.Callback):
             )
 
         def train_step(data):
+            if self._attached_to is not model:
+                x, *_ = keras.utils.unpack_x_y_sample_weight(data)
+                context = tf.distribute.get_replica_context()
+                context.merge_call(lambda *_: self._build_and_attach(model, x))
             logs = inner(data)
             for counter in self._counters:
                 counter.count()
@@ -132,6 +157,19 @@ class FlipMonitor(keras.callbacks.Callback):
         train_step.monitor, train_step.inner = self, vars(model).get("train_step")
         model.train_step = train_step
         model.train_function = None
+
+    @tf.autograph.experimental.do_not_convert
+    def _build_and_attach(self, model, x):
+        """Before the first step: later, the signs that it began with would be gone."""
+
+        def spec(tensor):
+            return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+        with tf.init_scope(), model.distribute_strategy.scope():
+            forward = tf.function(lambda x: model(x, training=False))
+            forward.get_concrete_function(tf.nest.map_structure(spec, x))
+            self.attach(model)
+            self.on_epoch_begin(None)
 
     def detach(self, model) -> None:
         """Gives ``model`` its own ``train_step`` back; training that ends does so by itself."""
@@ -205,7 +243,7 @@ class FlipMonitor(keras.callbacks.Callback):
 
     def _write_csv(self, epoch: int) -> None:
         columns = ["epoch", "layer", *(field.name for field in dataclasses.fields(Activity))]
-        new = not self.csv_path.exists()
+        new = not self.csv_path.exists() or not self.csv_path.stat().st_size
         with self.csv_path.open("a", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             if new:

@@ -155,12 +155,15 @@ def read_all(prefix: str):
 
 
 def differences(found: dict, wanted: dict) -> str:
-    """In which entries two configs differ, for people; empty if in none."""
-    return "; ".join(
-        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
-        for name in sorted({*found, *wanted})
-        if found.get(name) != wanted.get(name)
-    )
+    """In which entries two configs differ, nested ones too, for people; empty if in none."""
+    differs = []
+    for name in sorted({*found, *wanted}):
+        there, now = found.get(name), wanted.get(name)
+        if isinstance(there, dict) and isinstance(now, dict):
+            differs.append(differences(there, now))
+        elif there != now:
+            differs.append(f"{name}: {there!r} there, {now!r} now")
+    return "; ".join(filter(None, differs))
 
 
 class Tables(tf.train.experimental.PythonState):

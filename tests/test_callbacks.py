@@ -18,18 +18,33 @@ def data():
     return x, np.argmax(x[:, :3], axis=1)
 
 
-def model_of(quantizer="ste_sign"):
+def layers_of(quantizer="ste_sign"):
     kernel = {"kernel_quantizer": quantizer, "kernel_constraint": "weight_clip"}
-    return keras.Sequential(
-        [
-            keras.Input((8,)),
-            lq.layers.QuantDense(16, name="first", **kernel),
-            keras.layers.BatchNormalization(),
-            lq.layers.QuantDense(12, input_quantizer="ste_sign", name="second", **kernel),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(3, activation="softmax"),
-        ]
-    )
+    return [
+        lq.layers.QuantDense(16, name="first", **kernel),
+        keras.layers.BatchNormalization(),
+        lq.layers.QuantDense(12, input_quantizer="ste_sign", name="second", **kernel),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dense(3, activation="softmax"),
+    ]
+
+
+def model_of(quantizer="ste_sign"):
+    return keras.Sequential([keras.Input((8,)), *layers_of(quantizer)])
+
+
+class Subclassed(keras.Model):
+    """Takes a dict, and has no variables before its first call."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = layers_of()
+
+    def call(self, inputs, training=None):
+        x = inputs["x"]
+        for part in self.parts:
+            x = part(x)
+        return x
 
 
 def negative(model):
@@ -128,6 +143,58 @@ def test_replicas_count_once(strategy):
     assert history["flip_ratio"][0] == pytest.approx(expected, abs=1e-12)
 
 
+UNBUILT = {"sequential": lambda: keras.Sequential(layers_of()), "subclassed": Subclassed}
+
+
+class CountsTurns(keras.optimizers.SGD):
+    """Counts in the step itself, for each kernel, which of its signs a step has turned."""
+
+    def build(self, var_list):
+        super().build(var_list)
+        if not hasattr(self, "turned"):  # Keras calls it at each step
+            self.turned = [tf.Variable(0.0, trainable=False) for _ in var_list]
+
+    def update_step(self, gradient, variable):
+        before = tf.identity(variable) < 0
+        super().update_step(gradient, variable)
+        turned = tf.math.count_nonzero((variable < 0) != before, dtype=tf.float32)
+        self.turned[self._index_dict[self._var_key(variable)]].assign_add(turned)
+
+
+@pytest.mark.parametrize("name", UNBUILT)
+@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}])
+def test_a_model_that_its_first_batch_builds_is_counted_from_its_first_step(name, options):
+    x, y = data()
+    inputs = {"x": x} if name == "subclassed" else x
+    model, monitor = UNBUILT[name](), callbacks.FlipMonitor()
+    optimizer = CountsTurns(5.0, jit_compile=False)
+    model.compile(optimizer, "sparse_categorical_crossentropy", **options)
+    logs = model.fit(inputs, y, batch_size=8, verbose=0, callbacks=[monitor]).history
+    variables = zip(model.trainable_variables, optimizer.turned, strict=True)
+    turned = sum(float(count) for variable, count in variables if binary.is_binary(variable))
+    expected = turned / 8 / (8 * 16 + 16 * 12)
+    assert expected > 0
+    assert logs["flip_ratio"][0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_model_that_its_first_batch_builds_on_replicas(strategy):
+    x, y = data()
+    with strategy.scope():
+        model = UNBUILT["sequential"]()
+        model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor()
+    logs = model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[monitor]).history
+    assert min(logs["flip_ratio"]) > 0 and min(logs["signal"]) > 0
+    assert set(monitor.per_layer) == {"first", "second"}
+
+
+def test_an_unbuilt_model_without_binary_kernels_has_nothing_to_count():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="FlipMonitor has nothing to count"):
+        model.fit(data()[0], np.zeros((64, 3)), verbose=0, callbacks=[callbacks.FlipMonitor()])
+
+
 def test_nothing_to_count():
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
     model.compile("adam", "mse")
@@ -218,9 +285,9 @@ def test_csv_and_tensorboard_hold_every_layer(tmp_path):
     x, y = data()
     model = model_of()
     model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
-    monitor = callbacks.FlipMonitor(tmp_path / "flips.csv", tmp_path / "board")
+    monitor = callbacks.FlipMonitor(tmp_path / "a" / "b" / "flips.csv", tmp_path / "board")
     model.fit(x, y, epochs=2, verbose=0, callbacks=[monitor])
-    with (tmp_path / "flips.csv").open(newline="") as file:
+    with (tmp_path / "a" / "b" / "flips.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["epoch"], row["layer"]) for row in table] == [
         ("0", "first"),
@@ -314,3 +381,17 @@ def test_an_own_train_step_is_kept():
     model.fit(x, y, verbose=0, callbacks=[monitor])
     assert calls and monitor.total.flip_ratio > 0
     assert model.train_step is train_step
+
+
+@pytest.mark.parametrize("argument", ["csv_path", "tensorboard_dir"])
+def test_what_cannot_be_written_is_found_before_the_first_step(tmp_path, argument):
+    (tmp_path / "file").write_text("in the way")
+    x, y = data()
+    model = model_of()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    monitor = callbacks.FlipMonitor(**{argument: tmp_path / "file" / "flips"})
+    with pytest.raises(OSError, match="FlipMonitor can't write .*file.*: .* Give another csv_path"):
+        model.fit(x, y, verbose=0, callbacks=[monitor])
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -13,60 +13,15 @@ import pytest
 from larq_filter import binary, datasets, export
 from larq_filter._keras import keras, tf
 from larq_filter.export import conversions, engine, graphs
+from lce_networks import NOOP, chain, claim, classifier, conv, inputs_of, only, settled
 
 import larq
 
 layers = keras.layers
-NOOP = larq.quantizers.NoOp(precision=1)
 ROOT = pathlib.Path(__file__).parent.parent
 
 # Each test of convert or verify needs larq_compute_engine; `lint` does without.
 extras = pytest.mark.extras
-
-
-def conv(filters=32, size=3, **options):
-    """A convolution that LCE runs on bits, unless the options say otherwise."""
-    defaults = dict(
-        padding="same",
-        pad_values=1,
-        input_quantizer="ste_sign",
-        kernel_quantizer="ste_sign",
-        kernel_constraint="weight_clip",
-        use_bias=False,
-    )
-    return larq.layers.QuantConv2D(filters, size, **{**defaults, **options})
-
-
-def chain(*parts, shape=(6, 6, 32)):
-    return keras.Sequential([keras.Input(shape), *parts])
-
-
-def classifier(*parts, shape=(6, 6, 32), classes=5):
-    head = [layers.BatchNormalization(), layers.Flatten(), layers.Dense(classes)]
-    return chain(*parts, *head, layers.Activation("softmax", dtype="float32"), shape=shape)
-
-
-def inputs_of(model, count=24):
-    return np.random.default_rng(1).normal(size=(count, *model.input_shape[1:])).astype("float32")
-
-
-def settled(model):
-    """``model`` with batch statistics as after training: no signal is far from zero."""
-    for layer in binary.layers_of(model):
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(inputs_of(model), training=True)
-    return model
-
-
-def claim(report, name):
-    (found,) = [claim for claim in report.claims if claim.name == name]
-    return found
-
-
-def only(findings):
-    (found,) = findings
-    return found
 
 
 # Conversion
@@ -250,7 +205,7 @@ def test_the_first_wrong_layer_of_a_wrong_kernel_is_named():
     report = export.verify(model, export.convert(model), inputs_of(model))
     assert not report.ok and claim(report, "outputs").ok is False
     found = report.diagnosis
-    assert found.layers == 3
+    assert found.layers == 10
     assert found.wrong == ("inner/small", "inner/smaller")
     assert found.wrong_with_reference == ()
     text = str(report)
@@ -286,7 +241,7 @@ def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
     report = export.verify(model, flatbuffer, x)
     assert report.diagnosis.wrong == ()
     assert claim(report, "outputs").ok, str(report)
-    assert "each of the 2 binary layers, run by itself" in str(report)
+    assert "each of the 7 layers, run by itself" in str(report)
 
 
 @extras
@@ -328,12 +283,54 @@ def test_shared_layers_have_an_operator_for_each_call():
     [
         (np.zeros((4, 6, 6, 3)), None, r"shape \(4, 6, 6, 3\); at least 2 .* \(6, 6, 32\)"),
         (np.zeros((1, 6, 6, 32)), None, "at least 2 inputs"),
-        (np.zeros((4, 6, 6, 32)), np.zeros(3), r"shape \(3,\); one integer for each of the 4"),
+        (np.zeros((4, 6, 6, 32)), np.zeros(3), r"shape \(3,\); one whole number for each of the 4"),
     ],
 )
 def test_wrong_shapes_are_refused(inputs, labels, message):
     with pytest.raises(ValueError, match=message):
         export.verify(chain(conv()), b"", inputs, labels)
+
+
+@extras
+@pytest.mark.parametrize(
+    "classes, labels, message",
+    [
+        (1, [0, 1, 0, 99], r"holds 99; .* from 0 to 1, since sequential.* \(None, 1\)"),
+        (5, [0, 1, 2, 5], "holds 5; .* from 0 to 4"),
+        (5, [0, -1, 2, 4], "holds -1; .* from 0 to 4"),
+        (5, ["cat", "dog", "cat", "dog"], "holds 'cat'; .* whole numbers"),
+        (5, [0.0, 1.0, 0.5, 4.0], "holds 0.5; .* whole numbers"),
+        (5, [0, 1, 2, np.nan], "holds nan; .* whole numbers"),
+        (5, np.eye(5)[:4], r"shape \(4, 5\); one whole number for each of the 4"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(classes, labels, message):
+    model = classifier(conv(), classes=classes)
+    with pytest.raises(ValueError, match=f"`labels` .*{message}"):
+        export.verify(model, b"", np.zeros((4, 6, 6, 32)), labels)
+
+
+@extras
+def test_labels_of_a_model_without_classes_are_refused():
+    x, labels = np.ones((4, 6, 6, 32)), np.zeros(4)
+    with pytest.raises(ValueError, match=r"one row of classes .* \(None, 6, 6, 32\): leave them"):
+        export.verify(chain(conv()), b"", x, labels)
+    model = chain(conv(), layers.Flatten(), layers.Dense(1, bias_initializer="ones"))
+    model.layers[-1].kernel.assign(tf.zeros((6 * 6 * 32, 1)))
+    model.layers[-1].bias.assign([3.0])
+    with pytest.raises(ValueError, match="has one output, from 3 to 3, so it is no probability"):
+        export.verify(model, export.convert(model), x, labels)
+
+
+@extras
+def test_the_accuracy_of_one_probability_is_compared():
+    model = settled(chain(conv(), layers.Flatten(), layers.Dense(1, activation="sigmoid")))
+    x = inputs_of(model)
+    labels = np.asarray(model(x) > 0.5)[:, 0].astype("float32")
+    labels[:6] = 1 - labels[:6]
+    report = export.verify(model, export.convert(model), x, labels)
+    assert report.ok, str(report)
+    assert claim(report, "accuracy").numbers == {"keras": 0.75, "lce": 0.75}
 
 
 class Subclassed(keras.Model):
@@ -346,9 +343,21 @@ def two_outputs():
     return keras.Model(image, [conv()(image), conv()(image)])
 
 
+def two_inputs_in_a_dict():
+    images = {name: keras.Input((6, 6, 32), name=name) for name in "ab"}
+    return keras.Model(images, conv()(images["a"] + images["b"]))
+
+
+def counts_on_four():
+    image = keras.Input((6, 6, 32), batch_size=4)
+    return keras.Model(image, layers.Dense(4)(tf.reshape(conv()(image), (4, -1))))
+
+
 @pytest.mark.parametrize(
     "build, error, message",
     [
+        (two_inputs_in_a_dict, ValueError, "2 inputs and 1 outputs"),
+        (counts_on_four, ValueError, "built for batches of 4, and a layer counts on that number"),
         (lambda: "model.keras", TypeError, "Expected a tf.keras.Model, not 'model.keras'"),
         (lambda: keras.Sequential([conv()]), ValueError, "no variables yet"),
         (two_outputs, ValueError, "1 inputs and 2 outputs"),
@@ -367,10 +376,40 @@ def test_subclassed_models_are_refused():
         export.lint(model)
 
 
+def in_a_dict():
+    """Input and output are in dicts, those of a nested model too."""
+    image = {"pixels": keras.Input((6, 6, 32), name="pixels")}
+    inner = keras.Model(image, {"map": conv()(image["pixels"])}, name="inner")
+    outer = {"photo": keras.Input((6, 6, 32), name="photo")}
+    x = layers.BatchNormalization()(inner({"pixels": outer["photo"]})["map"])
+    return keras.Model(outer, {"scores": layers.Dense(4)(layers.Flatten()(x))})
+
+
+def of_four():
+    image = keras.Input((6, 6, 32), batch_size=4)
+    return keras.Model(image, [layers.Dense(4)(layers.Flatten()(conv()(image)))])
+
+
+@extras
+@pytest.mark.parametrize("build", [in_a_dict, of_four])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_inputs_and_outputs_in_dicts_and_batches_of_one_size(build, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    model = build()
+    x = np.random.default_rng(1).normal(size=(24, 6, 6, 32)).astype("float32")
+    assert export.lint(model) == []
+    flatbuffer = export.convert(model)
+    for given in (x, {"photo": x}):
+        report = export.verify(model, flatbuffer, given)
+        assert report.ok, str(report)
+    assert len(export.diagnose(export.float32_copy(model), x[:8]).wrong) == 0
+    assert len(export.to_float_flatbuffer(model)) > len(flatbuffer)
+
+
 def test_replay_computes_the_model():
     model = small_maps()
     x, seen = inputs_of(model), []
-    (output,) = graphs.replay(model, tf.constant(x), lambda name, *_: seen.append(name))
+    (output,) = graphs.replay(model, tf.constant(x), lambda step: seen.append(step.name))
     np.testing.assert_array_equal(output, model(x, training=False))
     assert seen == [call.name for call in graphs.calls_of(model)]
 

@@ -17,7 +17,8 @@ from larq_filter.export.conversions import convert, float32_copy, to_float_flatb
 from larq_filter.export.diagnosis import Diagnosis, diagnose
 from larq_filter.export.engine import Interpreter
 from larq_filter.export.linting import FLOAT, SLOW, WRONG, Finding, lint
-from larq_filter.export.verification import Claim, Report, verify
+from larq_filter.export.reports import Claim, Report
+from larq_filter.export.verification import verify
 
 __all__ = [
     "FLOAT",

@@ -36,8 +36,12 @@ def convert(model) -> bytes:
             f"{model.name} would be converted with layers that are not binary:\n  "
             + "\n  ".join(found)
         )
-    model = in_float32(model)
-    return to_flatbuffer(lambda x: {model.output_names[0]: model(x, training=False)}, model)
+    return converted(in_float32(model))
+
+
+def converted(model) -> bytes:
+    """What ``convert`` gives for a model in float32, without looking at it first."""
+    return to_flatbuffer(lambda x: {model.output_names[0]: graphs.output_of(model, x)}, model)
 
 
 def to_flatbuffer(function, model) -> bytes:
@@ -49,7 +53,7 @@ def to_flatbuffer(function, model) -> bytes:
 def to_float_flatbuffer(model) -> bytes:
     """The flatbuffer that TFLite itself makes of the same network: 32 bits a weight."""
     model = in_float32(model)
-    with _saved(lambda x: model(x, training=False), model) as folder:
+    with _saved(lambda x: graphs.output_of(model, x), model) as folder:
         return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
 
@@ -58,7 +62,9 @@ def _saved(function, model):
     """The folder of a SavedModel that computes ``function`` with the variables of ``model``."""
     module = tf.Module()
     module.weights_of_model = model.variables
-    spec = tf.TensorSpec(model.input_shape, tf.float32, name=model.input_names[0])
+    # Any number of inputs, as the interpreter chooses, whatever number the model was built for.
+    shape = (None, *graphs.input_size(model))
+    spec = tf.TensorSpec(shape, tf.float32, name=model.input_names[0])
     module.compute = tf.function(function, input_signature=[spec], autograph=False)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.compute})

@@ -2,9 +2,9 @@
 
 Comparing the outputs of whole networks finds that something differs, not where: after a wrong
 layer all others differ too, and so they do after a rounding that turned the sign of an activation
-close to zero. So the model is converted once more, with the input and the output of each binary
-layer as outputs. Each layer is then run by Keras on the very input that the interpreter gave it,
-and what it should have given is known exactly.
+close to zero. So the model is converted once more, with the inputs and outputs of every layer as
+outputs. Each layer is then run by Keras on the very input that the interpreter gave it, and what it
+should have given is known exactly.
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ import numpy as np
 from larq_filter._keras import tf
 from larq_filter.export import conversions, engine, graphs, linting
 
-_TOLERANCE = 1e-3  # relative to the largest value; a wrong bit changes it by 2 of some hundred
+_TOLERANCE = 1e-3  # of a channel's largest value; a wrong bit changes it by 2 of some hundred
+_SMALLEST = 1e-3  # of a layer's largest value; what a channel below that holds may be all rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Diagnosis:
     """What was found, layer by layer.
 
     Attributes:
-        layers: how many binary layers were looked at.
+        layers: how many layers were looked at, the float ones too.
         wrong: the names of those that give wrong outputs with the default kernel, first one first.
         wrong_with_reference: the same with the reference kernel.
         cause: of the first wrong layer, with its cure; None if it is not known.
@@ -36,8 +37,8 @@ class Diagnosis:
     def __str__(self) -> str:
         if not self.wrong:
             return (
-                f"each of the {self.layers} binary layers, run by itself on the interpreter's own "
-                "input, is right"
+                f"each of the {self.layers} layers, run by itself on the interpreter's own input, "
+                "is right"
             )
         who = (
             "the conversion is wrong: LCE's reference kernel gives the same"
@@ -47,17 +48,19 @@ class Diagnosis:
         )
         others = f", the first of {len(self.wrong)}" if len(self.wrong) > 1 else ""
         return (
-            f"the first wrong layer is {self.wrong[0]}{others} of {self.layers} binary layers; "
+            f"the first wrong layer is {self.wrong[0]}{others} of {self.layers} layers; "
             f"{who}; cause: {self.cause or 'not known'}"
         )
 
 
 def diagnose(model, inputs) -> Diagnosis:
-    """Looks at each binary layer of ``model`` by itself.
+    """Looks at each layer of ``model`` by itself.
+
+    Layers that take or give anything but float32 values for each input are not looked at.
 
     Args:
         model: in float32, functional or sequential.
-        inputs: some of its inputs, (n, ...); 8 are plenty.
+        inputs: some of its inputs, (n, ...): those whose outputs differ most; 8 are plenty.
 
     Raises:
         larq_filter.export.engine.Refused: the interpreter does not run the model.
@@ -73,30 +76,31 @@ def diagnose(model, inputs) -> Diagnosis:
         findings = [f for call in calls for f in linting.findings_of(call)]
         causes = [f for f in findings if f.severity == linting.WRONG]
         cause = f"{causes[0].problem}; cure: {causes[0].cure}" if causes else None
-    return Diagnosis(len(probe.names), tuple(wrong[0]), tuple(wrong[1]), cause)
+    return Diagnosis(len(probe.looked_at), tuple(wrong[0]), tuple(wrong[1]), cause)
 
 
 class _Probe:
-    """A function that gives what goes into each binary layer of a model, and what comes out."""
+    """A function that gives what goes into each layer of a model, and what comes out of it."""
 
     def __init__(self, model):
         self.model = model
-        self.names = []
-        self.layers = []
+        self.looked_at = []  # (step, keys of its inputs, keys of its outputs)
 
     def __call__(self, inputs) -> dict:
-        outputs = {}
-        self.names, self.layers = [], []
+        # The input of the model is known already, and is no output of an operator.
+        keys, outputs = {id(inputs): "input"}, {}
+        self.looked_at = []
 
-        def visit(name, layer, taken, output):
-            if linting.has_binary_kernel(layer):
-                key = f"{len(self.names):04d}"
-                # The input of the model is known already, and is no output of an operator.
-                if taken[0] is not inputs:
-                    outputs[f"{key}_in"] = taken[0]
-                outputs[f"{key}_out"] = output
-                self.names.append(name)
-                self.layers.append(layer)
+        def key_of(tensor) -> str:
+            key = keys.setdefault(id(tensor), f"{len(keys):04d}")
+            if tensor is not inputs:
+                outputs[key] = tensor
+            return key
+
+        def visit(step):
+            if all(map(_is_comparable, [*step.inputs, *step.outputs])):
+                places = [list(map(key_of, each)) for each in (step.inputs, step.outputs)]
+                self.looked_at.append((step, *places))
 
         graphs.replay(self.model, inputs, visit)
         return outputs
@@ -104,12 +108,27 @@ class _Probe:
     def wrong_layers(self, flatbuffer: bytes, inputs, reference: bool) -> list[str]:
         given = engine.Interpreter(flatbuffer, reference=reference).predict(inputs)
         places = engine.positions_of_outputs(flatbuffer)
-        outputs = {name: given[place] for name, place in places.items()}
+        values = {name: given[place] for name, place in places.items()}
+        values["input"] = np.asarray(inputs, np.float32)
         wrong = []
-        for index, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
-            taken = outputs.get(f"{index:04d}_in", np.asarray(inputs, np.float32))
-            expected = layer(tf.constant(taken)).numpy()
-            scale = np.abs(expected).max()
-            if np.abs(outputs[f"{index:04d}_out"] - expected).max() > _TOLERANCE * scale:
-                wrong.append(name)
+        for step, taken, gave in self.looked_at:
+            expected = step.compute([tf.constant(values[key]) for key in taken])
+            pairs = zip(expected, gave, strict=True)
+            if any(_differ(each.numpy(), values[key]) for each, key in pairs):
+                wrong.append(step.name)
         return wrong
+
+
+def _is_comparable(tensor) -> bool:
+    """Whether it has float32 values for each input of a batch, whose number is not known."""
+    return tensor.dtype == tf.float32 and tensor.shape.rank and tensor.shape[0] is None
+
+
+def _differ(expected, given) -> bool:
+    """Whether two outputs of a layer differ by more than rounding, in any channel (last axis)."""
+    channels = [np.reshape(each, (-1, expected.shape[-1])) for each in (expected, given)]
+    sizes = np.abs(channels[0]).max(axis=0)
+    tolerance = _TOLERANCE * np.maximum(sizes, _SMALLEST * sizes.max())
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        close = np.abs(channels[1] - channels[0]) <= tolerance  # NaN compares as False
+    return not np.all(close | (channels[0] == channels[1]))

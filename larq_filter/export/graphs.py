@@ -5,6 +5,7 @@ walk with tensors, so that a caller sees what goes into each layer and what come
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -41,7 +42,8 @@ def require(model) -> None:
 
     Raises:
         TypeError: no Keras model, or a subclassed one.
-        ValueError: not built, more than one input or output, or sizes that are not known.
+        ValueError: not built, more than one input or output, sizes that are not known, or
+            a layer that counts on a number of inputs other than 1.
     """
     binary.require_built(model)
     if not model._is_graph_network:
@@ -54,11 +56,53 @@ def require(model) -> None:
             f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
             "one of each can be exported: build a model with one for each output."
         )
-    if None in model.input_shape[1:]:
+    if None in input_size(model):
         raise ValueError(
-            f"{model.name} takes inputs of shape {model.input_shape}; a converted model has one "
-            "size: build the model with the size that the device will give it."
+            f"{model.name} takes inputs of shape {(None, *input_size(model))}; a converted model "
+            "has one size: build the model with the size that the device will give it."
         )
+    if model.inputs[0].shape[0] is not None and not _takes_one(model):
+        raise ValueError(
+            f"{model.name} was built for batches of {model.inputs[0].shape[0]}, and a layer counts "
+            "on that number; a converted model takes one input: build the model without it."
+        )
+
+
+def _takes_one(model) -> bool:
+    try:
+        return output_of(model, tf.zeros((1, *input_size(model)))).shape[0] == 1
+    except Exception:  # whatever a layer makes of another number
+        return False
+
+
+def input_size(model) -> tuple:
+    """The shape of one input, without the batch; the model may have its input in a dict."""
+    return tuple(model.inputs[0].shape[1:])
+
+
+def output_of(model, inputs):
+    """The output for a batch of ``inputs``, out of the list or dict that the model may give."""
+    (output,) = tf.nest.flatten(model(inputs, training=False))
+    return output
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a layer while a model is replayed.
+
+    Attributes:
+        name: as in ``Call``.
+        layer: the layer; of a TimeDistributed the outer one.
+        inputs: the tensors that it takes, a list.
+        outputs: the tensors that it gives, a list.
+        compute: gives such a list of outputs for other inputs.
+    """
+
+    name: str
+    layer: keras.layers.Layer
+    inputs: list
+    outputs: list
+    compute: Callable
 
 
 def calls_of(model) -> list[Call]:
@@ -101,8 +145,7 @@ def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
     Args:
         model: a functional or sequential model.
         inputs: one tensor, or a list of them.
-        visit: called as ``visit(name, layer, inputs, output)`` after each call of a layer, with
-            the inputs as a list; names as in ``Call``.
+        visit: called with a ``Step`` after each call of a layer.
         prefix: of the names.
 
     Returns:
@@ -110,19 +153,23 @@ def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
     """
     values = dict(zip(_keys(model.inputs), tf.nest.flatten(inputs), strict=True))
     for node in nodes_of(model):
-        keys = _keys(node.keras_inputs)
-        taken = [values[key] for key in keys]
+        taken = [values[key] for key in _keys(node.keras_inputs)]
         if isinstance(node.layer, keras.Model):
             given = replay(node.layer, taken, visit, f"{prefix}{node.layer.name}/")
         else:
-            # Keras takes a tensor away for each place where it stands.
-            supply = {key: [values[key]] * len(keys) for key in keys}
-            arguments, options = node.map_arguments(supply)
-            output = node.layer(*arguments, **options)
-            given = tf.nest.flatten(output)
-            visit(prefix + node.layer.name, node.layer, taken, output)
+            given = _compute(node, taken)
+            compute = functools.partial(_compute, node)
+            visit(Step(prefix + node.layer.name, node.layer, taken, given, compute))
         values.update(zip(_keys(tf.nest.flatten(node.outputs)), given, strict=True))
     return [values[key] for key in _keys(model.outputs)]
+
+
+def _compute(node, inputs: list) -> list:
+    keys = _keys(node.keras_inputs)
+    # Keras takes a tensor away for each place where it stands.
+    supply = {key: [tensor] * len(keys) for key, tensor in zip(keys, inputs, strict=True)}
+    arguments, options = node.map_arguments(supply)
+    return tf.nest.flatten(node.layer(*arguments, **options))
 
 
 def predict(function: Callable, inputs, batch_size: int = 32) -> np.ndarray:

@@ -300,10 +300,11 @@ def _binarises(function, shape) -> bool:
 
 
 def _values(function, shape) -> np.ndarray:
-    """The different values that ``function`` gives for real ones, in order."""
-    sizes = [size or 8 for size in shape[1:]]
-    x = np.random.default_rng(0).normal(size=(1, *sizes)).astype(np.float32)
-    return np.unique(binary.fresh(function)(tf.constant(x)))
+    """The different values that ``function`` gives for real ones, small and large, in order."""
+    random, sizes = np.random.default_rng(0), [size or 8 for size in shape[1:]]
+    # A threshold may be small: as many values from each decade, of both signs.
+    x = random.choice([-1, 1], size=(1, *sizes)) * 10 ** random.uniform(-8, 3, (1, *sizes))
+    return np.unique(binary.fresh(function)(tf.constant(x.astype(np.float32))))
 
 
 def _is_relu(function) -> bool:

@@ -1,0 +1,39 @@
+"""How the example scripts start, and how they end: with one line where something is in the way."""
+
+import sys
+
+from absl import app
+
+ERRORS = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # of what the user gave
+
+
+def start(main, interrupted: str = "") -> None:
+    """Reads the flags and runs ``main()``.
+
+    Exit status 1: an error that the user can mend. 130: interrupted, as shells have it.
+
+    Args:
+        main: the script.
+        interrupted: what an interruption leaves, and how to go on; one sentence.
+    """
+
+    def run(arguments):
+        refuse_positional(arguments)
+        try:
+            main()
+        except ERRORS as error:
+            raise SystemExit(f"error: {error}") from None
+        except KeyboardInterrupt:
+            print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
+            raise SystemExit(130) from None
+
+    app.run(run)
+
+
+def refuse_positional(arguments) -> None:
+    """Ends the script if there is anything on its command line but flags."""
+    if len(arguments) > 1:
+        raise SystemExit(
+            f"error: {arguments[1]!r} belongs to no flag. Write --flag=value, lists with commas: "
+            "--methods=filter,adam; a switch is --name or --noname."
+        )

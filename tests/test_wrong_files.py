@@ -1,0 +1,158 @@
+"""Files that are not the trained model, and what verify says; right files that look wrong."""
+
+import re
+
+import numpy as np
+import pytest
+
+from larq_filter import export
+from larq_filter._keras import keras, tf
+from larq_filter.export import conversions, verification
+from lce_networks import chain, claim, classifier, conv, inputs_of, only, settled
+
+import larq
+
+layers = keras.layers
+pytestmark = pytest.mark.extras
+
+
+def beside_large_values(layer, shape, probabilities=1):
+    """Probabilities that come from ``layer``, in one output with values of 1000."""
+    image = keras.Input(shape)
+    x = layers.BatchNormalization()(layer(image))
+    small = layers.Dense(probabilities, activation="sigmoid")(layers.Flatten()(x))
+    large = layers.Rescaling(1000.0)(layers.Dense(2)(layers.Flatten()(image)))
+    return settled(keras.Model(image, layers.Concatenate()([small, large])))
+
+
+def small_units():
+    """LCE's default kernel is wrong for zero padding on 2x2 maps; a pooled spread hides it."""
+    model = beside_large_values(conv(pad_values=0, name="small"), (2, 2, 32))
+    return model, export.convert(model)
+
+
+def small_share():
+    """The same kernel, and a share in the output of one millionth."""
+    image = keras.Input((2, 2, 32))
+    wrong = layers.Rescaling(1e-6)(conv(pad_values=0, name="small")(image))
+    right = layers.BatchNormalization()(conv()(image))
+    x = layers.Flatten()(layers.Concatenate()([wrong, right]))
+    model = settled(keras.Model(image, layers.Dense(5)(x)))
+    return model, export.convert(model)
+
+
+def few_inputs():
+    """Zeros among the signs, which LCE takes for bits, in a few of the inputs only."""
+    ternary = larq.quantizers.SteTern(threshold_value=1e-4)
+    first = conv(input_quantizer=ternary, name="ternary")
+    model = settled(classifier(first, layers.BatchNormalization(), conv(8)))
+    return model, export.convert(model)
+
+
+def swapped_columns():
+    model = beside_large_values(conv(), (6, 6, 32), probabilities=2)
+    order = [1, 0, 2, 3]
+
+    def swapped(x):
+        return {"y": tf.gather(model(x, training=False), order, axis=1)}
+
+    return model, conversions.to_flatbuffer(swapped, model)
+
+
+def other_weights():
+    """Converted, and then a bias was trained on by a twentieth of the outputs' spread."""
+    model = settled(classifier(conv(), layers.BatchNormalization(), conv(8)))
+    flatbuffer = export.convert(model)
+    model.layers[-2].bias.assign_add([0.05, 0, 0, 0, 0])
+    return model, flatbuffer
+
+
+class Unsteady(layers.Layer):
+    """Computes something else in a graph, which is what gets converted, than eagerly."""
+
+    def call(self, inputs):
+        return inputs * 1.02 if tf.inside_function() else inputs
+
+
+def float_layer():
+    model = classifier(conv(), layers.BatchNormalization(), conv(8), Unsteady(name="unsteady"))
+    return settled(model), export.convert(model)
+
+
+KERNEL = "the first wrong layer is small of .* LCE's default kernel is wrong: .* 2x2 maps, smaller"
+CONVERTED = "each of the . layers, .*, is right; the file does not give what a new conversion gives"
+
+
+@pytest.mark.parametrize(
+    "build, found",
+    [
+        (small_units, KERNEL),
+        (small_share, KERNEL),
+        (few_inputs, "the first wrong layer is ternary of .* the conversion is wrong: .* zeros"),
+        (swapped_columns, CONVERTED),
+        (other_weights, CONVERTED),
+        (float_layer, "the first wrong layer is unsteady of .* the conversion is wrong"),
+    ],
+)
+def test_wrong_files_are_found_and_explained(build, found):
+    model, flatbuffer = build()
+    assert [f.severity for f in export.lint(model) if f.severity == "wrong"] == ["wrong"] * (
+        build in (small_units, small_share, few_inputs)
+    )
+    report = export.verify(model, flatbuffer, inputs_of(model, 64))
+    assert not report.ok
+    outputs = claim(report, "outputs")
+    assert outputs.ok is False
+    assert re.search(found, outputs.details), outputs.details
+
+
+@pytest.mark.parametrize("build", [small_share, few_inputs])
+def test_the_inputs_that_differ_most_are_looked_at(build, monkeypatch):
+    """Of 64 inputs the 8 whose outputs differ most, whatever their places."""
+    model, flatbuffer = build()
+    x, seen = inputs_of(model, 64), []
+    given, expected = export.Interpreter(flatbuffer).predict(x)[0], model(x).numpy()
+    differences = np.abs((given - expected) / expected.std(axis=0)).max(axis=1)
+    original = verification.diagnose
+
+    def diagnose(model, inputs):
+        seen.append(inputs)
+        return original(model, inputs)
+
+    monkeypatch.setattr(verification, "diagnose", diagnose)
+    export.verify(model, flatbuffer, x)
+    np.testing.assert_array_equal(only(seen)[-1], x[differences.argmax()])
+    assert len(only(seen)) == 8
+
+
+def columns_that_hardly_vary():
+    """A constant, one near 1000 whose digits are all rounding, a dead one, a tiny one, a usual."""
+    dense = layers.Dense(5)
+    model = chain(conv(), layers.BatchNormalization(), layers.Flatten(), dense, layers.ReLU())
+    settled(model)
+    dense.kernel.assign(dense.kernel * [0, 1e-5, 1, 1e-12, 1])
+    dense.bias.assign([100, 1000, -100, 1e-11, 5])
+    return model
+
+
+def zeros_that_never_come():
+    ternary = larq.quantizers.SteTern(threshold_value=1e-7)
+    return settled(classifier(conv(input_quantizer=ternary, name="ternary"), conv(8)))
+
+
+@pytest.mark.parametrize(
+    "build, looked_at",
+    [
+        (lambda: beside_large_values(conv(), (6, 6, 32)), False),
+        (columns_that_hardly_vary, False),
+        (zeros_that_never_come, True),
+    ],
+)
+def test_right_files_pass(build, looked_at):
+    model = build()
+    report = export.verify(model, export.convert(model), inputs_of(model, 64))
+    outputs = claim(report, "outputs")
+    assert outputs.ok, str(report)
+    assert (report.diagnosis is not None) == looked_at
+    if looked_at:
+        assert "lint calls ternary wrong" in outputs.details and "is right" in outputs.details
