@@ -1,5 +1,7 @@
 """Quantizers of latent kernels against their formulas in NumPy."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,15 @@ def test_a_saved_model_has_its_quantizers(inputs, kernels, tmp_path):
 
 def test_clip_to_unit():
     assert ClipToUnit()(tf.constant([-2.0, -0.5, 3.0])).numpy().tolist() == [-1.0, -0.5, 1.0]
+
+
+def test_a_model_of_an_older_version_is_loaded():
+    """tests/saved/standardized.keras: the same class, the same signs."""
+    folder = pathlib.Path(__file__).parent / "saved"
+    model = keras.models.load_model(folder / "standardized.keras")
+    with np.load(folder / "standardized.npz") as expected:
+        for layer, scaled, name in zip(model.layers, (False, True), expected, strict=True):
+            assert type(layer.kernel_quantizer) is StandardizedSign
+            assert layer.kernel_quantizer.scaled is scaled
+            found = layer.kernel_quantizer(layer.get_weights()[0])
+            np.testing.assert_array_equal(found, expected[name])

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from larq_filter import binary, datasets, methods, runs, splits, training
-from larq_filter._keras import keras
+from larq_filter._keras import keras, tf
 
 SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
 ROOT = pathlib.Path(__file__).parent.parent
@@ -501,3 +502,30 @@ def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):
     assert "Continues the run" in again.stdout or "nothing to train" in again.stdout
     for a, b in zip(weights(folder), weights(uninterrupted("filter").output_dir), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_of_an_older_version_is_continued(tmp_path, monkeypatch):
+    """tests/saved/run, whose process ended after two of three epochs."""
+    folder = shutil.copytree(ROOT / "tests" / "saved" / "run", tmp_path / "run")
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / "ckpt-2"))
+    config = runs.Config(model="mlp", width=8, epochs=3, train_examples=100, batch_size=50)
+    fit, compared = keras.Model.fit, []
+
+    def checked(model, *arguments, initial_epoch, **keywords):
+        assert initial_epoch == 2 and int(model.optimizer.iterations) == 4
+        with_weights = [layer for layer in model.layers if layer.weights]
+        for name in reader.get_variable_to_shape_map():
+            part, _, key = name.partition("/.ATTRIBUTES")
+            if part.startswith("model/layer_with_weights-") and key == "/VARIABLE_VALUE":
+                _, number, attribute = part.split("/")
+                layer = with_weights[int(number.rpartition("-")[2])]
+                value = binary.latent(getattr(layer, attribute))
+                np.testing.assert_array_equal(value, reader.get_tensor(name))
+                compared.append(name)
+        return fit(model, *arguments, initial_epoch=initial_epoch, **keywords)
+
+    monkeypatch.setattr(keras.Model, "fit", checked)
+    result = training.run(config, folder, verbose=0)
+    assert len(compared) == 10
+    assert [row["epoch"] for row in rows(folder)] == ["0", "1", "2"]
+    assert result.epochs == 3

@@ -7,13 +7,17 @@ small integers and every rate is a power of two, so that each value is exact in 
 the processor: only plain SGD is asked of the real-valued variables.
 """
 
+import contextlib
+import json
 import pathlib
+import shutil
 
 import numpy as np
 
-from larq_filter import filters, flips, initializers
+from larq_filter import filters, flips, initializers, runs, training
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
+from larq_filter.quantizers import StandardizedSign
 
 import larq as lq
 
@@ -101,6 +105,51 @@ def main() -> None:
     step(model, STEPS, 2 * STEPS)
     values |= {f"after/{name}": value for name, value in values_of(model).items()}
     np.savez_compressed(FOLDER / "values.npz", **values)
+    write_standardized()
+    write_run()
+
+
+def write_standardized() -> None:
+    """A latent model under each form of ``StandardizedSign``, and what it makes of its kernels."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            lq.layers.QuantDense(
+                8, kernel_quantizer=StandardizedSign(scaled=scaled), kernel_constraint="weight_clip"
+            )
+            for scaled in (False, True)
+        ]
+    )
+    model.build((None, 8))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    model.save(FOLDER / "standardized.keras")
+    binary = [layer.kernel_quantizer(layer.get_weights()[0]).numpy() for layer in model.layers]
+    np.savez_compressed(FOLDER / "standardized.npz", *binary)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+RUN = runs.Config(model="mlp", width=8, epochs=3, train_examples=100, batch_size=50)
+
+
+def write_run() -> None:
+    """A run folder whose process ended after two of three epochs."""
+    folder = FOLDER / "run"
+
+    def kill(epoch, logs):
+        if epoch == 1:
+            raise Killed
+
+    with contextlib.suppress(Killed):
+        training.run(RUN, folder, verbose=0, report=kill)
+    shutil.rmtree(folder / "tensorboard")
+    config = json.loads((folder / "config.json").read_text())
+    config["command"] = ["write.py"]
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for path in (folder / "checkpoints").glob("ckpt-1.*"):
+        path.unlink()
 
 
 if __name__ == "__main__":
