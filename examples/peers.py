@@ -21,9 +21,9 @@ import numpy as np
 
 from larq_filter import datasets, filters, methods, models, presets
 from larq_filter._keras import keras, tf
+from larq_filter.datasets.pipelines import Augmentation, Memory
 from larq_filter.knobs import Knobs
 from larq_filter.optimizers import FilterOptimizer
-from larq_filter.pipelines import Augmentation, Memory
 
 import larq  # isort: skip
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from larq_filter import comparison, methods, recipes, runs, splits, summaries, tables, training
+from larq_filter import comparison, methods, recipes, runs, summaries, tables, training
+from larq_filter.datasets import splits
 from larq_filter.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent

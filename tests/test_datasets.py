@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import datasets, pipelines, splits
+from larq_filter import datasets
 from larq_filter._keras import tf
-from larq_filter.pipelines import Augmentation
+from larq_filter.datasets import pipelines, sources, splits
+from larq_filter.datasets.pipelines import Augmentation
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_image_size_resizes(digits):
 def test_statistics_equal_numpy():
     images = np.random.default_rng(0).integers(0, 256, (40, 5, 6, 3), dtype=np.uint8)
     images[..., 1] = 9
-    mean, std = datasets._statistics([images[:15], images[15:]])
+    mean, std = sources._statistics([images[:15], images[15:]])
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(std[::2], images.std((0, 1, 2))[::2], rtol=1e-6)
     assert std[1] == 1
@@ -361,7 +362,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(params=["memory", "streamed"])
 def pets(request, data_dir, monkeypatch):
     if request.param == "streamed":
-        monkeypatch.setattr(datasets, "MEMORY_LIMIT", 70 * 9 * 6 * 3 - 1)
+        monkeypatch.setattr(sources, "MEMORY_LIMIT", 70 * 9 * 6 * 3 - 1)
         monkeypatch.setattr(pipelines, "SHUFFLE_WINDOW", 8)
     data = datasets.load("pets", data_dir=data_dir)
     assert isinstance(data._source, pipelines.Stream) == (request.param == "streamed")
@@ -409,7 +410,7 @@ def test_prepared_set_resumes(pets):
 @pytest.mark.extras
 def test_streamed_single_file_is_shuffled_anew_every_epoch(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
-    monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
     write_set(tmp_path / "pets" / "1.0.0", IMAGES, SPLITS, per_file=100)
     data = datasets.load("pets", data_dir=tmp_path)
     images, _ = collect(data.train(45, seed=1, augment=False, epochs=2))
@@ -421,7 +422,7 @@ def test_streamed_single_file_is_shuffled_anew_every_epoch(tmp_path, monkeypatch
 
 @pytest.mark.extras
 def test_streamed_train_examples_are_the_first_of_the_files(data_dir, monkeypatch):
-    monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
     data = datasets.load("pets", data_dir=data_dir, train_examples=23)
     images, _ = collect(data.train(23, seed=0, augment=False))
     assert as_multiset(raw(data, images).astype(np.uint8)) == as_multiset(IMAGES[:23])
@@ -429,7 +430,7 @@ def test_streamed_train_examples_are_the_first_of_the_files(data_dir, monkeypatc
 
 @pytest.mark.extras
 def test_streamed_validation_examples_are_the_first_of_the_files(data_dir, monkeypatch):
-    monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
     data = datasets.load("pets", data_dir=data_dir, validation_examples=12)
     images, _ = collect(data.validation(5))
     np.testing.assert_array_equal(np.round(raw(data, images)), IMAGES[45:57])
@@ -503,7 +504,7 @@ def test_other_tasks_and_missing_splits_are_refused(tmp_path):
 def limited(request, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
     if request.param == "streamed":
-        monkeypatch.setattr(datasets, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
     return request.param
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import sweeping
-from larq_filter import locks, methods, plots, runs, splits, training
+from larq_filter import locks, methods, plots, runs, training
 from larq_filter._keras import tf
+from larq_filter.datasets import splits
 from larq_filter.knobs import Knobs
 from larq_filter.sweeps import results, spaces, storages, studies, urls
 from larq_filter.sweeps.results import Trial

@@ -14,8 +14,9 @@ import time
 import numpy as np
 import pytest
 
-from larq_filter import binary, datasets, methods, runs, splits, training
+from larq_filter import binary, datasets, methods, runs, training
 from larq_filter._keras import keras, tf
+from larq_filter.datasets import splits
 
 SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
 ROOT = pathlib.Path(__file__).parent.parent

@@ -25,7 +25,8 @@ import time
 import urllib.parse
 from collections.abc import Callable
 
-from larq_filter import runs, splits
+from larq_filter import runs
+from larq_filter.datasets import splits
 from larq_filter.knobs import Knobs
 from larq_filter.locks import FileLock
 from larq_filter.sweeps import _optuna, results, sampling, storages, urls

@@ -1,137 +1,26 @@
-"""Image classification data: one object that gives the same batches for the same seed.
+"""Where images come from.
 
 Two sources: the 1,797 handwritten digits that scikit-learn carries with it (`digits`, nothing to
 download), and every image classification set of TensorFlow Datasets, by name or by the folder of
-a prepared set. Both end in the same `ImageData`, whose training batches of epoch `e` depend on
-`(seed, e)` alone: a run that is resumed at epoch 7 sees what the uninterrupted run saw.
+a prepared set. Both end in the same `ImageData`.
 
 Sets whose decoded images fit into `MEMORY_LIMIT` bytes are decoded once; larger ones are streamed.
 `splits` says which images are held out where a set names none for validation or for the test.
 """
 
-import dataclasses
 import difflib
 import os
 import pathlib
 import re
-from typing import Any
 
 import numpy as np
 
-from larq_filter import splits
 from larq_filter._keras import tf
-from larq_filter.pipelines import AUGMENT, Augmentation, Memory, Stream, key
+from larq_filter.datasets import splits
+from larq_filter.datasets.image_data import ImageData, validate_integer
+from larq_filter.datasets.pipelines import Augmentation, Memory, Stream
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, all parts together
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ImageData:
-    """Training, validation and test images of one data set, ready for `fit`.
-
-    Images come out as float32 `(pixel - mean) / std` with pixels in [0, 255], labels as int32.
-
-    Attributes:
-        name: what `load` was asked for.
-        input_shape: (height, width, channels).
-        num_classes: number of labels.
-        class_names: their names in the order of the labels; numbers where the set has no names.
-        train_examples: number of training images used.
-        validation_examples: number of validation images.
-        test_examples: number of test images.
-        mean, std: float32 arrays (channels,), of the raw pixels of the training images.
-        augmentation: what `train` does to the images. Default of `load`: `pad = max(1, height //
-            8)` (4 for CIFAR, 1 for `digits`) and a flip for colour images only, since digits and
-            letters are not mirror symmetric (coloured digits, as in `svhn_cropped`, need
-            `dataclasses.replace(data, augmentation=Augmentation(pad=4, flip=False))`).
-    """
-
-    name: str
-    input_shape: tuple
-    num_classes: int
-    class_names: tuple
-    train_examples: int
-    validation_examples: int
-    test_examples: int
-    mean: np.ndarray
-    std: np.ndarray
-    augmentation: Augmentation
-    _source: Any = dataclasses.field(repr=False)
-
-    def steps_per_epoch(self, batch_size):
-        """Full batches in one epoch; the remainder of the images is left out of that epoch.
-
-        Raises:
-            ValueError: `batch_size` is outside [1, train_examples].
-        """
-        return self.train_examples // _integer("batch_size", batch_size, 1, self.train_examples)
-
-    def train(
-        self, batch_size, *, seed, augment=True, first_epoch=0, epochs=1, steps_per_epoch=None
-    ):
-        """Batches of the epochs `first_epoch`, ..., `epochs - 1`, one epoch after another.
-
-        Order and augmentation of epoch `e` depend on `(seed, e)` only, so that the batches of
-        `first_epoch=k` are the tail of those of `first_epoch=0`, bit for bit.
-
-        Args:
-            batch_size: images a batch, in [1, train_examples].
-            seed: integer in [0, 2**32 - 1].
-            augment: whether to apply `augmentation`.
-            first_epoch: the epoch to begin with, >= 0.
-            epochs: the epoch to end before, > first_epoch (as in `fit`: the total, not the rest).
-            steps_per_epoch: batches an epoch; None for all full batches.
-
-        Returns:
-            `tf.data.Dataset` of (images, labels), `(epochs - first_epoch) * steps_per_epoch` long.
-
-        Raises:
-            ValueError: a number outside its interval.
-        """
-        available = self.steps_per_epoch(batch_size)
-        steps = available if steps_per_epoch is None else steps_per_epoch
-        fix = (
-            f": there are {available} full batches of {batch_size} in {self.train_examples} images"
-        )
-        _integer("steps_per_epoch", steps, 1, available, fix)
-        _integer("seed", seed, 0, 2**32 - 1)
-        _integer("first_epoch", first_epoch, 0, 2**30 - 1)
-        fix = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
-        _integer("epochs", epochs, first_epoch + 1, 2**30, fix)
-
-        def batches_of(epoch):
-            batches = self._source.batches(seed, epoch, batch_size).take(steps)
-            return batches.enumerate().map(lambda step, batch: (epoch, step, batch))
-
-        def finish(epoch, step, batch):
-            images, labels = self._source.fetch(batch)
-            images = tf.ensure_shape(images, (batch_size, *self.input_shape))
-            if augment:
-                images = self.augmentation(images, key(seed, epoch, AUGMENT, step))
-            return self._normalize(images), labels
-
-        data = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
-        data = data.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        length = tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)
-        return data.apply(length).prefetch(tf.data.AUTOTUNE)
-
-    def validation(self, batch_size):
-        """All validation images as `tf.data.Dataset`, in fixed order, the last batch kept."""
-        return self._in_order("validation", self.validation_examples, batch_size)
-
-    def test(self, batch_size):
-        """All test images, as `validation` gives its own. Nothing is chosen by them."""
-        return self._in_order("test", self.test_examples, batch_size)
-
-    def _in_order(self, part, size, batch_size):
-        _integer("batch_size", batch_size, 1, None)
-        data = self._source.in_order(part).batch(batch_size)
-        length = tf.data.experimental.assert_cardinality(-(-size // batch_size))
-        data = data.map(lambda images, labels: (self._normalize(images), labels))
-        return data.apply(length).prefetch(tf.data.AUTOTUNE)
-
-    def _normalize(self, images):
-        return (tf.cast(images, tf.float32) - self.mean) / self.std
 
 
 def load(
@@ -176,7 +65,7 @@ def load(
             differ in size, or a number is outside its interval.
     """
     if image_size is not None:
-        _integer("image_size", image_size, 1, None)
+        validate_integer("image_size", image_size, 1, None)
     if name == "digits":
         source, class_names = _digits(image_size), tuple("0123456789")
     else:
@@ -186,7 +75,7 @@ def load(
         if count is not None:
             size, noun = source.sizes[part], "training" if part == "train" else part
             fix = f": {name} has {size} {noun} images"
-            source = source.first(part, _integer(f"{part}_examples", count, 1, size, fix))
+            source = source.first(part, validate_integer(f"{part}_examples", count, 1, size, fix))
     mean, std = _statistics(source.statistics_images())
     height, _, channels = source.shape
     return ImageData(
@@ -365,12 +254,3 @@ def _statistics(batches):
 def _resize(images, size):
     resized = tf.image.resize(images, (size, size), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-
-
-def _integer(name, value, low, high, fix=""):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < low or (high is not None and value > high):
-        allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be {allowed}, got {value}{fix}")
-    return int(value)

@@ -1,0 +1,133 @@
+"""What `load` gives: training, validation and test images as batches for `fit`.
+
+Training batches of epoch `e` depend on `(seed, e)` alone: a run that is resumed at epoch 7 sees
+what the uninterrupted run saw.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from larq_filter._keras import tf
+from larq_filter.datasets.pipelines import AUGMENT, Augmentation, key
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Training, validation and test images of one data set, ready for `fit`.
+
+    Images come out as float32 `(pixel - mean) / std` with pixels in [0, 255], labels as int32.
+
+    Attributes:
+        name: what `load` was asked for.
+        input_shape: (height, width, channels).
+        num_classes: number of labels.
+        class_names: their names in the order of the labels; numbers where the set has no names.
+        train_examples: number of training images used.
+        validation_examples: number of validation images.
+        test_examples: number of test images.
+        mean, std: float32 arrays (channels,), of the raw pixels of the training images.
+        augmentation: what `train` does to the images. Default of `load`: `pad = max(1, height //
+            8)` (4 for CIFAR, 1 for `digits`) and a flip for colour images only, since digits and
+            letters are not mirror symmetric (coloured digits, as in `svhn_cropped`, need
+            `dataclasses.replace(data, augmentation=Augmentation(pad=4, flip=False))`).
+    """
+
+    name: str
+    input_shape: tuple
+    num_classes: int
+    class_names: tuple
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    mean: np.ndarray
+    std: np.ndarray
+    augmentation: Augmentation
+    _source: Any = dataclasses.field(repr=False)
+
+    def steps_per_epoch(self, batch_size):
+        """Full batches in one epoch; the remainder of the images is left out of that epoch.
+
+        Raises:
+            ValueError: `batch_size` is outside [1, train_examples].
+        """
+        size = validate_integer("batch_size", batch_size, 1, self.train_examples)
+        return self.train_examples // size
+
+    def train(
+        self, batch_size, *, seed, augment=True, first_epoch=0, epochs=1, steps_per_epoch=None
+    ):
+        """Batches of the epochs `first_epoch`, ..., `epochs - 1`, one epoch after another.
+
+        Order and augmentation of epoch `e` depend on `(seed, e)` only, so that the batches of
+        `first_epoch=k` are the tail of those of `first_epoch=0`, bit for bit.
+
+        Args:
+            batch_size: images a batch, in [1, train_examples].
+            seed: integer in [0, 2**32 - 1].
+            augment: whether to apply `augmentation`.
+            first_epoch: the epoch to begin with, >= 0.
+            epochs: the epoch to end before, > first_epoch (as in `fit`: the total, not the rest).
+            steps_per_epoch: batches an epoch; None for all full batches.
+
+        Returns:
+            `tf.data.Dataset` of (images, labels), `(epochs - first_epoch) * steps_per_epoch` long.
+
+        Raises:
+            ValueError: a number outside its interval.
+        """
+        available = self.steps_per_epoch(batch_size)
+        steps = available if steps_per_epoch is None else steps_per_epoch
+        fix = (
+            f": there are {available} full batches of {batch_size} in {self.train_examples} images"
+        )
+        validate_integer("steps_per_epoch", steps, 1, available, fix)
+        validate_integer("seed", seed, 0, 2**32 - 1)
+        validate_integer("first_epoch", first_epoch, 0, 2**30 - 1)
+        fix = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
+        validate_integer("epochs", epochs, first_epoch + 1, 2**30, fix)
+
+        def batches_of(epoch):
+            batches = self._source.batches(seed, epoch, batch_size).take(steps)
+            return batches.enumerate().map(lambda step, batch: (epoch, step, batch))
+
+        def finish(epoch, step, batch):
+            images, labels = self._source.fetch(batch)
+            images = tf.ensure_shape(images, (batch_size, *self.input_shape))
+            if augment:
+                images = self.augmentation(images, key(seed, epoch, AUGMENT, step))
+            return self._normalize(images), labels
+
+        data = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
+        data = data.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        length = tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)
+        return data.apply(length).prefetch(tf.data.AUTOTUNE)
+
+    def validation(self, batch_size):
+        """All validation images as `tf.data.Dataset`, in fixed order, the last batch kept."""
+        return self._in_order("validation", self.validation_examples, batch_size)
+
+    def test(self, batch_size):
+        """All test images, as `validation` gives its own. Nothing is chosen by them."""
+        return self._in_order("test", self.test_examples, batch_size)
+
+    def _in_order(self, part, size, batch_size):
+        validate_integer("batch_size", batch_size, 1, None)
+        data = self._source.in_order(part).batch(batch_size)
+        length = tf.data.experimental.assert_cardinality(-(-size // batch_size))
+        data = data.map(lambda images, labels: (self._normalize(images), labels))
+        return data.apply(length).prefetch(tf.data.AUTOTUNE)
+
+    def _normalize(self, images):
+        return (tf.cast(images, tf.float32) - self.mean) / self.std
+
+
+def validate_integer(name, value, low, high, fix=""):
+    """`value` as int if it is one in [low, high]; `high` None: no limit; `fix` ends the message."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < low or (high is not None and value > high):
+        allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be {allowed}, got {value}{fix}")
+    return int(value)
