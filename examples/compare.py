@@ -21,7 +21,9 @@ import command_line
 import run_flags  # first: it makes sure that tf.keras is Keras 2
 from absl import flags, logging
 
-from larq_filter import comparison, files, methods, plots, recipes, summaries, tables
+from larq_filter import plots
+from larq_filter.experiments import comparison, files, methods
+from larq_filter.experiments.comparison import recipes, summaries, tables
 
 import tensorflow as tf
 
@@ -115,7 +117,7 @@ def main():
         chosen, source = choose_recipes()
         names = "compare", run_flags.dataset_name(), base.model
         folder = FLAGS.results or run_flags.default_folder(*names)
-        compared = comparison.Comparison(folder, comparison.jobs(base, chosen, FLAGS.seeds))
+        compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
         if FLAGS.train:
             compared.train(wait=FLAGS.wait)
         with compared.alone(), files.plain_errors(compared.folder):

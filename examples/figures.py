@@ -25,7 +25,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from larq_filter import __version__, files, filters, hyperparameters, plots
+from larq_filter import __version__, filters, hyperparameters, plots
+from larq_filter.experiments import files
 from larq_filter.optimizers import default_alpha
 
 import tensorflow as tf

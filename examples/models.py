@@ -31,14 +31,11 @@ from absl import flags, logging
 from larq_filter import (  # first: tf.keras is Keras 2 then
     binary,
     export,
-    files,
-    methods,
     models,
-    runs,
-    training,
 )
 from larq_filter._keras import keras
-from larq_filter.knobs import Knobs
+from larq_filter.experiments import files, methods, run_folder, training
+from larq_filter.experiments.methods.knobs import Knobs
 
 FLAGS = flags.FLAGS
 
@@ -135,10 +132,10 @@ def is_safe(name: str, size: int) -> bool:
     return not any(finding.severity == export.WRONG for finding in export.lint(model))
 
 
-def config_of(name: str) -> runs.Config:
+def config_of(name: str) -> run_folder.Config:
     """The filter's run."""
     own = {key: FLAGS[key].value for key in SETTINGS} | own_settings().get(name, {})
-    return runs.Config(
+    return run_folder.Config(
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         download=FLAGS.download,
@@ -165,7 +162,7 @@ def own_settings() -> dict[str, dict]:
     return found
 
 
-def row_of(config: runs.Config, folder: pathlib.Path) -> dict:
+def row_of(config: run_folder.Config, folder: pathlib.Path) -> dict:
     """Everything about one model, from its run folders or by training it."""
     result = training.run(config, folder / "filter", verbose=0)
     knobs = config.knobs.only(methods.METHODS["frozen"].knobs)
@@ -189,7 +186,7 @@ def row_of(config: runs.Config, folder: pathlib.Path) -> dict:
     }
 
 
-def some_images(config: runs.Config) -> tuple[np.ndarray, np.ndarray]:
+def some_images(config: run_folder.Config) -> tuple[np.ndarray, np.ndarray]:
     batch = next(iter(training.load_data(config).validation(FLAGS.export_images)))
     return tuple(part.numpy() for part in batch)
 

@@ -19,10 +19,11 @@ import time
 
 import numpy as np
 
-from larq_filter import datasets, filters, methods, models, presets
+from larq_filter import datasets, filters, models, presets
 from larq_filter._keras import keras, tf
 from larq_filter.datasets.pipelines import Augmentation, Memory
-from larq_filter.knobs import Knobs
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.optimizers import FilterOptimizer
 
 import larq  # isort: skip

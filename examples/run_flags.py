@@ -4,11 +4,10 @@ import pathlib
 
 from absl import flags
 
-from larq_filter import (  # first: it makes sure that tf.keras is Keras 2
-    files,
+from larq_filter import (
     models,
-    runs,
 )
+from larq_filter.experiments import files, run_folder
 
 FLAGS = flags.FLAGS
 
@@ -45,9 +44,9 @@ NAMES = (
 ).split()
 
 
-def config(**others) -> runs.Config:
+def config(**others) -> run_folder.Config:
     """The config of a run; ``others``: its method, knobs and seed, which have no flags here."""
-    return runs.Config(**{name: FLAGS[name].value for name in NAMES}, **others)
+    return run_folder.Config(**{name: FLAGS[name].value for name in NAMES}, **others)
 
 
 def dataset_name() -> str:

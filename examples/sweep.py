@@ -28,8 +28,8 @@ import command_line
 import run_flags  # first: it makes sure that tf.keras is Keras 2
 from absl import flags, logging
 
-from larq_filter import methods
-from larq_filter.sweeps import results, spaces, studies, urls
+from larq_filter.experiments import methods
+from larq_filter.experiments.sweeps import results, spaces, studies, urls
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them

@@ -17,7 +17,8 @@ import command_line
 from absl import flags, logging
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
-from larq_filter import knobs, methods, runs, strategies, training
+from larq_filter.experiments import methods, run_folder, strategies, training
+from larq_filter.experiments.methods import knobs
 
 import run_flags  # isort: skip
 
@@ -84,13 +85,13 @@ flags.DEFINE_bool(
 )
 
 
-def config_from_flags() -> runs.Config:
+def config_from_flags() -> run_folder.Config:
     """The run's config; every field and every knob has the flag of its name."""
     given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(knobs.Knobs)}
     return run_flags.config(method=FLAGS.method, knobs=knobs.Knobs(**given), seed=FLAGS.seed)
 
 
-def table(result: runs.Result, control: runs.Result | None) -> str:
+def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
     """The result for people."""
     flipped, layers = result.flipped_layers
     rows = [("validation accuracy", f"{result.accuracy:.4f}")]

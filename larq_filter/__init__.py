@@ -6,6 +6,9 @@ A filter turns the gradients of a binary weight into a signal, and a flip rule d
 signal when the weight changes sign. The layers are Larq's, the optimizer is `FilterOptimizer`.
 """
 
+import importlib
+import warnings
+
 from larq_filter import (
     _keras,  # noqa: F401  first: it makes sure that tf.keras is Keras 2
     analysis,
@@ -13,23 +16,20 @@ from larq_filter import (
     callbacks,
     conversion,
     datasets,
-    distillation,
     export,
     filters,
     flips,
     hyperparameters,
     initializers,
-    knobs,
-    methods,
     models,
     optimizers,
     plots,
     presets,
     quantizers,
-    training,
 )
 from larq_filter.binary import check
 from larq_filter.conversion import to_latent, to_latent_free
+from larq_filter.experiments import methods, training
 from larq_filter.latent_optimizer import LatentOptimizer
 from larq_filter.optimizers import FilterOptimizer
 
@@ -44,13 +44,11 @@ __all__ = [
     "check",
     "conversion",
     "datasets",
-    "distillation",
     "export",
     "filters",
     "flips",
     "hyperparameters",
     "initializers",
-    "knobs",
     "methods",
     "models",
     "optimizers",
@@ -61,3 +59,17 @@ __all__ = [
     "to_latent_free",
     "training",
 ]
+
+# Names of modules that have moved, for programs written before.
+_MOVED = {
+    "distillation": "experiments.methods.distillation",
+    "knobs": "experiments.methods.knobs",
+}
+
+
+def __getattr__(name):
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = f"{__name__}.{_MOVED[name]}"
+    warnings.warn(f"{__name__}.{name} has moved: import {home}", DeprecationWarning, stacklevel=2)
+    return importlib.import_module(home)

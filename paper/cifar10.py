@@ -233,9 +233,10 @@ def jobs() -> list[Job]:
 
 def make(job: Job) -> None:
     """Trains one run and writes its file."""
-    from larq_filter import knobs, runs, training
+    from larq_filter.experiments import run_folder, training
+    from larq_filter.experiments.methods import knobs
 
-    config = runs.Config(
+    config = run_folder.Config(
         dataset="cifar10_jpeg",
         data_dir=FLAGS.data_dir,
         model="birealnet20",
@@ -252,7 +253,7 @@ def make(job: Job) -> None:
     content = {
         "format": FORMAT,
         "name": job.name,
-        "config": _without_paths(runs.as_json(config)),
+        "config": _without_paths(run_folder.as_json(config)),
         "versions": json.loads((folder / "config.json").read_text())["versions"],
         "commit": _git("rev-parse", "HEAD"),
         "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")),

@@ -25,22 +25,20 @@ from hypothesis import strategies as st
 
 from larq_filter import (
     analysis,
-    comparison,
     filters,
     flips,
     hyperparameters,
     initializers,
-    knobs,
-    methods,
     optimizers,
     presets,
     quantizers,
-    recipes,
-    runs,
     saved_models,
 )
 from larq_filter._keras import keras, tf
-from larq_filter.sweeps import spaces
+from larq_filter.experiments import comparison, methods, run_folder
+from larq_filter.experiments.comparison import recipes
+from larq_filter.experiments.methods import knobs
+from larq_filter.experiments.sweeps import spaces
 
 import larq as lq
 
@@ -651,9 +649,9 @@ def any_knobs(data):
 
 
 def any_training_config(data):
-    values = arguments_of(data, runs.Config)
+    values = arguments_of(data, run_folder.Config)
     config = attempt(
-        lambda: runs.Config(**values), names_of(runs.Config), f"{filters.shown(values)}"
+        lambda: run_folder.Config(**values), names_of(run_folder.Config), f"{filters.shown(values)}"
     )
     if config is not None:
         json.dumps(dataclasses.asdict(config), allow_nan=False)  # config.json
@@ -700,8 +698,8 @@ def any_recipe_file(data):
             text[:300],
         )
     if found:
-        base = runs.Config(epochs=1)
-        assert all(job.config.knobs is not None for job in comparison.jobs(base, found, 2))
+        base = run_folder.Config(epochs=1)
+        assert all(job.config.knobs is not None for job in comparison.make_jobs(base, found, 2))
 
 
 WORDS = [
@@ -838,7 +836,7 @@ def any_flags(data):
 
     train = train_script()
     own = [
-        *(field.name for field in dataclasses.fields(runs.Config) if field.name != "knobs"),
+        *(field.name for field in dataclasses.fields(run_folder.Config) if field.name != "knobs"),
         *(field.name for field in dataclasses.fields(knobs.Knobs)),
     ]
     texts = st.one_of(

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import types
 
-from larq_filter import runs, training
-from larq_filter.sweeps import results, spaces, studies
+from larq_filter.experiments import run_folder, training
+from larq_filter.experiments.sweeps import results, spaces, studies
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "examples" / "sweep.py"
 TINY = ["--model=mlp", "--width=8", "--train_examples=100", "--batch_size=50", "--epochs=2"]
-CONFIG = runs.Config(model="mlp", width=8, train_examples=100, batch_size=50, epochs=4)
+CONFIG = run_folder.Config(model="mlp", width=8, train_examples=100, batch_size=50, epochs=4)
 SWEEP = studies.Sweep(CONFIG, spaces.build("filter", ["alpha", "gamma"]), prune_after=None)
 
 

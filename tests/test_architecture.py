@@ -17,27 +17,14 @@ LAYERS = [
     ["configs"],
     ["saved_models"],
     ["filters"],
-    [
-        "arguments",
-        "distillation",
-        "files",
-        "flips",
-        "initializers",
-        "knobs",
-        "locks",
-        "quantizers",
-    ],
-    ["binary", "checkpoints", "draws", "fusion", "guard", "rates", "state_space"],
+    ["arguments", "flips", "initializers", "quantizers"],
+    ["binary", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis", "states"],
     ["conversion", "hyperparameters", "saving", "steps"],
     ["latent_optimizer", "optimizers"],
-    ["callbacks", "datasets", "models", "presets", "strategies"],
-    ["methods"],
-    ["plots", "recipes", "export", "runs"],
-    ["training"],
-    ["sweeps", "comparison"],
-    ["summaries"],
-    ["tables"],
+    ["callbacks", "datasets", "models", "presets"],
+    ["plots", "export"],
+    ["experiments"],
 ]
 RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 
@@ -47,7 +34,7 @@ ROOMS = {
     "larq_compute_engine": "export/engine.py",
     "larq_zoo": "models/zoo.py",
     "matplotlib": "plots.py",
-    "optuna": "sweeps/_optuna.py",
+    "optuna": "experiments/sweeps/_optuna.py",
     "sklearn": "datasets/sources.py",
     "tensorflow_datasets": "datasets/sources.py",
 }
@@ -114,7 +101,7 @@ def test_imports_go_downwards(name):
     assert not upwards
 
 
-@pytest.mark.parametrize("package", ["datasets", "export", "filters", "models", "sweeps"])
+@pytest.mark.parametrize("package", ["datasets", "experiments", "export", "filters", "models"])
 def test_no_cycle_within(package):
     graph = {
         name: {other for other in imports(path)[0] if other in FILES and unit(other) == package}

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import methods, models, presets
+from larq_filter import models, presets
 from larq_filter._keras import tf
-from larq_filter.knobs import Knobs
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT / "examples"))

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from larq_filter import comparison, methods, recipes, runs, summaries, tables, training
 from larq_filter.datasets import splits
-from larq_filter.knobs import Knobs
+from larq_filter.experiments import comparison, methods, run_folder, training
+from larq_filter.experiments.comparison import recipes, summaries, tables
+from larq_filter.experiments.methods.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMITTED = ROOT / "examples" / "hyperparameters.json"
-SMALL = runs.Config(model="mlp", width=16, epochs=3, train_examples=300)
+SMALL = run_folder.Config(model="mlp", width=16, epochs=3, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--train_examples=300", "--epochs=3", "--seeds=2"]
 RECIPES = {
     "filter": recipes.Recipe(Knobs(alpha=0.02), "a search"),
@@ -83,7 +84,7 @@ def starts(folder):
 def uninterrupted(tmp_path_factory):
     """The comparison of RECIPES in one go, and what it said."""
     folder, said = tmp_path_factory.mktemp("comparison") / "results", []
-    compared = comparison.Comparison(folder, comparison.jobs(SMALL, RECIPES, 2))
+    compared = comparison.Comparison(folder, comparison.make_jobs(SMALL, RECIPES, 2))
     compared.train(say=lambda line, end="\n", flush=False: said.append(line + end))
     return compared, "".join(said)
 
@@ -195,7 +196,7 @@ def result_of(config, folder, accuracy=None, **others):
         "flips_per_weight": 3.0, "flipped_layers": (2, 2), "seconds": 10.0,
         "optimizer_bytes_per_weight": 8.0, "test_accuracy": 0.25, "test_loss": 3.0,
     }  # fmt: skip
-    return runs.Result(**{**values, **others})
+    return run_folder.Result(**{**values, **others})
 
 
 @pytest.fixture
@@ -205,20 +206,20 @@ def instant(monkeypatch):
 
     def run(config, output_dir, verbose="auto", report=None, test=True):
         folder = pathlib.Path(output_dir)
-        runs.refuse_other_run(folder, config)
+        run_folder.refuse_other_run(folder, config)
         result = result_of(config, folder)
         if not (folder / "result.json").exists():
             started.append(folder.name)
             if config.method in broken:
                 raise RuntimeError("no luck")
-            runs.write_config(folder, config)
-            runs.write_result(folder, result)
+            run_folder.write_config(folder, config)
+            run_folder.write_result(folder, result)
         return result
 
     broken = set()
     monkeypatch.setattr(training, "run", run)
-    monkeypatch.setattr(comparison, "_check_shared_part", lambda config: None)
-    monkeypatch.setattr(comparison, "POLL", 0.02)
+    monkeypatch.setattr(comparison.jobs, "_check_shared_part", lambda config: None)
+    monkeypatch.setattr(comparison.jobs, "POLL", 0.02)
     run.started, run.broken = started, broken
     return run
 
@@ -227,13 +228,13 @@ def test_a_comparison_of_another_division_of_the_images_is_refused(tmp_path, ins
     with monkeypatch.context() as patch:
         patch.setattr(splits, "SPLIT", 1)
         small(tmp_path).train(say=lambda *a, **k: None)
-    with pytest.raises(runs.RunExists, match="split 1, now 2.*may have been the test images"):
+    with pytest.raises(run_folder.RunExists, match="split 1, now 2.*may have been the test images"):
         small(tmp_path)
 
 
 def small(folder, seeds=2, base=SMALL, chosen=("filter", "frozen")):
     recipe = dict.fromkeys(chosen, recipes.Recipe())
-    return comparison.Comparison(folder, comparison.jobs(base, recipe, seeds))
+    return comparison.Comparison(folder, comparison.make_jobs(base, recipe, seeds))
 
 
 def silent(*_, **__):
@@ -290,12 +291,12 @@ def test_runs_of_another_config_are_never_mixed_in(finished, instant, tmp_path):
     small(tmp_path, seeds=1).train(say=silent)
     if not finished:
         (tmp_path / "filter-seed0" / "result.json").unlink()
-    changed = comparison.jobs(SMALL, {"filter": recipes.Recipe(Knobs(alpha=0.5))}, 1)
-    with pytest.raises(runs.RunExists) as raised:
+    changed = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(Knobs(alpha=0.5))}, 1)
+    with pytest.raises(run_folder.RunExists) as raised:
         comparison.Comparison(tmp_path, changed)
     for words in ("filter-seed0", "knobs", "0.5", "another results folder", "remove the runs"):
         assert words in str(raised.value)
-    with pytest.raises(runs.RunExists, match="epochs: 3 there, 5 now"):
+    with pytest.raises(run_folder.RunExists, match="epochs: 3 there, 5 now"):
         small(tmp_path, base=dataclasses.replace(SMALL, epochs=5))
     assert instant.started == ["filter-seed0", "frozen-seed0"]
 
@@ -316,10 +317,10 @@ def test_an_argument_that_is_wrong_for_every_job_stops_at_once(tmp_path):
 
 
 def test_too_few_epochs_for_two_stages_are_found_before_any_job(tmp_path):
-    base = runs.Config(model="mlp", epochs=1)
+    base = run_folder.Config(model="mlp", epochs=1)
     chosen = {name: recipes.Recipe() for name in ("filter", "two_step")}
     with pytest.raises(ValueError, match="two_step trains twice.*at least 2; received 1"):
-        comparison.Comparison(tmp_path / "results", comparison.jobs(base, chosen, 1))
+        comparison.Comparison(tmp_path / "results", comparison.make_jobs(base, chosen, 1))
     assert not (tmp_path / "results").exists()
 
 
@@ -331,14 +332,14 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_jobs_begin_with_all_methods_of_seed_0():
     chosen = {"filter": recipes.Recipe(Knobs(gamma=0.2), "why"), "frozen": recipes.Recipe()}
-    jobs = comparison.jobs(dataclasses.replace(SMALL, seed=9), chosen, 2)
+    jobs = comparison.make_jobs(dataclasses.replace(SMALL, seed=9), chosen, 2)
     assert [job.name for job in jobs] == [
         "filter-seed0", "frozen-seed0", "filter-seed1", "frozen-seed1",
     ]  # fmt: skip
     assert jobs[2].config == dataclasses.replace(SMALL, knobs=Knobs(gamma=0.2), seed=1)
     assert jobs[2].reason == "why"
     with pytest.raises(ValueError, match="seeds is 0"):
-        comparison.jobs(SMALL, chosen, 0)
+        comparison.make_jobs(SMALL, chosen, 0)
 
 
 @pytest.mark.parametrize(

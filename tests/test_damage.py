@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import interrupted
-from larq_filter import comparison, files, recipes, runs, training
 from larq_filter._keras import tf
-from larq_filter.checkpoints import Checkpoints
+from larq_filter.experiments import comparison, files, run_folder, training
+from larq_filter.experiments.checkpoints import Checkpoints
+from larq_filter.experiments.comparison import recipes
 
-SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300)
+SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--epochs=4", "--train_examples=300", "--control=no"]
 
 
@@ -224,14 +225,14 @@ def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, both, tmp_pat
 @pytest.mark.parametrize("harm", ["truncated", "emptied", "overwritten"])
 def test_a_damaged_config_is_an_error_that_names_it(harm, crashed):
     interrupted.HARMS[harm](crashed / "config.json", random.Random(1))
-    with pytest.raises(runs.RunExists, match="config.json is damaged.*output_dir"):
+    with pytest.raises(run_folder.RunExists, match="config.json is damaged.*output_dir"):
         training.run(SMALL, crashed, verbose=0)
 
 
 @pytest.mark.parametrize("text", ["[]", '{"config": 3}', "{}", "3"])
 def test_a_config_of_another_form(text, crashed):
     (crashed / "config.json").write_text(text)
-    with pytest.raises(runs.RunExists, match="config.json is damaged"):
+    with pytest.raises(run_folder.RunExists, match="config.json is damaged"):
         training.run(SMALL, crashed, verbose=0)
 
 
@@ -244,7 +245,7 @@ def test_a_damaged_result_is_made_again(both, tmp_path, capsys):
     no_number = json.dumps({**whole, "accuracy": "high"})
     for text in ("", "[]", "{}", '{"flipped_layers": 3}', no_number):
         (folder / "result.json").write_text(text)
-        assert runs.read_result(folder) is None
+        assert run_folder.read_result(folder) is None
 
 
 def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, capsys):
@@ -264,10 +265,10 @@ def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, capsys):
 
 def test_a_kill_in_the_first_write_leaves_a_folder_that_can_be_used(tmp_path):
     (tmp_path / "config.part").write_text('{"conf')
-    runs.refuse_other_run(tmp_path, SMALL)
+    run_folder.refuse_other_run(tmp_path, SMALL)
     (tmp_path / "thesis.part").write_text("all my work")
-    with pytest.raises(runs.RunExists, match="holds no run"):
-        runs.refuse_other_run(tmp_path, SMALL)
+    with pytest.raises(run_folder.RunExists, match="holds no run"):
+        run_folder.refuse_other_run(tmp_path, SMALL)
 
 
 # Full disks and read-only folders -----------------------------------------------------------------
@@ -303,7 +304,7 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, both, tmp_path)
 
 
 def test_a_full_disk_ends_a_comparison(tmp_path):
-    jobs = comparison.jobs(SMALL, {"filter": recipes.Recipe(), "adam": recipes.Recipe()}, 1)
+    jobs = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(), "adam": recipes.Recipe()}, 1)
     compared, said = comparison.Comparison(tmp_path, jobs), []
     with no_file_above(600), pytest.raises(files.NotWritable, match="Make room"):
         compared.train(say=lambda text, **_: said.append(text))

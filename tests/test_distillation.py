@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from larq_filter import distillation
 from larq_filter._keras import keras, tf
+from larq_filter.experiments.methods import distillation
 
 
 def distributions(seed, shape=(7, 4)):

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from larq_filter import knobs, methods
-from larq_filter.knobs import Knobs
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods import knobs
+from larq_filter.experiments.methods.knobs import Knobs
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from larq_filter import binary, callbacks, conversion, distillation, methods, models, presets
+from larq_filter import binary, callbacks, conversion, models, presets
 from larq_filter._keras import keras, tf
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods import Knobs, distillation
 from larq_filter.latent_optimizer import LatentOptimizer
-from larq_filter.methods import Knobs
 
 import larq as lq
 

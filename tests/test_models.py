@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import binary, methods, models
+from larq_filter import binary, models
 from larq_filter._keras import keras, tf
-from larq_filter.knobs import Knobs
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.models import PadChannels
 
 import larq

@@ -17,21 +17,18 @@ from larq_filter import (
     FilterOptimizer,
     binary,
     callbacks,
-    checkpoints,
     filters,
     flips,
     models,
-    runs,
-    strategies,
     to_latent_free,
-    training,
 )
 from larq_filter._keras import keras, tf
+from larq_filter.experiments import checkpoints, progress, run_folder, strategies, training
 
 import larq
 
 STEPS, BATCH = 12, 16
-SMALL = runs.Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
+SMALL = run_folder.Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
 
 
 def copies_of(variable):
@@ -222,7 +219,7 @@ def test_a_run_with_synchronised_batch_normalisation(alone, strategy, tmp_path):
     assert "strategy" not in json.loads(
         (pathlib.Path(alone.output_dir) / "config.json").read_text()
     )
-    with pytest.raises(runs.RunExists, match="strategy: .* there, None now"):
+    with pytest.raises(run_folder.RunExists, match="strategy: .* there, None now"):
         training.run(SMALL, tmp_path / "run", verbose=0)
     assert training.run(SMALL, tmp_path / "run", verbose=0, strategy=strategy) == result
 
@@ -284,7 +281,7 @@ def test_backup_brings_everything_back(tmp_path):
         model.compile(integer_optimizer(), "mse")
         monitor = callbacks.FlipMonitor()
         monitor.attach(model)
-        backup = strategies.Backup(model, monitor.counters, checkpoints.Tables([table]), tmp_path)
+        backup = progress.Backup(model, monitor.counters, checkpoints.Tables([table]), tmp_path)
         return model, monitor, backup
 
     def logger(append):
@@ -347,7 +344,7 @@ def test_a_damaged_backup_is_named_and_changes_nothing(harm, tmp_path):
     def start():
         model = integer_network()
         model.compile(integer_optimizer(), "mse")
-        return model, strategies.Backup(model, tf.Module(), checkpoints.Tables([]), tmp_path)
+        return model, progress.Backup(model, tf.Module(), checkpoints.Tables([]), tmp_path)
 
     model, backup = start()
     assert backup.restore() == 0

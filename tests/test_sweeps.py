@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 
 import sweeping
-from larq_filter import locks, methods, plots, runs, training
+from larq_filter import plots
 from larq_filter._keras import tf
 from larq_filter.datasets import splits
-from larq_filter.knobs import Knobs
-from larq_filter.sweeps import results, spaces, storages, studies, urls
-from larq_filter.sweeps.results import Trial
-from larq_filter.sweeps.spaces import Choices, Range
+from larq_filter.experiments import locks, methods, run_folder, training
+from larq_filter.experiments.methods.knobs import Knobs
+from larq_filter.experiments.sweeps import results, spaces, storages, studies, urls
+from larq_filter.experiments.sweeps.results import Trial
+from larq_filter.experiments.sweeps.spaces import Choices, Range
 from sweeping import CONFIG, SWEEP
 
 forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -248,7 +249,9 @@ def test_table_of_several_studies(tmp_path):
         results.compare([tmp_path / "c"])
     older = {**about, "config": {**config, "split": 1}}
     results.write(tmp_path / "d", finished(0.8), {"alpha": Range(0.01, 1)}, older)
-    with pytest.raises(runs.RunExists, match=r"another division of the images \(split 1, now 2\)"):
+    with pytest.raises(
+        run_folder.RunExists, match=r"another division of the images \(split 1, now 2\)"
+    ):
         results.compare([tmp_path / "a", tmp_path / "d"])
     with (tmp_path / "a" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -402,7 +405,7 @@ def test_result_is_the_mean_over_the_seeds(study, monkeypatch):
     assert seen == [(4, "seed4"), (5, "seed5"), (6, "seed6")]
 
 
-RESULT = runs.Result("", 1, 0.5, 1.0, 0.5, 1.0, 0.01, 2.0, (1, 1), 0.5, 8.0)
+RESULT = run_folder.Result("", 1, 0.5, 1.0, 0.5, 1.0, 0.01, 2.0, (1, 1), 0.5, 8.0)
 
 
 @pytest.mark.extras

@@ -14,11 +14,12 @@ import time
 import numpy as np
 import pytest
 
-from larq_filter import binary, datasets, methods, runs, training
+from larq_filter import binary, datasets
 from larq_filter._keras import keras, tf
 from larq_filter.datasets import splits
+from larq_filter.experiments import methods, progress, run_folder, training
 
-SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
+SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -38,7 +39,7 @@ class Stop(Exception):
 
 def crash_after(monkeypatch, epochs, before_saving=False):
     """Makes the loop fail at the end of an epoch, after its checkpoint is written or before."""
-    original = training._Progress.on_epoch_end
+    original = progress.Progress.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
         last = epoch + 1 == epochs
@@ -47,7 +48,7 @@ def crash_after(monkeypatch, epochs, before_saving=False):
         if last:
             raise Stop
 
-    monkeypatch.setattr(training._Progress, "on_epoch_end", on_epoch_end)
+    monkeypatch.setattr(progress.Progress, "on_epoch_end", on_epoch_end)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_p
 def test_a_crash_in_the_second_stage_keeps_the_first(method, uninterrupted, tmp_path, monkeypatch):
     folder, expected = tmp_path / "run", uninterrupted(method)
     epochs_before = expected.epochs - (2 if method == "two_step" else 4)
-    saved, original = [], training._Progress.on_epoch_end
+    saved, original = [], progress.Progress.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
         original(self, epoch, logs)
@@ -109,7 +110,7 @@ def test_a_crash_in_the_second_stage_keeps_the_first(method, uninterrupted, tmp_
             raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training._Progress, "on_epoch_end", on_epoch_end)
+        patch.setattr(progress.Progress, "on_epoch_end", on_epoch_end)
         training.run(dataclasses.replace(SMALL, method=method), folder, verbose=0)
     (first,) = folder.glob("*/result.json")
     written = first.stat().st_mtime_ns
@@ -328,7 +329,7 @@ def test_a_finished_run_is_looked_up(uninterrupted, capsys):
 
 def test_another_run_is_not_overwritten(uninterrupted):
     other = dataclasses.replace(SMALL, seed=7, knobs=methods.Knobs(gamma=0.5))
-    with pytest.raises(runs.RunExists) as raised:
+    with pytest.raises(run_folder.RunExists) as raised:
         training.run(other, uninterrupted("filter").output_dir, verbose=0)
     assert "another run (gamma: None there, 0.5 now; seed: 0 there, 7 now)." in str(raised.value)
     assert "output_dir" in str(raised.value)
@@ -362,7 +363,7 @@ def test_the_test_images_are_read_once_after_the_last_epoch(method, tmp_path, re
     assert read_tests == [True]
     assert 0 <= result.test_accuracy <= 1
     if method == "two_step":  # what a method chooses to start from has not seen them
-        assert runs.read_result(tmp_path / "run" / "step1").test_accuracy is None
+        assert run_folder.read_result(tmp_path / "run" / "step1").test_accuracy is None
 
 
 def refuse_test(self, batch_size):
@@ -382,7 +383,7 @@ def test_no_step_of_a_choice_reads_a_test_image(tmp_path, monkeypatch):
 
 @pytest.mark.extras
 def test_no_search_reads_a_test_image(tmp_path, monkeypatch):
-    from larq_filter.sweeps import spaces, studies
+    from larq_filter.experiments.sweeps import spaces, studies
 
     monkeypatch.setattr(datasets.ImageData, "test", refuse_test)
     sweep = studies.Sweep(dataclasses.replace(SMALL, epochs=1), spaces.build("filter", ["alpha"]))
@@ -393,13 +394,13 @@ def test_no_search_reads_a_test_image(tmp_path, monkeypatch):
 def test_a_run_of_another_division_of_the_images_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(splits, "SPLIT", 1)
-        runs.write_config(tmp_path, SMALL)
-    with pytest.raises(runs.RunExists, match="split 1, now 2.*may have been the test images"):
+        run_folder.write_config(tmp_path, SMALL)
+    with pytest.raises(run_folder.RunExists, match="split 1, now 2.*may have been the test images"):
         training.run(SMALL, tmp_path, verbose=0)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["config"]["split"]  # as it was before there was a word for it
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(runs.RunExists, match="split 1, now 2"):
+    with pytest.raises(run_folder.RunExists, match="split 1, now 2"):
         training.run(SMALL, tmp_path, verbose=0)
 
 
@@ -412,7 +413,7 @@ def test_more_steps_than_there_are_leave_no_folder(tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("all my work")
-    with pytest.raises(runs.RunExists, match="holds no run"):
+    with pytest.raises(run_folder.RunExists, match="holds no run"):
         training.run(SMALL, tmp_path, verbose=0)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -509,7 +510,7 @@ def test_a_run_of_an_older_version_is_continued(tmp_path, monkeypatch):
     """tests/saved/run, whose process ended after two of three epochs."""
     folder = shutil.copytree(ROOT / "tests" / "saved" / "run", tmp_path / "run")
     reader = tf.train.load_checkpoint(str(folder / "checkpoints" / "ckpt-2"))
-    config = runs.Config(model="mlp", width=8, epochs=3, train_examples=100, batch_size=50)
+    config = run_folder.Config(model="mlp", width=8, epochs=3, train_examples=100, batch_size=50)
     fit, compared = keras.Model.fit, []
 
     def checked(model, *arguments, initial_epoch, **keywords):

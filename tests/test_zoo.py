@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import binary, filters, methods, models
+from larq_filter import binary, filters, models
 from larq_filter._keras import keras, tf
 from larq_filter.conversion import to_latent_free
+from larq_filter.experiments import methods
 from larq_filter.optimizers import FilterOptimizer
 
 import larq

@@ -10,8 +10,8 @@ import time
 import pytest
 
 import sweeping
-from larq_filter import training
-from larq_filter.sweeps import studies
+from larq_filter.experiments import training
+from larq_filter.experiments.sweeps import studies
 from sweeping import SWEEP
 
 pytestmark = [

@@ -14,8 +14,9 @@ import shutil
 
 import numpy as np
 
-from larq_filter import filters, flips, initializers, runs, training
+from larq_filter import filters, flips, initializers
 from larq_filter._keras import keras, tf
+from larq_filter.experiments import run_folder, training
 from larq_filter.optimizers import FilterOptimizer
 from larq_filter.quantizers import StandardizedSign
 
@@ -131,7 +132,7 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-RUN = runs.Config(model="mlp", width=8, epochs=3, train_examples=100, batch_size=50)
+RUN = run_folder.Config(model="mlp", width=8, epochs=3, train_examples=100, batch_size=50)
 
 
 def write_run() -> None:

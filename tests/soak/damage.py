@@ -13,11 +13,15 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import interrupted  # noqa: E402
-from larq_filter import files, runs, training  # noqa: E402
-from larq_filter.checkpoints import Checkpoints  # noqa: E402
-from larq_filter.knobs import Knobs  # noqa: E402
+from larq_filter.experiments import (
+    files,  # noqa: E402
+    run_folder,
+    training,
+)
+from larq_filter.experiments.checkpoints import Checkpoints  # noqa: E402
+from larq_filter.experiments.methods.knobs import Knobs  # noqa: E402
 
-SMALL = runs.Config(model="mlp", width=16, epochs=4, train_examples=300)
+SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--epochs=4", "--train_examples=300", "--control=no"]
 OTHERS = {
     "filter": dataclasses.replace(SMALL, knobs=Knobs(gamma=0.5)),
@@ -55,7 +59,7 @@ def bits(folder, seed):
     """Every bit of an index and many of the data: told, or without effect. A try is 1000 bytes."""
     _, crashed = whole_and_crashed(folder)
     rng = random.Random(seed)
-    checkpoints = Checkpoints(crashed / "checkpoints", runs.as_json(SMALL))
+    checkpoints = Checkpoints(crashed / "checkpoints", run_folder.as_json(SMALL))
     good = interrupted.tensors(crashed / "checkpoints" / "ckpt-3")
     for suffix, share in ((".index", 1.0), (".data-00000-of-00001", 0.02)):
         path = crashed / "checkpoints" / f"ckpt-3{suffix}"
@@ -84,7 +88,7 @@ def one_file(folder, seed):
             path = next(run.rglob(name))
             harm = rng.choice(list(interrupted.HARMS))
             interrupted.HARMS[harm](path, rng)
-            flaw = Checkpoints(run / "checkpoints", runs.as_json(SMALL)).flaw(3)
+            flaw = Checkpoints(run / "checkpoints", run_folder.as_json(SMALL)).flaw(3)
             lost, said = ending(run, expected)
             epoch = 2 if flaw else 3
             if f"after epoch {epoch} of" not in said:

@@ -22,8 +22,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import interrupted  # noqa: E402
-from larq_filter import runs, training  # noqa: E402
-from larq_filter.knobs import Knobs  # noqa: E402
+from larq_filter.experiments import (
+    run_folder,
+    training,  # noqa: E402
+)
+from larq_filter.experiments.methods.knobs import Knobs  # noqa: E402
 
 DATA = ["--model=mlp", "--width=16", "--batch_size=10", "--epochs=5"]
 # What to wait for, how often at most, and how many seconds at most to wait after it came.
@@ -129,7 +132,7 @@ def a_search(whole, run) -> str | None:
         return f"{len(paths)} runs, not {len(found[1])}"
     for path in paths:
         content = json.loads(path.read_text())["config"]
-        config = runs.Config(**{**content, "knobs": Knobs(**content["knobs"])})
+        config = run_folder.Config(**{**content, "knobs": Knobs(**content["knobs"])})
         again = run / "again" / path.parent.relative_to(run)
         with contextlib.redirect_stdout(io.StringIO()):
             training.run(config, again, verbose=0)

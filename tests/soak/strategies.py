@@ -12,8 +12,9 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))  # the optimizers are the tests' own
 import saving_cases  # noqa: E402
 import workers  # noqa: E402
-from larq_filter import FilterOptimizer, binary, filters, models, strategies, to_latent_free  # noqa: E402
+from larq_filter import FilterOptimizer, binary, filters, models, to_latent_free  # noqa: E402
 from larq_filter._keras import keras, tf  # noqa: E402
+from larq_filter.experiments import strategies
 
 
 def methods_on_two_processes(folder, seed):

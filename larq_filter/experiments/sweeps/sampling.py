@@ -4,8 +4,8 @@ import zlib
 
 import numpy as np
 
-from larq_filter.sweeps import _optuna
-from larq_filter.sweeps.spaces import Choices, Range
+from larq_filter.experiments.sweeps import _optuna
+from larq_filter.experiments.sweeps.spaces import Choices, Range
 
 
 def sampler(seed: int):

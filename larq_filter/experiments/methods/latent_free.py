@@ -5,7 +5,7 @@ from collections.abc import Callable
 from larq_filter import binary, filters, presets
 from larq_filter._keras import keras
 from larq_filter.conversion import to_latent_free
-from larq_filter.knobs import Knobs, schedule
+from larq_filter.experiments.methods.knobs import Knobs, schedule
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 import larq  # isort: skip

@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from larq_filter.locks import FileLock, drop_torn_line
-from larq_filter.sweeps import _optuna, urls
+from larq_filter.experiments.locks import FileLock, drop_torn_line
+from larq_filter.experiments.sweeps import _optuna, urls
 
 # Repeats of a trial in a row whose process ended before the trial had reported another epoch; one
 # more would likely end its process too. Epochs of a first stage are not reported.

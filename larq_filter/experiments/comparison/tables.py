@@ -7,9 +7,16 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-from larq_filter.comparison import Outcome
-from larq_filter.runs import Result
-from larq_filter.summaries import COMPARED, CONFIDENCE, Difference, Spread, Summary, difference
+from larq_filter.experiments.comparison.jobs import Outcome
+from larq_filter.experiments.comparison.summaries import (
+    COMPARED,
+    CONFIDENCE,
+    Difference,
+    Spread,
+    Summary,
+    difference,
+)
+from larq_filter.experiments.run_folder import Result
 
 NOTHING = "-"
 

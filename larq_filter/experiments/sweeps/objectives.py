@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from larq_filter import files, methods, runs, training
-from larq_filter.locks import FileLock
-from larq_filter.sweeps import _optuna, results, sampling
+from larq_filter.experiments import files, methods, run_folder, training
+from larq_filter.experiments.locks import FileLock
+from larq_filter.experiments.sweeps import _optuna, results, sampling
 
 
 class Objective:
@@ -78,7 +78,7 @@ class Objective:
                 return lock
         raise RuntimeError(f"{lock.path} is held by another study. Choose another output folder.")
 
-    def _train(self, index: int, config: runs.Config) -> runs.Result:
+    def _train(self, index: int, config: run_folder.Config) -> run_folder.Result:
         folder = self.folder / "trials" / self.name / f"seed{config.seed}"
         # Steps count on through the seeds, so that like is compared with like: the second epoch of
         # the second seed with that of other trials.
@@ -109,7 +109,7 @@ class Objective:
         results.write_hparams(self.folder, trial)
 
 
-def reported_epochs(config: runs.Config) -> int:
+def reported_epochs(config: run_folder.Config) -> int:
     """The epochs that a run reports: all but those of a first stage."""
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     return stage.own_epochs if stage else config.epochs

@@ -13,10 +13,10 @@ import json
 import pathlib
 import sys
 
-from larq_filter import files, methods
 from larq_filter.arguments import validate_setting
-from larq_filter.checkpoints import differences
 from larq_filter.datasets import splits
+from larq_filter.experiments import files, methods
+from larq_filter.experiments.checkpoints import differences
 
 
 @dataclasses.dataclass(frozen=True)

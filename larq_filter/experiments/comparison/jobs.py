@@ -20,9 +20,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from larq_filter import files, methods, models, runs, training
-from larq_filter.locks import FileLock
-from larq_filter.recipes import Recipe
+from larq_filter import models
+from larq_filter.experiments import files, methods, run_folder, training
+from larq_filter.experiments.comparison.recipes import Recipe
+from larq_filter.experiments.locks import FileLock
 
 POLL = 1.0  # seconds between two looks at the jobs of other processes
 
@@ -31,7 +32,7 @@ POLL = 1.0  # seconds between two looks at the jobs of other processes
 class Job:
     """One run of a comparison."""
 
-    config: runs.Config
+    config: run_folder.Config
     reason: str
 
     @property
@@ -46,11 +47,11 @@ class Outcome:
 
     job: Job
     status: str
-    result: runs.Result | None = None
+    result: run_folder.Result | None = None
     error: str = ""
 
 
-def jobs(base: runs.Config, recipes: dict[str, Recipe], seeds: int) -> list[Job]:
+def make_jobs(base: run_folder.Config, recipes: dict[str, Recipe], seeds: int) -> list[Job]:
     """The jobs of a comparison: all methods with seed 0, then all with seed 1, and so on.
 
     Args:
@@ -80,7 +81,7 @@ class Comparison:
     Raises:
         OSError: the folder can't be written.
         ValueError: a method can't be trained with its knobs and epochs.
-        runs.RunExists: a run in it was made with another config than its job has now.
+        run_folder.RunExists: a run in it was made with another config than its job has now.
     """
 
     def __init__(self, folder, jobs: Sequence[Job]):
@@ -110,7 +111,7 @@ class Comparison:
         Raises:
             ValueError, OSError, ImportError: data, model or batch size, the same for every job,
                 can't be had.
-            runs.RunExists: another process began a job with another config meanwhile.
+            run_folder.RunExists: another process began a job with another config meanwhile.
             files.NotWritable: the disk is full, or the folder has become read-only.
         """
         left = [job for job in self.jobs if not self._finished(job)]
@@ -177,13 +178,13 @@ class Comparison:
         finally:
             lock.release()
 
-    def _run(self, job: Job, lock) -> runs.Result:
+    def _run(self, job: Job, lock) -> run_folder.Result:
         """Runs a claimed job; leaves its traceback if it fails."""
         with lock.path.open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
         try:
             result = training.run(job.config, self.folder / job.name, verbose=0)
-        except (runs.RunExists, files.NotWritable):
+        except (run_folder.RunExists, files.NotWritable):
             raise
         except Exception:
             self._error_file(job).write_text(traceback.format_exc())
@@ -195,9 +196,9 @@ class Comparison:
         """Raises at once, not hours later when the job's turn comes."""
         for job in self.jobs:
             try:
-                runs.refuse_other_run(self.folder / job.name, job.config)
-            except runs.RunExists as error:
-                raise runs.RunExists(
+                run_folder.refuse_other_run(self.folder / job.name, job.config)
+            except run_folder.RunExists as error:
+                raise run_folder.RunExists(
                     f"{error}\nA comparison holds runs of one config for each method. Give the "
                     "flags and hyperparameters again that this one was begun with; or choose "
                     f"another results folder; or remove the runs of {job.config.method} to make "
@@ -212,7 +213,7 @@ class _Progress:
         self.numbers = {job.name: number for number, job in enumerate(all_jobs, 1)}
         self.say, self.began, self.done = say, time.monotonic(), 0
 
-    def run(self, job: Job, action: Callable[[], runs.Result], remaining: int) -> None:
+    def run(self, job: Job, action: Callable[[], run_folder.Result], remaining: int) -> None:
         """Runs ``action`` and says what came of it; ``remaining`` counts this job too."""
         config = job.config
         head = f"[{self.numbers[job.name]}/{len(self.numbers)}] {config.method} seed {config.seed}"
@@ -221,7 +222,7 @@ class _Progress:
         try:
             with contextlib.redirect_stdout(notes):
                 text = f"{action().accuracy:.4f}"
-        except (runs.RunExists, files.NotWritable):  # no other job would fare better
+        except (run_folder.RunExists, files.NotWritable):  # no other job would fare better
             self.say("stopped")
             raise
         except Exception as error:  # whatever it is, it must not stop the other jobs
@@ -246,7 +247,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0]
 
 
-def _check_shared_part(config: runs.Config) -> None:
+def _check_shared_part(config: run_folder.Config) -> None:
     """Raises for what would make every job fail the same way."""
     data = training.load_data(config)
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
@@ -256,6 +257,6 @@ def _check_shared_part(config: runs.Config) -> None:
     )
 
 
-def _look_up(job: Job, folder) -> runs.Result:
+def _look_up(job: Job, folder) -> run_folder.Result:
     with contextlib.redirect_stdout(io.StringIO()):  # a line for each of a hundred runs
         return training.run(job.config, folder, verbose=0)

@@ -10,9 +10,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from larq_filter import plots, runs
+from larq_filter import plots
 from larq_filter._keras import tf
-from larq_filter.sweeps.spaces import Choices, Range
+from larq_filter.experiments import run_folder
+from larq_filter.experiments.sweeps.spaces import Choices, Range
 
 HALF_A_POINT = 0.005  # of accuracy
 
@@ -104,7 +105,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda t: (t.accuracy, -t.number), default=None)
 
 
-def train_command(config: runs.Config) -> str:
+def train_command(config: run_folder.Config) -> str:
     """The line that repeats a run with examples/train.py."""
     always = ("dataset", "model", "method", "batch_size", "epochs", "seed")
     values = {name: getattr(config, name) for name in always}
@@ -122,7 +123,7 @@ def _flag(name: str, value) -> str:
     return f"--{name}={shlex.quote(str(value))}"
 
 
-def summary(trials: Sequence[Trial], configs: Sequence[runs.Config]) -> str:
+def summary(trials: Sequence[Trial], configs: Sequence[run_folder.Config]) -> str:
     """The study for people.
 
     Args:
@@ -185,7 +186,7 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
 
     Raises:
         FileNotFoundError: a folder without sweep.json.
-        runs.RunExists: a study with another division of the images.
+        run_folder.RunExists: a study with another division of the images.
     """
     head = ["study", "method", "knobs", "trials", "best", "to within half a point", "random order"]
     rows = [head]
@@ -194,7 +195,7 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
         if not path.exists():
             raise FileNotFoundError(f"{folder} holds no finished search: there is no {path}.")
         study = json.loads(path.read_text())
-        runs.refuse_other_split(study["config"], f"The study in {folder}")
+        run_folder.refuse_other_split(study["config"], f"The study in {folder}")
         needed = study["effort"] or dict.fromkeys(("tried", "best", "took", "expected"), math.nan)
         row = [
             study["study"],

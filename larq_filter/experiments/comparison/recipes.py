@@ -11,8 +11,8 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from larq_filter import methods
-from larq_filter.knobs import Knobs, from_dict
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods.knobs import Knobs, from_dict
 
 PUBLISHED = "published default"
 

@@ -32,10 +32,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from larq_filter import binary, distillation
+from larq_filter import binary
+from larq_filter.experiments.methods import distillation, latent, latent_free
+from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.filters import shown
-from larq_filter.knobs import Knobs
-from larq_filter.methods import latent, latent_free
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def resolve(method: str, knobs: Knobs) -> Knobs:
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"Unknown method {shown(method)}; choose one of {', '.join(METHODS)}.")
     if not isinstance(knobs, Knobs):
-        raise TypeError(f"`knobs` must be a larq_filter.knobs.Knobs(...), not {shown(knobs)}.")
+        raise TypeError(f"`knobs` must be a larq_filter.methods.Knobs(...), not {shown(knobs)}.")
     return knobs.resolve(method, METHODS[method].knobs)
 
 

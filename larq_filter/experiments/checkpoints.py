@@ -20,7 +20,7 @@ import re
 import shutil
 
 from larq_filter._keras import tf
-from larq_filter.files import commit, write_whole
+from larq_filter.experiments.files import commit, write_whole
 
 _PART = "writing"
 _OWNER = "owner/.ATTRIBUTES/py_state"

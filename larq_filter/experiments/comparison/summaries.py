@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from larq_filter.comparison import Outcome
-from larq_filter.runs import Result
+from larq_filter.experiments.comparison.jobs import Outcome
+from larq_filter.experiments.run_folder import Result
 
 CONTROL, REFERENCE = "frozen", "filter"
 CONFIDENCE = 0.95

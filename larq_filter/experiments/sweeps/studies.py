@@ -25,14 +25,14 @@ import time
 import urllib.parse
 from collections.abc import Callable
 
-from larq_filter import runs
 from larq_filter.datasets import splits
-from larq_filter.knobs import Knobs
-from larq_filter.locks import FileLock
-from larq_filter.sweeps import _optuna, results, sampling, storages, urls
-from larq_filter.sweeps.objectives import Objective, reported_epochs
-from larq_filter.sweeps.spaces import Choices, Range
-from larq_filter.sweeps.storages import StudyError
+from larq_filter.experiments import run_folder
+from larq_filter.experiments.locks import FileLock
+from larq_filter.experiments.methods.knobs import Knobs
+from larq_filter.experiments.sweeps import _optuna, results, sampling, storages, urls
+from larq_filter.experiments.sweeps.objectives import Objective, reported_epochs
+from larq_filter.experiments.sweeps.spaces import Choices, Range
+from larq_filter.experiments.sweeps.storages import StudyError
 
 POLL = 1.0  # seconds between two looks at the trials of other processes
 FIRST_FAILURES = 3  # a process whose first trials all fail has an error, not bad luck
@@ -53,7 +53,7 @@ class Sweep:
         sampler_seed: of the choice of the knobs.
     """
 
-    config: runs.Config
+    config: run_folder.Config
     space: dict[str, Range | Choices]
     seeds: int = 1
     prune_after: int | None = 5
@@ -68,7 +68,7 @@ class Sweep:
         own["split"] = splits.SPLIT
         return json.loads(json.dumps({**config, **own}))
 
-    def configs(self, knobs: dict) -> list[runs.Config]:
+    def configs(self, knobs: dict) -> list[run_folder.Config]:
         """The runs of a trial: one for each seed."""
         chosen = Knobs(**self.config.knobs.given(), **knobs)
         first = self.config.seed
@@ -194,8 +194,8 @@ class _Worker:
         """Also before each trial: of two that wrote a fingerprint at the same time, one goes."""
         found, wanted = json.loads(self.study.user_attrs["fingerprint"]), self.sweep.fingerprint()
         try:
-            runs.refuse_other_split(found, f"The study {self.study.study_name}")
-        except runs.RunExists as error:
+            run_folder.refuse_other_split(found, f"The study {self.study.study_name}")
+        except run_folder.RunExists as error:
             raise StudyError(str(error)) from None
         differs = [
             f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"

@@ -19,9 +19,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from larq_filter import methods
+from larq_filter.experiments import methods
+from larq_filter.experiments.methods.knobs import SCHEDULES, Knobs
 from larq_filter.filters import shown
-from larq_filter.knobs import SCHEDULES, Knobs
 
 # How far a knob is searched from its default to both sides, on a logarithmic scale.
 FACTORS = {

@@ -1,0 +1,13 @@
+"""Experiments: networks trained by method, compared, searched; each run in a folder of its own.
+
+    training       the one fit loop: a config in, a run folder and a result out
+    run_folder     what a run is, and the files that say so
+    checkpoints    what a killed process, a full disk or a damaged file can't spoil
+    strategies     several devices and machines
+    files          whole files, errors in a line, locks
+    methods/       who trains the binary kernels, by name
+    comparison/    methods times seeds
+    sweeps/        search of hyperparameters
+
+Nothing of the library below imports this package.
+"""

@@ -1,0 +1,322 @@
+"""The one fit loop: a config in, a run folder and a result out.
+
+A run folder holds all that is needed to find the run again and to go on with it:
+
+    config.json     the config, the versions of the packages, the command line
+    metrics.csv     one row an epoch
+    flips.csv       one row an epoch and binary layer
+    tensorboard/    the same for TensorBoard
+    checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
+    model.keras     the trained model
+    result.json     the result; its presence says that the run is finished
+    step1/, teacher/   the whole run of a first stage, for methods that have one
+    backup/         in place of checkpoints/ for a run of several machines (``strategies``)
+
+``run`` on a folder that holds an unfinished run of the same config continues it from the last good
+checkpoint; on a finished one it returns the result without training. Data order and augmentation
+depend on seed and epoch only, so a continued run sees what the uninterrupted one would have seen.
+
+``tf.train.Checkpoint`` was chosen over a ``.keras`` file an epoch: it holds the state of Larq's
+``CaseOptimizer`` too, and its checksums tell a damaged file from a good one (``checkpoints``). The
+tables are part of each checkpoint, so that a continued run has no row twice and lacks none.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from larq_filter import (
+    binary,
+    callbacks,
+    datasets,
+    models,
+    saved_models,
+)
+from larq_filter._keras import keras
+from larq_filter.conversion import to_latent_free
+from larq_filter.experiments import files, methods, outcome, progress, run_folder, strategies
+from larq_filter.experiments.checkpoints import Tables
+from larq_filter.experiments.methods import distillation
+from larq_filter.optimizers import FilterOptimizer
+
+Config, Result = run_folder.Config, run_folder.Result  # what users of this module name
+
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """How a run is made, which is no part of its config: the arguments of ``run``."""
+
+    verbose: int
+    report: Callable | None
+    strategy: Any
+    synchronized: bool
+    test: bool
+
+    @property
+    def scale(self) -> dict | None:
+        """What config.json says of the strategy."""
+        return strategies.describe(self.strategy, self.synchronized)
+
+    def write_config(self, folder: pathlib.Path, config: run_folder.Config) -> None:
+        """Writes config.json, once for all machines."""
+        if strategies.is_chief(self.strategy):
+            run_folder.write_config(folder, config, self.scale)
+
+    def of_first_stage(self) -> "_Way":
+        """Nobody chooses a first stage by its test, and nobody waits for its epochs."""
+        return dataclasses.replace(self, report=None, test=False)
+
+
+def run(
+    config: run_folder.Config,
+    output_dir,
+    verbose: int | str = "auto",
+    report=None,
+    strategy=None,
+    synchronized: bool = True,
+    test: bool = True,
+) -> run_folder.Result:
+    """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
+
+    Args:
+        config: what to train.
+        output_dir: the run folder; created if need be.
+        verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
+        report: called as ``report(epoch, logs)`` once an epoch's checkpoint is written; what it
+            raises ends the training, and the folder can be continued. A first stage isn't reported.
+        strategy: of ``strategies.make``: the replicas that share each batch. It is no part of the
+            config, but config.json holds it, and a run is continued under the one it began with.
+            With several machines each calls this function, and all see the folder.
+        synchronized: whether batch normalisation takes its statistics from all replicas.
+        test: whether the test images are read after the last epoch. No for runs that one is chosen
+            from.
+
+    Returns:
+        The result, read from the folder if the run was finished before.
+
+    Raises:
+        run_folder.RunExists: the folder holds a run of another config.
+        ValueError, FileNotFoundError: an argument of the config can't be met; see there.
+        RuntimeError: the folder has checkpoints and none can be used.
+        files.NotWritable: the disk is full or the folder read-only; what was saved is intact.
+    """
+    strategies.require_even(strategy, config.batch_size)
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
+    return _run(
+        config, pathlib.Path(output_dir), _Way(verbose, report, strategy, synchronized, test)
+    )
+
+
+def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_folder.Result:
+    """Looks the run up, or makes all of its stages."""
+    run_folder.refuse_other_run(folder, config, way.scale)
+    result = run_folder.read_result(folder)
+    if result is not None:
+        print(f"{folder} holds the finished run of this config: nothing to train.")
+        return result
+    strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
+    stage = methods.first_stage(config.method, config.knobs, config.epochs)
+    data = load_data(config)
+    steps_per_epoch(config, data)  # before anything is written
+    with files.plain_errors(folder):
+        if stage is None:
+            return _train(config, data, _teacher(config), folder, way)
+        _new_model(config, data)  # a wrong argument is found before the first stage, not after it
+        way.write_config(folder, config)
+        before, earlier = _first_stage(config, stage, folder, way)
+        print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
+        own = dataclasses.replace(config, epochs=stage.own_epochs)
+        return _train(own, data, earlier, folder, way, before)
+
+
+def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _Way):
+    """The result of a first stage and its model."""
+    print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
+    first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
+    folder, way = folder / stage.name, way.of_first_stage()
+    result = _run(first, folder, way)
+    try:
+        return result, saved_models.load_model(folder / "model.keras")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{error} It is made again from the last checkpoint.")
+    (folder / "result.json").unlink()
+    return _run(first, folder, way), saved_models.load_model(folder / "model.keras")
+
+
+def steps_per_epoch(config: run_folder.Config, data: datasets.ImageData) -> int:
+    """Steps of an epoch of ``config`` on ``data``.
+
+    Raises:
+        ValueError: a batch larger than the data, or more steps than there are full batches.
+    """
+    available = data.steps_per_epoch(config.batch_size)
+    steps = config.steps_per_epoch or available
+    if steps > available:
+        raise ValueError(
+            f"steps_per_epoch is {steps}, but {data.train_examples} training images make "
+            f"{available} full batches of {config.batch_size}. Choose at most {available}, or "
+            "smaller batches."
+        )
+    return steps
+
+
+def load_data(config: run_folder.Config) -> datasets.ImageData:
+    """The data of a run; the last ones loaded are kept for the next run that asks for the same."""
+    return _data(**{name: getattr(config, name) for name in DATA})
+
+
+@functools.lru_cache(maxsize=1)
+def _data(dataset: str, **arguments) -> datasets.ImageData:
+    return datasets.load(dataset, **arguments)
+
+
+def _train(
+    config: run_folder.Config, data, earlier, folder: pathlib.Path, way: _Way, before=None
+) -> run_folder.Result:
+    """The stage of ``config`` in its folder; ``before``: the result of the stage before it."""
+    keras.backend.clear_session()  # layers get the names they have in a process of their own
+    keras.utils.set_random_seed(config.seed)
+    with contextlib.nullcontext() if way.strategy is None else way.strategy.scope():
+        model = _compiled_model(config, data, steps_per_epoch(config, data), earlier)
+    strategies.prepare(model, way.strategy, way.synchronized)
+    if before is None:
+        way.write_config(folder, config)  # only now: a wrong argument leaves nothing behind
+    own = strategies.own_folder(folder, way.strategy)
+    tables = Tables([own / "metrics.csv", own / "flips.csv"])
+    monitor = callbacks.FlipMonitor(own / "flips.csv", own / "tensorboard" / "flips")
+    watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
+    for watcher in watchers:
+        watcher.attach(model)
+    saver = progress.saver(model, monitor.counters, tables, folder, run_folder.as_json(config))
+    first_epoch = saver.restore()
+    if first_epoch:
+        print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
+    else:
+        tables.remove()  # rows of an epoch that was not saved
+    if first_epoch < config.epochs:  # else only the model and the result are still to be written
+        loggers = [
+            *watchers,
+            keras.callbacks.CSVLogger(str(own / "metrics.csv"), append=first_epoch > 0),
+            keras.callbacks.TensorBoard(str(own / "tensorboard"), write_graph=False),
+            saver,
+            *([] if way.report is None else [_Report(way.report)]),
+        ]
+        _fit(config, data, earlier, model, way, first_epoch, loggers)
+    tested = {}
+    if way.test:
+        images = strategies.sharded(data.test(config.batch_size), way.strategy)
+        tested = model.evaluate(images, verbose=0, return_dict=True)
+    return _finish(config, folder, model, monitor, float(saver.seconds), before, tested)
+
+
+def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch, loggers) -> None:
+    steps = steps_per_epoch(config, data)
+    train_data = data.train(
+        config.batch_size,
+        seed=config.seed,
+        augment=config.augment,
+        first_epoch=first_epoch,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+    )
+    if methods.METHODS[config.method].distils:
+        train_data = distillation.with_soft_targets(train_data, earlier)
+    model.fit(
+        strategies.sharded(train_data, way.strategy),
+        initial_epoch=first_epoch,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        validation_data=strategies.sharded(data.validation(config.batch_size), way.strategy),
+        callbacks=loggers,
+        verbose=way.verbose,
+    )
+
+
+def _new_model(config: run_folder.Config, data):
+    """The latent model that every method starts from."""
+    arguments = {} if config.width is None else {"width": config.width}
+    return models.build(
+        config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
+    )
+
+
+def _compiled_model(config: run_folder.Config, data, steps: int, earlier):
+    """The compiled model, checked for whatever would keep the method from training it."""
+    model = _new_model(config, data)
+    total = steps * config.epochs
+    model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
+    if isinstance(model.optimizer, FilterOptimizer):
+        findings = binary.check(model)
+        if findings:
+            raise ValueError(
+                "This model can't be trained latent-free:\n  "
+                + "\n  ".join(str(finding) for finding in findings)
+            )
+    return model
+
+
+def _teacher(config: run_folder.Config):
+    """The saved model, or that of the run folder, which the knob ``teacher`` names; or None."""
+    if config.knobs.teacher is None:
+        return None
+    path = pathlib.Path(config.knobs.teacher)
+    inside = path / "model.keras"  # a run folder stands for its model
+    return saved_models.load_model(inside if inside.exists() else path)
+
+
+class _Report(keras.callbacks.Callback):
+    """Tells ``report`` what an epoch gave."""
+
+    def __init__(self, report):
+        super().__init__()
+        self.report = report
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.report(epoch, dict(logs or {}))
+
+
+def _finish(config, folder, model, monitor, seconds, before, tested) -> run_folder.Result:
+    """Writes the trained model, then the result that marks the run as finished."""
+    strategy = model.distribute_strategy
+    own = strategies.own_folder(folder, strategy)
+    # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
+    saved = to_latent_free(model) if config.method == "larq_bop" else model
+    _save_model(saved, own / "model.keras")
+    if own != folder:  # the first worker has the tables and writes the result
+        strategies.wait_for_all(strategy)
+        result = run_folder.read_result(folder)
+        if result is None:
+            raise RuntimeError(
+                f"The first worker has finished, and its {folder / 'result.json'} can't be read "
+                "here. All workers need one file system, on which they see this folder."
+            )
+        return result
+    result = outcome.result_of(
+        folder,
+        model,
+        monitor,
+        epochs=config.epochs,
+        seconds=seconds,
+        tested=tested,
+        before=before,
+    )
+    run_folder.write_result(folder, result)
+    strategies.wait_for_all(strategy)
+    return result
+
+
+def _save_model(model, path: pathlib.Path) -> None:
+    """Writes whole or not at all."""
+    part = path.with_suffix(".part.keras")  # Keras goes by the end of the name
+    try:
+        model.save(part)
+        files.commit(part, path)
+    finally:
+        part.unlink(missing_ok=True)
