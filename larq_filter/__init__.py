@@ -20,7 +20,6 @@ from larq_filter import (
     filters,
     flips,
     hyperparameters,
-    initializers,
     models,
     optimizers,
     plots,
@@ -48,7 +47,6 @@ __all__ = [
     "filters",
     "flips",
     "hyperparameters",
-    "initializers",
     "methods",
     "models",
     "optimizers",
@@ -62,6 +60,7 @@ __all__ = [
 
 # Names of modules that have moved, for programs written before.
 _MOVED = {
+    "initializers": "binary",
     "distillation": "experiments.methods.distillation",
     "knobs": "experiments.methods.knobs",
 }

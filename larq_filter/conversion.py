@@ -14,8 +14,8 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
-from larq_filter.folding import Folding, analyse, binary_kernels_of, describe, nodes_of
-from larq_filter.initializers import RandomSign
+from larq_filter.binary import RandomSign, binary_kernels_of, describe, nodes_of
+from larq_filter.folding import Folding, analyse
 
 import larq
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.binary import binary_kernels_of, describe, nodes_of
 
 import larq
 
@@ -37,16 +38,6 @@ _MAPS = tuple(  # work on each channel of the map by itself, and a positive fact
 _ANYWHERE = (_layers.PReLU, _layers.Dropout)
 _ANYWHERE += (_layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D)
 _ELEMENTWISE = (_layers.Activation, _layers.ReLU, _layers.LeakyReLU)
-
-
-def binary_kernels_of(layer):
-    """``(prefix, quantizer, variable)`` for each 1-bit kernel of one layer, by its attributes."""
-    for attribute in [key for key in vars(layer) if key.endswith("_quantizer")]:
-        prefix = attribute.removesuffix("_quantizer")
-        for name in (prefix, f"{prefix}_kernel"):
-            variable = getattr(layer, name, None)
-            if prefix != "input" and binary.is_binary(variable):
-                yield prefix, getattr(layer, attribute), variable
 
 
 def analyse(layer, signs: dict, factors: dict) -> None:
@@ -93,21 +84,6 @@ def _per_channel(layer, prefix: str, sizes: np.ndarray) -> np.ndarray:
         f"{layer.name}: a scaled kernel of {type(layer).__name__}, whose output channels "
         'larq_filter does not know. Use a quantizer of -1 and +1, "ste_sign" for one.'
     )
-
-
-def describe(output: np.ndarray) -> str:
-    """The values of ``output`` as text: each if they are few, else their range."""
-    values = np.unique(output)
-    if len(values) > 4:
-        return f"{len(values)} different values from {values[0]:.3g} to {values[-1]:.3g}"
-    return " and ".join(f"{value:.3g}" for value in values)
-
-
-def nodes_of(model) -> list:
-    """The calls of layers in the graph of ``model``, each after those whose outputs it takes."""
-    by_depth = model._nodes_by_depth
-    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-    return [node for node in nodes if not node.is_input]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 
 from larq_filter import (
     analysis,
+    binary,
     filters,
     flips,
     hyperparameters,
-    initializers,
     optimizers,
     presets,
     quantizers,
@@ -806,8 +806,8 @@ def any_default_alpha(data):
 
 
 def any_initializer_or_quantizer(data):
-    values = arguments_of(data, initializers.RandomSign)
-    sign = attempt(lambda: initializers.RandomSign(**values), names_of(initializers.RandomSign))
+    values = arguments_of(data, binary.RandomSign)
+    sign = attempt(lambda: binary.RandomSign(**values), names_of(binary.RandomSign))
     if sign is not None:
         assert set(np.unique(sign((4, 3)))) <= {-1.0, 1.0}
     scaled = data.draw(FLAGS, label="scaled")

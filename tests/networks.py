@@ -1,6 +1,6 @@
 """What tests of optimizers share: a small network, and a step on several replicas."""
 
-from larq_filter import initializers
+from larq_filter import binary
 from larq_filter._keras import keras, tf
 
 import larq as lq
@@ -13,7 +13,7 @@ def small_network(normalization):
     """
     binary_layer = {
         "kernel_quantizer": lq.quantizers.NoOp(precision=1),
-        "kernel_initializer": initializers.RandomSign(1),
+        "kernel_initializer": binary.RandomSign(1),
         "use_bias": False,
     }
     layers = [

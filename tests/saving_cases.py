@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 
-from larq_filter import filters, flips, initializers, presets
+from larq_filter import binary, filters, flips, presets
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
@@ -82,7 +82,7 @@ def build(optimizer, kernel_initializer=None):
     """A network of two binary layers and real-valued variables, compiled."""
     binary_layer = {
         "kernel_quantizer": lq.quantizers.NoOp(precision=1),
-        "kernel_initializer": kernel_initializer or initializers.RandomSign(3),
+        "kernel_initializer": kernel_initializer or binary.RandomSign(3),
         "use_bias": False,
     }
     keras.backend.clear_session()  # names as in a new process

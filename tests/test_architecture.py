@@ -17,7 +17,7 @@ LAYERS = [
     ["configs"],
     ["saved_models"],
     ["filters"],
-    ["arguments", "flips", "initializers", "quantizers"],
+    ["arguments", "flips", "quantizers"],
     ["binary", "draws", "fusion", "guard", "rates", "state_space"],
     ["folding", "analysis", "states"],
     ["conversion", "hyperparameters", "saving", "steps"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from larq_filter import binary, initializers
+from larq_filter import binary
 from larq_filter._keras import keras, tf
 
 import larq as lq
@@ -57,7 +57,7 @@ def test_binarize_stores_signs():
 
 
 def test_one_wrong_weight_is_seen():
-    layer = lq.layers.QuantDense(5, kernel_initializer=initializers.RandomSign(), **SIGN)
+    layer = lq.layers.QuantDense(5, kernel_initializer=binary.RandomSign(), **SIGN)
     layer.build((None, 4))
     assert binary.holds_signs(layer.kernel)
     for wrong in (0.0, 0.999, -1.001, np.nan):
@@ -165,14 +165,14 @@ def test_check_needs_variables():
 
 
 def test_random_sign():
-    signs = initializers.RandomSign(seed=3)((200, 50)).numpy()
+    signs = binary.RandomSign(seed=3)((200, 50)).numpy()
     assert set(np.unique(signs)) == {-1.0, 1.0}
     assert abs(signs.mean()) < 0.05  # five standard deviations of the mean of 10,000 signs
-    np.testing.assert_array_equal(signs, initializers.RandomSign(seed=3)((200, 50)))
-    free = initializers.RandomSign()
+    np.testing.assert_array_equal(signs, binary.RandomSign(seed=3)((200, 50)))
+    free = binary.RandomSign()
     assert not np.array_equal(free((200, 50)), free((200, 50)))
-    assert initializers.RandomSign(3)((2,), dtype="float64").dtype == tf.float64
+    assert binary.RandomSign(3)((2,), dtype="float64").dtype == tf.float64
     with pytest.raises(ValueError, match="int32"):
-        initializers.RandomSign()((2, 2), dtype="int32")
-    config = keras.initializers.serialize(initializers.RandomSign(seed=3))
+        binary.RandomSign()((2, 2), dtype="int32")
+    config = keras.initializers.serialize(binary.RandomSign(seed=3))
     np.testing.assert_array_equal(keras.initializers.deserialize(config)((200, 50)), signs)

@@ -5,8 +5,8 @@ import pytest
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.binary import RandomSign
 from larq_filter.conversion import to_latent, to_latent_free
-from larq_filter.initializers import RandomSign
 
 import larq
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import networks
-from larq_filter import binary, callbacks, guard, initializers, presets
+from larq_filter import binary, callbacks, guard, presets
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
@@ -23,7 +23,7 @@ def kernel(dtype="float32", name="layer"):
     layer = lq.layers.QuantDense(
         SHAPE[1],
         kernel_quantizer=lq.quantizers.NoOp(precision=1),
-        kernel_initializer=initializers.RandomSign(0),
+        kernel_initializer=binary.RandomSign(0),
         use_bias=False,
         dtype=dtype,
         name=name,

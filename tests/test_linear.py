@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from larq_filter import analysis, filters, initializers
+from larq_filter import analysis, binary, filters
 from larq_filter._keras import keras, tf
 from larq_filter.filters import AR, EMA, FIR, MA, Cascade, Kalman, LeakyIntegrator, Parallel
 from larq_filter.optimizers import FilterOptimizer
@@ -153,7 +153,7 @@ def test_the_optimizer_trains_with_it(name):
     layer = lq.layers.QuantDense(
         4,
         kernel_quantizer=lq.quantizers.NoOp(precision=1),
-        kernel_initializer=initializers.RandomSign(0),
+        kernel_initializer=binary.RandomSign(0),
         use_bias=False,
     )
     layer(tf.zeros((1, 6)))

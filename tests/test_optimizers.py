@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import networks
 import references
-from larq_filter import binary, filters, flips, initializers
+from larq_filter import binary, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
@@ -24,7 +24,7 @@ def kernel(values=None, quantizer=None, dtype="float32", name="layer", seed=0, *
     layer = lq.layers.QuantDense(
         SHAPE[1],
         kernel_quantizer=quantizer or lq.quantizers.NoOp(precision=1),
-        kernel_initializer=initializers.RandomSign(seed),
+        kernel_initializer=binary.RandomSign(seed),
         use_bias=False,
         dtype=dtype,
         name=name,

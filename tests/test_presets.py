@@ -9,7 +9,7 @@ from scipy import stats
 
 import networks
 import references
-from larq_filter import binary, filters, flips, initializers, presets
+from larq_filter import binary, filters, flips, presets
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
@@ -145,7 +145,7 @@ def kernel(dtype="float32", name="layer", seed=0, shape=SHAPE):
     layer = lq.layers.QuantDense(
         shape[1],
         kernel_quantizer=lq.quantizers.NoOp(precision=1),
-        kernel_initializer=initializers.RandomSign(seed),
+        kernel_initializer=binary.RandomSign(seed),
         use_bias=False,
         dtype=dtype,
         name=name,

@@ -12,7 +12,7 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
-from larq_filter.folding import nodes_of
+from larq_filter.binary import nodes_of
 
 
 @dataclasses.dataclass(eq=False)

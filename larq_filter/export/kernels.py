@@ -9,7 +9,7 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras
-from larq_filter.folding import binary_kernels_of, describe
+from larq_filter.binary import binary_kernels_of, describe
 
 import larq
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.binary import binary_kernels_of
 from larq_filter.export import graphs, kernels
-from larq_filter.folding import binary_kernels_of
 
 import larq
 

@@ -6,10 +6,10 @@ import tempfile
 import numpy as np
 
 from larq_filter import binary
+from larq_filter.binary import binary_kernels_of
 from larq_filter.export import conversions, engine, graphs, kernels, linting
 from larq_filter.export.diagnosis import diagnose
 from larq_filter.export.reports import Claim, Report
-from larq_filter.folding import binary_kernels_of
 
 _CLOSE = 1e-3  # of the spread; measured: 1e-4 and less where no sign turned
 _FAR = 0.1  # of the spread: half of the inputs must be closer, even if each layer is right

@@ -14,7 +14,7 @@ import shutil
 
 import numpy as np
 
-from larq_filter import filters, flips, initializers
+from larq_filter import binary, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import run_folder, training
 from larq_filter.optimizers import FilterOptimizer
@@ -31,7 +31,7 @@ def build():
     """A model of 176 weights and an optimizer with each kind of state."""
     layer = {
         "kernel_quantizer": lq.quantizers.NoOp(precision=1),
-        "kernel_initializer": initializers.RandomSign(0),
+        "kernel_initializer": binary.RandomSign(0),
         "use_bias": False,
     }
     model = keras.Sequential(

@@ -1,8 +1,7 @@
-"""What counts as a binary kernel, and whether its layer lets it be -1 or +1.
+"""What would keep ``FilterOptimizer`` from training a model, layer by layer, and what to do.
 
-Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer has ``precision`` 1.
-The mark promises nothing about what the quantizer does to a kernel that already is -1 or +1: it may
-kill the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
+Larq's mark promises nothing about what a quantizer does to a kernel that already is -1 or +1: it
+may stop the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
 (``DoReFa(1)``). So nothing here goes by a list of classes: ``probe`` runs the kernel's own
 quantizer.
 """
@@ -12,89 +11,8 @@ import dataclasses
 import numpy as np
 
 from larq_filter._keras import keras, tf
-
-# Larq's own import needs Keras 2, which the line above made sure of.
-import larq  # isort: skip
-from larq.quantized_variable import QuantizedVariable  # isort: skip
-
-
-def is_binary(variable) -> bool:
-    """Whether Larq marks ``variable`` as 1 bit wide: a quantizer of ``precision`` 1 is attached."""
-    return isinstance(variable, QuantizedVariable) and variable.precision == 1
-
-
-def is_quantized(variable) -> bool:
-    """Whether Larq attaches a quantizer to ``variable``, of 1 bit or more."""
-    return isinstance(variable, QuantizedVariable)
-
-
-def sign(values):
-    """-1 where ``values`` is negative, else +1 (Larq's convention for zero); a tensor."""
-    values = tf.convert_to_tensor(values)
-    one = tf.ones_like(values)
-    return tf.where(values < 0, -one, one)
-
-
-def replicas(variable) -> tuple:
-    """The variable's copies, one per replica; the variable itself when there is no strategy."""
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return tuple(variable.values)
-    return (variable,)
-
-
-def binarize(variable) -> None:
-    """Sets ``variable`` to its signs, on every replica.
-
-    An assignment to a distributed variable inside a replica reaches that replica only; this one is
-    made on each copy.
-    """
-    for copy in replicas(variable):
-        copy.assign(sign(latent(copy)))
-
-
-def latent(variable):
-    """The stored values of ``variable`` as a tensor: never what its quantizer makes of them."""
-    stored = getattr(variable, "latent_variable", variable)
-    return tf.convert_to_tensor(stored)
-
-
-def stored(variable):
-    """The plain ``tf.Variable`` behind what Larq and mixed precision wrap around it."""
-    variable = getattr(variable, "latent_variable", variable)
-    return getattr(variable, "_variable", variable)
-
-
-def is_low(variable):
-    """True where a binary kernel is the lower of its two values, a tensor of its shape.
-
-    The sign of latent weights alone would be wrong for a quantizer that centres them first.
-    """
-    stored, quantizer = latent(variable), variable.quantizer
-    if isinstance(quantizer, larq.quantizers.NoOp):
-        return stored < 0
-    return fresh(quantizer)(stored) <= 0
-
-
-def holds_signs(variable) -> bool:
-    """Whether every stored value is exactly -1 or +1, on every replica. Needs eager execution."""
-    return all(
-        bool(tf.reduce_all(tf.equal(tf.abs(latent(copy)), 1))) for copy in replicas(variable)
-    )
-
-
-def fresh(quantizer, **options):
-    """A quantizer of its own for each use: no metrics, so that trying it counts no flips.
-
-    One with variables, or a plain function, comes back as it is. ``options`` go into its config.
-    """
-    if isinstance(quantizer, keras.layers.Layer) and not quantizer.weights:
-        return type(quantizer).from_config({**quantizer.get_config(), **options})
-    return quantizer
-
-
-def name_of(function) -> str:
-    """The name of a function, or of an object's class."""
-    return getattr(function, "__name__", type(function).__name__)
+from larq_filter.binary.kernels import fresh, holds_signs, latent, name_of
+from larq_filter.binary.layers import binary_kernels, layers_of, require_built
 
 
 def probe(variable) -> str | None:
@@ -164,47 +82,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.layer}: {self.problem}"
-
-
-def require_built(model) -> None:
-    """Raises unless ``model`` is a Keras model with variables.
-
-    Raises:
-        TypeError: no Keras model.
-        ValueError: no variables yet.
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a tf.keras.Model, not {model!r}.")
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name} has no variables yet: give it an Input or call "
-            "model.build(input_shape) first."
-        )
-
-
-def layers_of(model) -> list:
-    """All layers that own variables, nested models opened, each once, in the model's order."""
-    layers = {}
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        if not isinstance(layer, keras.Model):
-            layers[id(layer)] = layer
-    return list(layers.values())
-
-
-def binary_kernels(model, trainable_only: bool = True) -> list[tuple]:
-    """``(layer, variable)`` for every binary kernel of ``model``, shared ones once.
-
-    Args:
-        model: a built Keras model.
-        trainable_only: leave out the kernels of layers with ``trainable=False``.
-    """
-    kernels = {}
-    for layer in layers_of(model):
-        if layer.trainable or not trainable_only:
-            for variable in layer._trainable_weights:
-                if is_binary(variable):
-                    kernels.setdefault(id(variable.latent_variable), (layer, variable))
-    return list(kernels.values())
 
 
 def check(model) -> list[Finding]:

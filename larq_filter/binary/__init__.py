@@ -1,0 +1,55 @@
+"""Binary kernels: which they are, in which layers, and whether they can be trained latent-free.
+
+kernels    one kernel: told, read, set and drawn
+layers     the layers of a model that have some
+checks     what would keep a filter from training them
+"""
+
+from larq_filter.binary.checks import NO_BINARY_KERNEL, Finding, check, probe
+from larq_filter.binary.kernels import (
+    RandomSign,
+    binarize,
+    fresh,
+    holds_signs,
+    is_binary,
+    is_low,
+    is_quantized,
+    latent,
+    name_of,
+    replicas,
+    sign,
+    stored,
+)
+from larq_filter.binary.layers import (
+    binary_kernels,
+    binary_kernels_of,
+    describe,
+    layers_of,
+    nodes_of,
+    require_built,
+)
+
+__all__ = [
+    "NO_BINARY_KERNEL",
+    "Finding",
+    "RandomSign",
+    "binarize",
+    "binary_kernels",
+    "binary_kernels_of",
+    "check",
+    "describe",
+    "fresh",
+    "holds_signs",
+    "is_binary",
+    "is_low",
+    "is_quantized",
+    "latent",
+    "layers_of",
+    "name_of",
+    "nodes_of",
+    "probe",
+    "replicas",
+    "require_built",
+    "sign",
+    "stored",
+]
