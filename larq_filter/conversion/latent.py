@@ -8,14 +8,13 @@ Some quantizers do more than take signs and scale the kernel; ``folding`` finds 
 home in the batch normalisation that follows. This module makes the copy.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from larq_filter import binary
-from larq_filter._keras import keras, tf
-from larq_filter.binary import RandomSign, binary_kernels_of, describe, nodes_of
-from larq_filter.folding import Folding, analyse
+from larq_filter._keras import tf
+from larq_filter.binary import RandomSign, binary_kernels_of, describe
+from larq_filter.conversion.folding import Folding, analyse
+from larq_filter.conversion.rebuild import copy_variables, rebuild, require_graph
 
 import larq
 
@@ -59,7 +58,7 @@ def to_latent_free(model, scales: str = "fold"):
     """
     if scales not in ("fold", "drop"):
         raise ValueError(f'`scales` is {scales!r}; it must be "fold" or "drop".')
-    _require_graph(model)
+    require_graph(model)
     signs, factors = {}, {}
     for layer in binary.layers_of(model):
         analyse(layer, signs, factors)
@@ -67,8 +66,8 @@ def to_latent_free(model, scales: str = "fold"):
         raise ValueError(f"The model {model.name} has {binary.NO_BINARY_KERNEL}")
     folding = Folding(factors if scales == "fold" else {})
     folding.run(model)
-    free, clones = _rebuild(model, _latent_free_options)
-    _copy_variables(clones, signs)
+    free, clones = rebuild(model, _latent_free_options)
+    copy_variables(clones, signs)
     for layer, clone in clones:
         for name, value in folding.new_variables(layer).items():
             getattr(clone, name).assign(value)
@@ -116,7 +115,7 @@ def to_latent(
             f"`kernel_quantizer` is {kernel_quantizer!r}; it must binarise latent weights and say "
             'so by `precision` 1, as "ste_sign" or larq.quantizers.SteSign(clip_value=1.25) do.'
         )
-    _require_graph(model)
+    require_graph(model)
     values = {}
     for layer in binary.layers_of(model):
         for _, old, kernel in binary_kernels_of(layer):
@@ -135,30 +134,9 @@ def to_latent(
             f"{prefix}_initializer": "glorot_uniform",
         }
 
-    latent, clones = _rebuild(model, options)
-    _copy_variables(clones, values)
+    latent, clones = rebuild(model, options)
+    copy_variables(clones, values)
     return latent
-
-
-def with_kernel_options(model, options: Callable):
-    """A copy of ``model`` whose layers with 1-bit kernels are configured differently.
-
-    Args:
-        model: a functional or sequential model.
-        options: ``options(layer, quantizer, prefix)`` gives the changes in the layer's
-            configuration, for the kernel that ``prefix`` names: ``kernel``, ``depthwise`` or
-            ``pointwise``. ``{"kernel_constraint": None}`` removes a constraint.
-
-    Returns:
-        A new, uncompiled model with the same values of all variables, latent ones included.
-
-    Raises:
-        TypeError: a subclassed model, or Larq layers hidden inside a custom layer.
-    """
-    _require_graph(model)
-    copy, pairs = _rebuild(model, options)
-    _copy_variables(pairs, {})
-    return copy
 
 
 def _latent_free_options(layer, quantizer, prefix: str) -> dict:
@@ -191,91 +169,3 @@ def _require_signs(layer, quantizer, values, magnitude: float) -> None:
             f"{layer.name}: {name} has gradient 0 for latent weights of +-{magnitude}, so they "
             "could never be trained: choose a smaller `magnitude`, 0.1 say."
         )
-
-
-def _require_graph(model) -> None:
-    binary.require_built(model)
-    if not model._is_graph_network:
-        raise TypeError(
-            f"{model.name} ({type(model).__name__}) is a subclassed model: its layers are known, "
-            "but not how they are connected, so it can't be rebuilt. Write it with the functional "
-            "API, or give its layers NoOp(precision=1) and RandomSign where it is defined."
-        )
-    called = [id(node.layer) for node in nodes_of(model)]
-    if isinstance(model, keras.Sequential) and len(called) > len(set(called)):
-        raise ValueError(
-            f"The sequential model {model.name} calls a layer twice, and Keras forgets the second "
-            "call when it copies or saves the model: write it with the functional API."
-        )
-
-
-def _rebuild(model, options: Callable) -> tuple:
-    """A copy of ``model`` with fresh variables, and all pairs ``(layer, its copy)``.
-
-    Args:
-        model: a functional or sequential model.
-        options: ``options(layer, quantizer, prefix)`` gives what changes in the configuration of
-            a layer with a 1-bit kernel.
-    """
-    pairs = {}
-
-    def copy(layer):
-        if id(layer) not in pairs:
-            pairs[id(layer)] = layer, _copy_layer(layer, copy, options)
-        return pairs[id(layer)][1]
-
-    new = copy(model)
-    if not new.built:
-        new.build(model.input_shape)
-    # `trainable` of a model sets that of everything inside, and a model comes after its layers.
-    for old, clone in reversed(pairs.values()):
-        clone.trainable = old.trainable
-        if not isinstance(old, keras.Model):
-            parts = zip(old._flatten_layers(), clone._flatten_layers(), strict=False)
-            for part, its_clone in parts:
-                its_clone.trainable = part.trainable
-    return new, list(pairs.values())
-
-
-def _copy_layer(layer, copy: Callable, options: Callable):
-    if isinstance(layer, keras.Model):
-        _require_graph(layer)
-        return keras.models.clone_model(layer, clone_function=copy)
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.TimeDistributed):
-        del config["layer"]
-        return type(layer)(copy(layer.layer), **config)
-    known = set()
-    for key in [key for key in config if key.endswith("_quantizer")]:
-        if not isinstance(getattr(layer, key, None), keras.layers.Layer):
-            config[key] = getattr(layer, key, config[key])  # a function that may have no name
-    for prefix, quantizer, kernel in binary_kernels_of(layer):
-        if f"{prefix}_quantizer" in config:
-            new = options(layer, quantizer, prefix)
-            config.update({key: value for key, value in new.items() if key in config})
-            known.add(id(kernel))
-    if any(binary.is_binary(v) and id(v) not in known for v in layer.weights):
-        raise TypeError(
-            f"{layer.name} ({type(layer).__name__}) holds Larq layers inside, which can't be "
-            "exchanged from outside: connect them with the functional API instead."
-        )
-    clone = type(layer).from_config(config)
-    if getattr(layer, "synchronized", False):  # of a batch normalisation; its config forgets it
-        clone.synchronized, clone.fused = True, False
-    return clone
-
-
-def _copy_variables(pairs: list, values: dict) -> None:
-    """Copies the variables of each layer by position; ``values`` by ``id`` come first."""
-    for old, new in pairs:
-        if isinstance(old, (keras.Model, keras.layers.TimeDistributed)):
-            continue  # their layers have pairs of their own
-        for source, target in zip(_own_variables(old), _own_variables(new), strict=True):
-            target.assign(values.get(id(source), binary.latent(source)))
-
-
-def _own_variables(layer) -> list:
-    """All variables of ``layer`` but those of its kernel quantizers, which may be exchanged."""
-    quantizers = [quantizer for _, quantizer, _ in binary_kernels_of(layer)]
-    hidden = {id(v) for q in quantizers for v in getattr(q, "weights", [])}
-    return [variable for variable in layer.weights if id(variable) not in hidden]
