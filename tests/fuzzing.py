@@ -16,7 +16,6 @@ import itertools
 import json
 import math
 import pathlib
-import sys
 import tempfile
 import warnings
 
@@ -821,11 +820,8 @@ def any_initializer_or_quantizer(data):
 
 
 def train_script():
-    """examples/train.py as a module; absl's flags are defined once in a process."""
-    folder = str(ROOT / "examples")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    import train
+    """The command as a module; absl's flags are defined once in a process."""
+    from larq_filter.cli import train
 
     return train
 

@@ -25,12 +25,12 @@ LAYERS = [
     ["callbacks", "datasets", "models", "presets"],
     ["plots", "export"],
     ["experiments"],
+    ["cli"],
 ]
 RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 
 # Optional packages, and the only file of larq_filter that may import each.
 ROOMS = {
-    "absl": None,  # command line flags: examples only
     "larq_compute_engine": "export/engine.py",
     "larq_zoo": "models/zoo.py",
     "matplotlib": "plots.py",
@@ -126,21 +126,27 @@ def test_optional_packages_stay_in_their_rooms(name):
     everything, at_once = imports(FILES[name])
     file = FILES[name].relative_to(PACKAGE).as_posix()
     for package in {other.split(".")[0] for other in everything} & set(ROOMS):
-        assert file == ROOMS[package], f"{package} belongs to {ROOMS[package] or 'examples'}"
+        assert file == ROOMS[package], f"{package} belongs to {ROOMS[package]}"
         assert package not in at_once, f"import {package} where it is used, inside a function"
 
 
 def test_the_package_does_not_import_its_examples_or_tests():
-    strangers = {"examples", "tests", "pytest"}
+    strangers = {"benchmarks", "examples", "paper", "tests", "pytest"}
     for name, path in FILES.items():
         assert not {other.split(".")[0] for other in imports(path)[0]} & strangers, name
 
 
 def test_importing_the_package_imports_no_optional_package():
-    optional = sorted(set(ROOMS) - {"absl"})  # TensorFlow itself imports absl
+    optional = sorted(ROOMS)
     code = f"import sys, larq_filter; print(*[p for p in {optional} if p in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if unit(name) != "cli"])
+def test_flags_are_read_by_commands_only(name):
+    """TensorFlow itself imports absl, so it is there for everybody."""
+    assert "absl" not in {other.split(".")[0] for other in imports(FILES[name])[0]}

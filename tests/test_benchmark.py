@@ -14,7 +14,7 @@ from larq_filter.experiments import methods
 from larq_filter.experiments.methods.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent
-sys.path.append(str(ROOT / "examples"))
+sys.path.append(str(ROOT / "benchmarks"))
 import benchmark  # noqa: E402
 import peers  # noqa: E402
 import timing  # noqa: E402
@@ -244,7 +244,7 @@ def test_parts_of_other_settings_are_refused(tmp_path, monkeypatch):
 
 
 def test_unknown_part_is_refused_with_the_list():
-    command = [sys.executable, str(ROOT / "examples" / "benchmark.py"), "--parts=update,speed"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "benchmark.py"), "--parts=update,speed"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "speed is no part" in done.stderr and ", ".join(benchmark.PARTS) in done.stderr
@@ -290,7 +290,6 @@ def test_the_network_in_pytorch_is_the_same(networks, training):
 def test_the_rule_in_pytorch_is_the_same(networks):
     torch, _, _ = networks
     import torch_peer
-
     from larq_filter import filters
 
     rng = np.random.default_rng(0)

@@ -1,19 +1,31 @@
-"""How the example scripts start and end."""
+"""How commands start and end, and what they say of themselves."""
 
+import ast
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+from larq_filter.cli import __main__ as entry
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMMANDS = ROOT / "larq_filter" / "cli"
+QUIET = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def run(body, *arguments):
     """A script whose ``main`` is ``body``."""
-    script = f"import command_line\ndef main():\n    {body}\ncommand_line.start(main, 'Go on.')"
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True)
+    start = "from larq_filter.cli import command_line\ncommand_line.start(main, 'Go on.')"
+    command = [sys.executable, "-c", f"def main():\n    {body}\n{start}", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=QUIET)
+    # Without what TensorFlow says while it is imported.
+    ended.stderr = re.sub(
+        r"(?m)^([IWE]0000 |WARNING: All log messages before).*\n", "", ended.stderr
+    )
+    return ended
 
 
 @pytest.mark.parametrize(
@@ -37,20 +49,52 @@ def test_what_the_user_cannot_mend_keeps_its_traceback():
 
 
 @pytest.mark.extras
-@pytest.mark.parametrize("script", ["figures.py", "models.py"])
+@pytest.mark.parametrize("script", ["paper/figures.py", "benchmarks/models.py"])
 def test_a_file_in_place_of_the_output_folder(script, tmp_path):
     file = tmp_path / "file"
     file.write_text("in the way")
     command = [sys.executable, script, f"--output_dir={file}"]
-    ended = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(f"error: {file} can't be written: File exists")
     assert "Traceback" not in ended.stderr
 
 
-def test_every_script_with_flags_starts_so():
-    names = "train compare sweep export translate figures models benchmark".split()
-    for name in names:
-        assert "\n    command_line.start(main" in (EXAMPLES / f"{name}.py").read_text(), name
-    for path in EXAMPLES.glob("*.py"):
+def test_every_command_starts_so():
+    scripts = [COMMANDS / f"{name}.py" for name in entry.COMMANDS]
+    scripts += [ROOT / name for name in ("paper/figures.py", "benchmarks/models.py")]
+    for path in [*scripts, ROOT / "benchmarks" / "benchmark.py"]:
+        assert "\n    command_line.start(main" in path.read_text(), path
+    for path in COMMANDS.glob("*.py"):
         assert ("app.run(" in path.read_text()) == (path.name == "command_line.py"), path
+
+
+@pytest.mark.parametrize("command", entry.COMMANDS)
+def test_help_of_a_command_and_of_its_script(command):
+    """The docstring and the flags of the module, whichever way it was started."""
+    for start in (["-m", "larq_filter.cli", command], [f"examples/{command}.py"]):
+        ended = subprocess.run(
+            [sys.executable, *start, "--help"], cwd=ROOT, capture_output=True, text=True, env=QUIET
+        )
+        module = ast.parse((COMMANDS / f"{command}.py").read_text())
+        assert ast.get_docstring(module).splitlines()[0] in ended.stdout
+        flags = [
+            node.args[0].value
+            for node in ast.walk(module)
+            if isinstance(node, ast.Call)
+            and "DEFINE" in getattr(node.func, "attr", "")
+            and isinstance(node.args[0], ast.Constant)
+        ]
+        assert flags
+        for flag in flags:
+            assert f"--{flag}" in ended.stdout or f"--[no]{flag}" in ended.stdout, flag
+
+
+def test_the_entry_says_which_commands_there_are(capsys):
+    entry.run([])
+    said = capsys.readouterr().out
+    assert all(f"\n  {name} " in said for name in entry.COMMANDS)
+    with pytest.raises(SystemExit) as ended:
+        entry.run(["trian"])
+    assert ended.value.code == 2
+    assert "Did you mean train?" in capsys.readouterr().err

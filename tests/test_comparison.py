@@ -23,7 +23,7 @@ from larq_filter.experiments.comparison import recipes, summaries, tables
 from larq_filter.experiments.methods.knobs import Knobs
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMITTED = ROOT / "examples" / "hyperparameters.json"
+COMMITTED = ROOT / "larq_filter" / "cli" / "hyperparameters.json"
 SMALL = run_folder.Config(model="mlp", width=16, epochs=3, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--train_examples=300", "--epochs=3", "--seeds=2"]
 RECIPES = {

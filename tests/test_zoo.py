@@ -20,7 +20,7 @@ import larq
 
 pytestmark = pytest.mark.extras
 ROOT = pathlib.Path(__file__).parent.parent
-RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.txt"))
+RECIPES = sorted((ROOT / "examples" / "flagfiles").glob("*.txt"))
 
 
 @pytest.fixture(autouse=True)
@@ -305,7 +305,7 @@ def test_recipe_runs_on_a_few_images(tmp_path, file):
 def test_table_of_models(tmp_path):
     """One model that works and one that fails; the second time nothing is trained."""
     few = ["--steps=6", "--parts=2", "--batch_size=16", "--train_examples=60", "--image_size=8"]
-    command = [ROOT / "examples" / "models.py", *few, "--noexport", f"--output_dir={tmp_path}"]
+    command = [ROOT / "benchmarks" / "models.py", *few, "--noexport", f"--output_dir={tmp_path}"]
     stray = tmp_path / "birealnet20" / "filter" / "stray.txt"
     stray.parent.mkdir(parents=True)
     stray.write_text("in the way")

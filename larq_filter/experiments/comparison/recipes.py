@@ -63,7 +63,7 @@ def load_recipes(path, section: str, names: Sequence[str]) -> dict[str, Recipe] 
     if not isinstance(content, dict) or not isinstance(content.get(section, {}), dict):
         raise ValueError(
             f"{path} must hold an object of sections, each an object of methods; see "
-            "examples/hyperparameters.json."
+            "larq_filter/cli/hyperparameters.json."
         )
     if section not in content:
         return None

@@ -1,8 +1,8 @@
 """Trains every model for a few steps and says of each whether it works.
 
-    python examples/models.py
-    python examples/models.py --models=QuickNet,reactnet_a --dataset=cifar10 --data_dir=DIR
-    python examples/models.py --models=all --steps=30 --output_dir=runs/models
+    python benchmarks/models.py
+    python benchmarks/models.py --models=QuickNet,reactnet_a --dataset=cifar10 --data_dir=DIR
+    python benchmarks/models.py --models=all --steps=30 --output_dir=runs/models
 
 Each model is trained by the gradient filter, and once more with its binary kernels frozen at random
 on the same images: what the filter adds to the real-valued parameters is the difference of the two
@@ -24,7 +24,6 @@ import shutil
 import sys
 import tempfile
 
-import command_line
 import numpy as np
 from absl import flags, logging
 
@@ -34,6 +33,7 @@ from larq_filter import (  # first: tf.keras is Keras 2 then
     models,
 )
 from larq_filter._keras import keras
+from larq_filter.cli import command_line
 from larq_filter.experiments import files, methods, run_folder, training
 from larq_filter.experiments.methods.knobs import Knobs
 

@@ -1,7 +1,7 @@
 """Bi-Real ResNet-20 and the filter of two moving averages in PyTorch, to compare speeds with.
 
 The same network as ``larq_filter.models.birealnet20`` layer by layer, and the same rule; nothing
-but examples/benchmark.py needs it, and no other file imports torch.
+but benchmarks/benchmark.py needs it, and no other file imports torch.
 """
 
 import torch

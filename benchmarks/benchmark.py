@@ -1,8 +1,8 @@
 """Measures how fast larq_filter is, beside what one would use in its place, in one run.
 
-    python examples/benchmark.py
-    python examples/benchmark.py --parts=update,step --repeats=15 --output_dir=runs/again
-    python examples/benchmark.py --parts=step --profile
+    python benchmarks/benchmark.py
+    python benchmarks/benchmark.py --parts=update,step --repeats=15 --output_dir=runs/again
+    python benchmarks/benchmark.py --parts=step --profile
 
 | part | what is measured |
 |---|---|
@@ -35,14 +35,14 @@ import statistics
 import sys
 import time
 
-import command_line
 import numpy as np
+from absl import flags, logging
+
 import peers  # first: it makes sure that tf.keras is Keras 2
 import timing
-from absl import flags, logging
-from timing import bound, first_calls, interleave, ratio, result, rows_of, say
-
 from larq_filter import callbacks, plots
+from larq_filter.cli import command_line
+from timing import bound, first_calls, interleave, ratio, result, rows_of, say
 
 import tensorflow as tf
 

@@ -1,8 +1,8 @@
-"""How the example scripts start, and how they end: with one line where something is in the way."""
+"""How commands start, and how they end: with one line where something is in the way."""
 
 import sys
 
-from absl import app
+from absl import app, flags
 
 ERRORS = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # of what the user gave
 
@@ -13,7 +13,7 @@ def start(main, interrupted: str = "") -> None:
     Exit status 1: an error that the user can mend. 130: interrupted, as shells have it.
 
     Args:
-        main: the script.
+        main: the command; ``--help`` shows the docstring and the flags of its module.
         interrupted: what an interruption leaves, and how to go on; one sentence.
     """
 
@@ -27,7 +27,15 @@ def start(main, interrupted: str = "") -> None:
             print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
             raise SystemExit(130) from None
 
+    _show_in_help(sys.modules[main.__module__])
     app.run(run)
+
+
+def _show_in_help(module) -> None:
+    """Has ``--help`` tell of ``module``; absl looks at the script that Python was started with."""
+    sys.modules["__main__"].__doc__ = module.__doc__
+    for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def refuse_positional(arguments) -> None:

@@ -1,4 +1,4 @@
-"""How examples/benchmark.py times peers side by side, judges bounds, and writes results and tables.
+"""How benchmark.py times peers side by side, judges bounds, and writes results and tables.
 
 A round is some turns, in each of which every peer takes one step; its result is the median of each
 peer, a ratio is formed within each round, and the rounds' ratios have a median and percentiles. So

@@ -1,9 +1,9 @@
-"""What examples/benchmark.py measures: optimizers on bare weights, training steps, input, memory.
+"""What benchmarks/benchmark.py measures: optimizers on bare weights, training steps, input, memory.
 
 A peer is a function without arguments that takes one step. Two measurements need a process of their
 own, since they are of a whole process or of an environment variable. Such a process is
 
-    python examples/peers.py FUNCTION '{"argument": value, ...}'
+    python benchmarks/peers.py FUNCTION '{"argument": value, ...}'
 
 which prints what one function of this file returns as JSON; ``child`` starts it.
 """

@@ -1,8 +1,8 @@
 """Draws the README's figures and one figure for each claim of the paper, from runs made here.
 
-    python examples/figures.py --figure=all --output_dir=runs/figures
-    python examples/figures.py --figure=product --seeds=5
-    python examples/figures.py --dataset=cifar10 --data_dir=DIR --train_examples=10000 --epochs=20
+    python paper/figures.py --figure=all --output_dir=runs/figures
+    python paper/figures.py --figure=product --seeds=5
+    python paper/figures.py --dataset=cifar10 --data_dir=DIR --train_examples=10000 --epochs=20
 
 The numbers behind each figure go into a JSON file beside it, with config, seeds and versions. A
 second call only draws what is there; `--force` trains again. The claims are those of Quist, Li and
@@ -17,15 +17,15 @@ import os
 import pathlib
 import time
 
-import claims  # first: it makes sure that tf.keras is Keras 2
-import command_line
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
+import claims  # first: it makes sure that tf.keras is Keras 2
 from larq_filter import __version__, filters, hyperparameters, plots
+from larq_filter.cli import command_line
 from larq_filter.experiments import files
 from larq_filter.optimizers import default_alpha
 

@@ -1,0 +1,136 @@
+"""Trains a network by several methods from several seeds, and compares what came out.
+
+    python examples/compare.py --dataset=digits --methods=all --seeds=5
+    python examples/compare.py --methods=filter,adam,frozen --model=mlp --epochs=5
+    python examples/compare.py --dataset=cifar10 --data_dir=DIR --epochs=6 --steps_per_epoch=50
+
+Every method gets the same network, images, order of the images and budget; its own hyperparameters
+come from larq_filter/cli/hyperparameters.json, which says where each was found. The last line above
+compares the training losses after 300 steps: the last epoch's loss is the mean of steps 251 to 300.
+
+The same command again continues an interrupted comparison, and runs only what is missing; given at
+the same time in another terminal it shares the work (the results folder needs working file locks;
+network file systems of old have none). The results folder gets table.md, summary.csv (one row a
+method), runs.csv (one row a run), learning_curves.png and flip_ratio.png.
+"""
+
+import pathlib
+import sys
+
+from absl import flags, logging
+
+from larq_filter import plots
+from larq_filter.cli import command_line, run_flags
+from larq_filter.experiments import comparison, files, methods
+from larq_filter.experiments.comparison import recipes, summaries, tables
+
+import tensorflow as tf
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # else --help would not show them
+HYPERPARAMETERS = pathlib.Path(__file__).with_name("hyperparameters.json")
+
+FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a control
+
+flags.DEFINE_list(
+    "methods",
+    "all",
+    f"Comma-separated: {', '.join(methods.METHODS)}; all: those that end in a binary network.",
+)
+flags.DEFINE_integer("seeds", 5, "Runs of each method: seeds 0 to SEEDS - 1.", 1)
+flags.DEFINE_string("results", None, "Results folder. Default: runs/compare-DATASET-MODEL.")
+flags.DEFINE_string(
+    "hyperparameters", str(HYPERPARAMETERS), "JSON file: section, method, knobs and their reason."
+)
+flags.DEFINE_string("section", None, "Section of that file. Default: the data set's name.")
+flags.DEFINE_bool(
+    "train", True, "Train what is missing; no: only write the tables of what is there."
+)
+flags.DEFINE_bool(
+    "wait",
+    True,
+    "Wait for runs of other processes, and take over those that they leave unfinished.",
+)
+
+
+def choose_recipes() -> tuple[dict[str, recipes.Recipe], str]:
+    """The methods with their hyperparameters, and the line that says where these come from."""
+    names = recipes.choose_methods(FLAGS.methods)
+    section = FLAGS.section or run_flags.dataset_name()
+    chosen = recipes.load_recipes(FLAGS.hyperparameters, section, names)
+    file = pathlib.Path(FLAGS.hyperparameters).name
+    if chosen is not None:
+        return chosen, f"Hyperparameters: {file}, section {section}."
+    if FLAGS.section:
+        raise ValueError(
+            f"{FLAGS.hyperparameters} has no section {section}. Choose another --section, or leave "
+            "the flag out for the one of the data set."
+        )
+    source = f"Hyperparameters: the methods' defaults ({file} has no section {section})."
+    print(source)
+    return dict.fromkeys(names, recipes.Recipe()), source
+
+
+def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, bool]:
+    """Writes the files of the results folder; returns the table, and whether a run failed."""
+    outcomes = compared.outcomes()
+    summed = summaries.summarize(outcomes)
+    title = f"{run_flags.description()}, seeds 0 to {FLAGS.seeds - 1}"
+    table = tables.markdown(summed, title, [source, *summaries.versions(outcomes)])
+    (compared.folder / "table.md").write_text(table)
+    context = {"hyperparameters": source}
+    tables.write_csv(compared.folder / "runs.csv", tables.run_rows(outcomes, context))
+    tables.write_csv(compared.folder / "summary.csv", tables.summary_rows(summed, context))
+    draw(compared.folder, [each for each in summed if each.results])
+    return table, any(each.status == "failed" for each in outcomes)
+
+
+def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
+    """Writes the figures, if there is a finished run and Matplotlib."""
+    if not summed:
+        return
+    accuracy, loss, flip = (
+        {each.method: summaries.curves(each, quantity) for each in summed}
+        for quantity in ("val_accuracy", "cross_entropy", "flip_ratio")
+    )
+    learning = {"validation accuracy": accuracy, "training loss (nats)": loss}
+    ratio = {"flip ratio (share of weights per step)": flip}
+    try:
+        figures = {
+            "learning_curves.png": plots.learning_curves(learning, log=["training loss (nats)"]),
+            "flip_ratio.png": plots.learning_curves(ratio, log=list(ratio)),
+        }
+    except ImportError as error:
+        print(f"No figures. {error}")
+        return
+    for name, figure in figures.items():
+        figure.savefig(folder / name)
+
+
+def main():
+    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
+    for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
+        tf.config.experimental.set_memory_growth(gpu, True)
+    try:
+        base = run_flags.config()
+        chosen, source = choose_recipes()
+        names = "compare", run_flags.dataset_name(), base.model
+        folder = FLAGS.results or run_flags.default_folder(*names)
+        compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
+        if FLAGS.train:
+            compared.train(wait=FLAGS.wait)
+        with compared.alone(), files.plain_errors(compared.folder):
+            table, failed = write_tables(compared, source)
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"\n{table}\nTables and figures: {folder}")
+    if failed:
+        sys.exit(
+            f"Some runs failed; see {folder}/errors. When their cause is mended the same command "
+            "tries them again."
+        )
+
+
+def start() -> None:
+    """Reads the command line and runs."""
+    command_line.start(main, "The same command continues.")

@@ -1,0 +1,158 @@
+"""Exports a trained network to Larq Compute Engine, and only if it still computes the same.
+
+    python examples/export.py --run=runs/digits-birealnet20-filter-0 --output=model.tflite
+    python examples/export.py --model_file=model.keras --dataset=cifar10 --benchmark
+
+Prints what the engine will not run on bits (lint), converts, and runs the converted network beside
+the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written
+and OUTPUT.report.json beside it. Else nothing is written, and the exit status is 1.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import time
+
+import numpy as np
+from absl import flags, logging
+
+# First: it makes sure that tf.keras is Keras 2.
+from larq_filter import datasets, export, saved_models
+from larq_filter.cli import command_line
+
+FLAGS = flags.FLAGS
+
+# What
+flags.DEFINE_string("run", None, "Run folder of examples/train.py: its model, and its data.")
+flags.DEFINE_string("model_file", None, "A saved Keras model, in place of --run.")
+flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
+flags.DEFINE_string("output", None, "The file to write. Default: model.tflite beside the model.")
+flags.DEFINE_list(
+    "allow_float", [], "Names of binary layers that may stay float, QuantDense ones for example."
+)
+
+# Data to verify with; what is not given comes from the run.
+flags.DEFINE_string(
+    "dataset", None, "digits (embedded), a tensorflow-datasets name, or a prepared folder."
+)
+flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
+flags.DEFINE_integer("image_size", None, "Pixels a side, as in training.", 1)
+flags.DEFINE_integer(
+    "train_examples",
+    None,
+    "Training images, as in training: their mean and deviation normalise the images.",
+    1,
+)
+flags.DEFINE_integer("images", 256, "Validation images to compare the two networks on.", 2)
+
+# Speed
+flags.DEFINE_bool("benchmark", False, "Time both networks here, and say how to on a device.")
+flags.DEFINE_integer("repeats", 30, "Interleaved timings; their median is given.", 3)
+
+DATA = ("dataset", "data_dir", "image_size", "train_examples")
+
+ON_DEVICES = """
+On a Raspberry Pi with a 64-bit system, after copying {name} there:
+  wget https://github.com/larq/compute-engine/releases/latest/download/lce_benchmark_model_aarch64
+  chmod +x lce_benchmark_model_aarch64
+  ./lce_benchmark_model_aarch64 --graph={name} --num_threads=1
+
+On an Android phone with USB debugging on:
+  wget https://github.com/larq/compute-engine/releases/latest/download/lce_benchmark_model_android_arm64
+  adb push lce_benchmark_model_android_arm64 /data/local/tmp
+  adb push {path} /data/local/tmp
+  adb shell chmod +x /data/local/tmp/lce_benchmark_model_android_arm64
+  adb shell /data/local/tmp/lce_benchmark_model_android_arm64 \\
+      --graph=/data/local/tmp/{name} --num_threads=1
+"""
+
+
+def load_data(run: pathlib.Path | None) -> datasets.ImageData:
+    """The data of the run, unless a flag says otherwise."""
+    config = {}
+    if run is not None:
+        saved = json.loads((run / "config.json").read_text())["config"]
+        config = {name: saved[name] for name in DATA}
+    config.update({name: FLAGS[name].value for name in DATA if FLAGS[name].value is not None})
+    if config.get("dataset") is None:
+        raise ValueError("--model_file needs --dataset, the data that the model was trained on.")
+    return datasets.load(config.pop("dataset"), **config)
+
+
+def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images of the validation set, and their labels."""
+    batches = data.validation(min(count, data.validation_examples)).take(1)
+    ((images, labels),) = batches.as_numpy_iterator()
+    return images, labels
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Writes whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def latencies(flatbuffers: dict, image: np.ndarray, repeats: int) -> dict:
+    """Median milliseconds for one image, on one thread.
+
+    One network after the other in each repeat: what slows the machine down for a while meets both.
+    """
+    times = {name: [] for name in flatbuffers}
+    interpreters = {
+        name: export.Interpreter(content, xnnpack=True) for name, content in flatbuffers.items()
+    }
+    for repeat in range(repeats + 1):
+        for name, interpreter in interpreters.items():
+            began = time.perf_counter()
+            interpreter.predict(image)
+            if repeat:  # the first one warms up
+                times[name].append(1000 * (time.perf_counter() - began))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def benchmark(model, flatbuffer: bytes, image: np.ndarray, path: pathlib.Path) -> None:
+    plain = export.to_float_flatbuffer(model)
+    found = latencies({"LCE": flatbuffer, "TFLite, floats": plain}, image, FLAGS.repeats)
+    print(f"\nLatency of one image, one thread, median of {FLAGS.repeats} interleaved repeats:")
+    for name, value in found.items():
+        print(f"  {name:<15} {value:8.2f} ms")
+    print(
+        "LCE is made for ARM: on x86 its kernels are not optimised, and these times say nothing "
+        "about a device." + ON_DEVICES.format(name=path.name, path=path)
+    )
+
+
+def main():
+    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on saving
+    run = pathlib.Path(FLAGS.run) if FLAGS.run else None
+    source = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
+    path = pathlib.Path(FLAGS.output or source.with_name("model.tflite"))
+    if path.suffix != ".tflite":
+        raise ValueError(f"--output={path} must end in .tflite.")
+    if not source.exists():
+        raise FileNotFoundError(f"there is no model {source}: is the training finished?")
+    model = saved_models.load_model(source)
+    images, labels = validation_images(load_data(run), FLAGS.images)
+    for finding in export.lint(model):
+        print(finding)
+    flatbuffer = export.convert(model)
+    report = export.verify(model, flatbuffer, images, labels, FLAGS.allow_float)
+    print(f"\n{report}")
+    if not report.ok:
+        raise SystemExit(f"\nNot every claim holds: {path} was not written.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path.with_suffix(".report.json"), json.dumps(report.to_dict(), indent=2).encode())
+    write(path, flatbuffer)
+    print(f"\nWritten: {path}")
+    if FLAGS.benchmark:
+        benchmark(model, flatbuffer, images[:1], path)
+
+
+def start() -> None:
+    """Reads the command line and runs."""
+    command_line.start(main)

@@ -1,0 +1,128 @@
+"""Searches the hyperparameters of a training method with Optuna.
+
+    python examples/sweep.py --model=mlp --epochs=5 --trials=20
+    python examples/sweep.py --method=filter --knobs=alpha,gamma,alpha_schedule --trials=50
+    python examples/sweep.py --space="alpha=1e-4:1e-1:log,gamma=0.1|1" --fixed=learning_rate=0.01
+    python examples/sweep.py --summarize=runs/sweep-digits-mlp-filter,runs/sweep-digits-mlp-adam
+
+The same command again continues a search; given at the same time in another terminal it shares the
+work: the trials of all processes together are --trials. Processes on several machines share a
+database (pip install "larq_filter[distributed]"):
+
+    python examples/sweep.py --storage=postgresql+psycopg2://user@host/database
+    python examples/sweep.py --storage=mysql+pymysql://user@host/database      # pip install pymysql
+
+Leave the password out of the command line, where others on the machine can read it: PostgreSQL
+takes it from ~/.pgpass or the variable PGPASSWORD, MySQL from a file named in the URL
+(...?read_default_file=/home/me/.my.cnf).
+
+The output folder gets trials.csv, sweep.json, a picture of accuracy over alpha and gamma (over each
+knob, if not both are searched), the run folder of each trial and, for tensorboard --logdir, all
+trials in its HParams view.
+"""
+
+import pathlib
+import sys
+
+from absl import flags, logging
+
+from larq_filter.cli import command_line, run_flags
+from larq_filter.experiments import methods
+from larq_filter.experiments.sweeps import results, spaces, studies, urls
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # else --help would not show them
+
+# What is searched
+flags.DEFINE_enum("method", "filter", list(methods.METHODS), "Who trains the binary kernels.")
+flags.DEFINE_list(
+    "knobs", None, "Knobs to search. Default: the numbers of the method's recipe, and a schedule."
+)
+flags.DEFINE_string(
+    "space",
+    "",
+    f"Where to search. {spaces.GRAMMAR}. Default: around the recipe's value, alpha times and by "
+    "30, gamma and learning_rate 10.",
+)
+flags.DEFINE_string("fixed", "", "Knobs that are not searched: learning_rate=0.01,gamma=0.1.")
+
+# How
+flags.DEFINE_integer(
+    "trials", 20, "Completed and pruned trials in the study, of all processes and times.", 1
+)
+flags.DEFINE_integer("seeds", 1, "Runs per trial; their mean accuracy is the trial's.", 1)
+flags.DEFINE_integer("seed", 0, "The first of these seeds.", 0)
+flags.DEFINE_integer("sampler_seed", 0, "Seed of the choice of the knobs.", 0)
+flags.DEFINE_bool(
+    "prune", True, "Stop trials that lag behind the median, from a quarter of their epochs on."
+)
+flags.DEFINE_integer("prune_after", 5, "Completed trials before pruning begins.", 1)
+
+# Where
+flags.DEFINE_string(
+    "output_dir", None, "Folder of the results. Default: runs/sweep-DATASET-MODEL-METHOD."
+)
+flags.DEFINE_string(
+    "storage", None, "File or database URL of the study. Default: study.journal in output_dir."
+)
+flags.DEFINE_string("study", None, "Name of the study there. Default: that of the output folder.")
+flags.DEFINE_integer(
+    "heartbeat",
+    60,
+    "Databases only: seconds between two signs of life; after twice that a process counts as dead, "
+    "and its trial is taken over.",
+    1,
+)
+flags.DEFINE_list(
+    "summarize", None, "Output folders: print one table of their searches, and search nothing."
+)
+
+
+def sweep_from_flags() -> studies.Sweep:
+    """What is searched."""
+    fixed = spaces.parse_fixed(FLAGS.fixed, FLAGS.method)
+    return studies.Sweep(
+        config=run_flags.config(method=FLAGS.method, knobs=fixed, seed=FLAGS.seed),
+        space=spaces.build(FLAGS.method, FLAGS.knobs, FLAGS.space, fixed),
+        seeds=FLAGS.seeds,
+        prune_after=FLAGS.prune_after if FLAGS.prune else None,
+        sampler_seed=FLAGS.sampler_seed,
+    )
+
+
+def search() -> None:
+    sweep = sweep_from_flags()
+    names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
+    folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
+    storage, study = FLAGS.storage or str(folder / "study.journal"), FLAGS.study or folder.name
+    print(f"Study {study} in {urls.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
+    for knob, part in sweep.space.items():
+        print(f"  {knob}: {part}")
+    trials = studies.work(sweep, folder, FLAGS.trials, storage, study, FLAGS.heartbeat)
+    about = {"study": study, "storage": urls.masked(storage), "config": sweep.fingerprint()}
+    results.write(folder, trials, sweep.space, about)
+    best = results.best_trial(trials)
+    print(f"\n{results.summary(trials, sweep.configs(best.knobs) if best else [])}")
+    print(f"\n{folder / 'trials.csv'}")
+    try:
+        print(*results.draw(folder, trials, sweep.space), sep="\n")
+    except ImportError as error:
+        print(f"No picture: {error}")
+    print(f"Next: tensorboard --logdir {folder / 'tensorboard'}    # its HParams view")
+
+
+def main():
+    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
+    sys.argv = [urls.masked(argument) for argument in sys.argv]  # run folders keep the command line
+    try:
+        if FLAGS.summarize:
+            print(results.compare(FLAGS.summarize))
+        else:
+            search()
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {urls.masked(str(error))}") from None
+
+
+def start() -> None:
+    """Reads the command line and runs."""
+    command_line.start(main, "The same command continues.")

@@ -1,0 +1,151 @@
+"""Trains a binary network and its control, and says what came out.
+
+    python examples/train.py
+    python examples/train.py --dataset=cifar10 --download --model=birealnet20 --epochs=100
+    python examples/train.py --flagfile=my_recipe.txt
+    python examples/train.py --strategy=mirrored    # all GPUs of a machine: docs/scaling_out.md
+
+The first line trains a small Bi-Real net on handwritten digits in about a minute, and then the same
+network with its binary kernels frozen at random, to show what training them is worth. The same
+command again continues an interrupted run; a finished one is only reported.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import flags, logging
+
+from larq_filter.cli import command_line, run_flags
+
+# Before anything else of Keras: it makes sure that tf.keras is Keras 2.
+from larq_filter.experiments import methods, run_folder, strategies, training
+from larq_filter.experiments.methods import knobs
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # else --help would not show them
+
+flags.DEFINE_enum(
+    "method",
+    "filter",
+    list(methods.METHODS),
+    "Who trains the binary kernels: "
+    + "; ".join(f"{name}: {method.summary}" for name, method in methods.METHODS.items()),
+)
+
+
+def define_knobs():
+    """One flag for each knob, with the interval and the methods' defaults in its help."""
+    define = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
+    for field in dataclasses.fields(knobs.Knobs):
+        kind, interval, choices = (field.metadata[key] for key in ("kind", "interval", "choices"))
+        text = field.metadata["help"]
+        if choices or interval:
+            text += f" One of {', '.join(choices)}." if choices else f" In {interval}."
+        methods_of = {}
+        for name, method in methods.METHODS.items():
+            if method.knobs.get(field.name) is not None:
+                methods_of.setdefault(method.knobs[field.name], []).append(name)
+        if methods_of:
+            defaults = [f"{value}: {', '.join(names)}" for value, names in methods_of.items()]
+            text += f" Defaults: {'; '.join(defaults)}."
+        define[kind](field.name, None, text)
+
+
+define_knobs()
+
+# Run
+flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
+flags.DEFINE_string("output_dir", None, "Run folder. Default: runs/DATASET-MODEL-METHOD-SEED.")
+flags.DEFINE_enum(
+    "control",
+    "auto",
+    ["auto", "yes", "no"],
+    "Also train the network with its binary kernels frozen at random. auto: only for digits.",
+)
+
+# Devices
+flags.DEFINE_enum(
+    "strategy",
+    "none",
+    strategies.NAMES,
+    "Devices that share each batch. none: one; mirrored: all GPUs of this machine, or logical CPUs "
+    "where there is none; multi_worker: all machines that TF_CONFIG names; tpu: all cores of a "
+    "TPU. --batch_size is that of all together.",
+)
+flags.DEFINE_integer(
+    "replicas", None, "Of mirrored. Default: all GPUs, or 2 logical CPUs where there is none.", 1
+)
+flags.DEFINE_string("tpu", None, "Name or address of the TPU. Default: $TPU_NAME, else local.")
+flags.DEFINE_bool(
+    "synchronized_batch_norm",
+    True,
+    "Under a strategy: batch normalisation by the statistics of all replicas, as on one device; "
+    "no: of each by itself, which needs no communication and gives other kernels.",
+)
+
+
+def config_from_flags() -> run_folder.Config:
+    """The run's config; every field and every knob has the flag of its name."""
+    given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(knobs.Knobs)}
+    return run_flags.config(method=FLAGS.method, knobs=knobs.Knobs(**given), seed=FLAGS.seed)
+
+
+def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
+    """The result for people."""
+    flipped, layers = result.flipped_layers
+    rows = [("validation accuracy", f"{result.accuracy:.4f}")]
+    if control is not None:
+        rows.append(("  with its binary kernels frozen", f"{control.accuracy:.4f}"))
+    if result.test_accuracy is not None:
+        rows.append(("test accuracy", f"{result.test_accuracy:.4f}"))
+    if control is not None and control.test_accuracy is not None:
+        rows.append(("  with its binary kernels frozen", f"{control.test_accuracy:.4f}"))
+    skipped = []
+    if result.skipped_steps:
+        skipped = [("steps skipped, gradient not finite", f"{result.skipped_steps}")]
+    rows += [
+        ("flip ratio, last epoch", f"{result.flip_ratio:.2e} of the binary weights per step"),
+        ("binary layers that flipped", f"{flipped} of {layers}"),
+        *skipped,
+        ("wall time", f"{result.seconds:.0f} s for {result.epochs} epochs"),
+        ("run folder", result.output_dir),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def main():
+    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
+    try:
+        config = config_from_flags()
+        names = run_flags.dataset_name(), config.model, config.method, config.seed
+        folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
+        strategy = strategies.make(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
+        scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
+        result = training.run(config, folder, **scaled)
+        control = None
+        if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):
+            if config.method != "frozen":
+                print("The control: the same network, its binary kernels frozen.")
+                own = config.knobs.only(methods.METHODS["frozen"].knobs)
+                frozen = dataclasses.replace(config, method="frozen", knobs=own)
+                beside = folder.with_name(f"{folder.name}-control")
+                control = training.run(frozen, beside, **scaled)
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from None
+    except Exception as error:
+        if not strategies.is_lost_worker(error):
+            raise
+        raise SystemExit(
+            "error: another worker has ended. Start all of them again with the same commands: the "
+            f"run goes on after its last whole epoch.\n{error}"
+        ) from None
+    print(f"\n{table(result, control)}")
+    print(f"\nNext: tensorboard --logdir {folder}")
+    knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
+    print(f"      python examples/train.py --help    # the knobs: {knobs_of_method}")
+
+
+def start() -> None:
+    """Reads the command line and runs."""
+    command_line.start(main, "The same command continues.")

@@ -1,0 +1,187 @@
+"""Says what the hyperparameters of latent weights become without latent weights.
+
+    python examples/translate.py --learning_rate=0.1 --weight_decay=5e-4 --momentum=0.9 \
+        --batch_size=128 --dataset_size=50000
+    python examples/translate.py --preset=irnet --schedule=cosine --epochs=400
+    python examples/translate.py --preset=recu --plot=recu.pdf
+
+The first line gives alpha 5.0e-4 and gamma 0.0995: it reads the weight decay as L2 inside the
+gradient, as PyTorch's SGD and Keras' regularizers do. With --decoupled, as in Keras'
+SGD(weight_decay=...), the same numbers mean alpha 5e-5 and gamma 0.1, a window ten times as long.
+"""
+
+import math
+
+from absl import flags
+
+from larq_filter import analysis, filters, hyperparameters, plots  # first: it makes sure of Keras 2
+from larq_filter.cli import command_line
+
+import tensorflow as tf
+
+FLAGS = flags.FLAGS
+
+# Published recipes for 1-bit ResNets on CIFAR-10, in PyTorch: SGD, cosine learning rate.
+RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "velocity": "pytorch", "schedule": "cosine"}
+PRESETS = {
+    "irnet": {**RECIPE, "weight_decay": 1e-4, "batch_size": 128},  # Qin et al. 2020
+    "equalbits": {**RECIPE, "weight_decay": 5e-4},  # Li et al. 2022
+    "recu": {**RECIPE, "weight_decay": 5e-4},  # Xu et al. 2021
+}
+
+flags.DEFINE_enum("preset", None, list(PRESETS), "A published recipe; other flags go before it.")
+flags.DEFINE_float("learning_rate", 0.1, "Of latent SGD, positive; the value it starts from.", 0.0)
+flags.DEFINE_float(
+    "weight_decay", 5e-4, "Per step and unit of learning rate; 2 c for Keras' l2(c).", 0.0
+)
+flags.DEFINE_float("momentum", 0.9, "In [0, 1).", 0.0)
+flags.DEFINE_bool("nesterov", False, "Momentum that looks one step ahead.")
+flags.DEFINE_bool(
+    "decoupled", False, "Decay beside the gradient, Keras' SGD(weight_decay=...). Default: inside."
+)
+flags.DEFINE_enum(
+    "velocity",
+    "keras",
+    list(hyperparameters.VELOCITIES),
+    "Where the learning rate stands: keras inside the velocity, pytorch outside.",
+)
+flags.DEFINE_enum(
+    "schedule", "constant", ["constant", "linear", "cosine"], "Of the learning rate, down to 0."
+)
+flags.DEFINE_integer("batch_size", 128, "Images per step.", 1)
+flags.DEFINE_integer("dataset_size", 50_000, "Training images; CIFAR-10: 50,000.", 1)
+flags.DEFINE_integer("epochs", 200, "Passes over them, the horizon of the schedule.", 1)
+flags.DEFINE_string("plot", None, "Also draw the frequency response into this file (pdf, png).")
+
+
+def value(name):
+    """A flag, or what the preset says if the flag was not given."""
+    preset = PRESETS.get(FLAGS.preset, {})
+    return (
+        preset.get(name, FLAGS[name].value)
+        if FLAGS[name].using_default_value
+        else FLAGS[name].value
+    )
+
+
+def learning_rate_of(steps):
+    """The learning rate as an object, and as Python."""
+    start = value("learning_rate")
+    schedules = tf.keras.optimizers.schedules
+    return {
+        "constant": (start, repr(start)),
+        "linear": (
+            schedules.PolynomialDecay(start, steps, 0.0),
+            f"tf.keras.optimizers.schedules.PolynomialDecay({start!r}, {steps}, 0.0)",
+        ),
+        "cosine": (
+            schedules.CosineDecay(start, steps),
+            f"tf.keras.optimizers.schedules.CosineDecay({start!r}, {steps})",
+        ),
+    }[value("schedule")]
+
+
+def arguments(**changes):
+    """What filter_from_sgd takes besides the learning rate."""
+    names = ("weight_decay", "momentum", "decoupled", "velocity", "nesterov")
+    return {**{name: value(name) for name in names}, **changes}
+
+
+def rates_at(rate, **changes):
+    """Alpha and gamma as people read them, at a constant learning rate."""
+    f = hyperparameters.filter_from_sgd(rate, **arguments(**changes)).filter
+    if isinstance(f, filters.EMA | filters.CascadedEMA):
+        return f"{f.alpha:.3g}", f"{getattr(f, 'gamma', 1.0):.3g}"
+    complex_poles = isinstance(f, filters.HeavyBall) and not f.nesterov
+    return ("complex poles" if complex_poles else "-"), "-"
+
+
+def course(translation, steps_per_epoch):
+    """Alpha, gamma, window and expected flips, over training where there is a schedule."""
+    f, rate = translation.filter, translation.latent.learning_rate
+    shares = (0, 0.25, 0.5, 0.75, 0.95) if filters.is_schedule(rate) else (0,)
+    rows = [("epoch", "alpha", "gamma", "window (steps)", "window (epochs)", "expected flip ratio")]
+    for share in shares:
+        epoch = share * value("epochs")
+        step = round(epoch * steps_per_epoch)
+        now = float(rate(step)) if filters.is_schedule(rate) else rate
+        window = analysis.time_constant(f, step)
+        flips = f"{analysis.expected_flip_ratio(f, step):.2e}" if window < math.inf else "-"
+        rows.append(
+            (
+                f"{epoch:g}",
+                *rates_at(now),
+                f"{window:.0f}",
+                f"{window / steps_per_epoch:.1f}",
+                flips,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+
+
+def readings(translation):
+    """Which reading of the weight decay was taken, and what each of the two gives."""
+    latent = translation.latent
+    if not latent.weight_decay or not latent.momentum or latent.nesterov:
+        return ""
+    (inside, smooth), (beside, smoother) = (
+        rates_at(value("learning_rate"), decoupled=decoupled) for decoupled in (False, True)
+    )
+    taken = "decoupled" if latent.decoupled else "L2 inside the gradient"
+    return (
+        f"The weight decay was read as {taken}. The two readings:\n"
+        f"  inside the gradient  alpha {inside}, gamma {smooth}  "
+        f"(PyTorch; Keras' l2({latent.weight_decay / 2:g}))\n"
+        f"  decoupled            alpha {beside}, gamma {smoother}  "
+        f"(Keras' SGD(weight_decay={latent.weight_decay:g}))"
+    )
+
+
+def python(translation, rate_source):
+    """Lines that build the optimizer, to paste."""
+    f = translation.filter
+    lines = ["import larq_filter as lf"]
+    if isinstance(f, filters.EMA | filters.CascadedEMA) and rate_source[0] != "t":
+        rates = ", ".join(f"{name}={rate!r}" for name, rate in f.rates().items())
+        return [*lines, f"optimizer = lf.FilterOptimizer(lf.filters.{type(f).__name__}({rates}))"]
+    lines = ["from larq_filter import FilterOptimizer, hyperparameters"]
+    lines += ["import tensorflow as tf"] if rate_source[0] == "t" else []
+    usual = {"momentum": 0.0, "decoupled": False, "velocity": "keras", "nesterov": False}
+    given = {name: v for name, v in arguments().items() if v != usual.get(name)}
+    given = ", ".join(f"{name}={argument!r}" for name, argument in given.items())
+    call = f"hyperparameters.filter_from_sgd({rate_source}, {given})"
+    return [*lines, f"optimizer = FilterOptimizer({call}.filter)"]
+
+
+START = """To start from the weights of a latent model too, w_0 first, before it is converted:
+states = [translation.initial_state(kernel) for _, kernel in lf.binary.binary_kernels(model)]
+model = lf.to_latent_free(model)
+optimizer.build(model.trainable_variables)
+for (_, kernel), state in zip(lf.binary.binary_kernels(model), states):
+    optimizer.set_filter_state(kernel, state)
+with translation = lf.hyperparameters.filter_from_sgd(...). Without it the filter starts at zero."""
+
+
+def draw(translation, steps_per_epoch):
+    plots.bode(translation.filter, steps_per_epoch=steps_per_epoch).savefig(FLAGS.plot)
+    print(f"\nfrequency response: {FLAGS.plot}")
+
+
+def main():
+    steps_per_epoch = math.ceil(value("dataset_size") / value("batch_size"))
+    rate, source = learning_rate_of(steps_per_epoch * value("epochs"))
+    translation = hyperparameters.filter_from_sgd(rate, **arguments())
+    print(f"{translation}\n\n{course(translation, steps_per_epoch)}")
+    print("\nExpected flips: the share of weights that flip per step if gradients were noise.")
+    print(readings(translation), f"\n{START}", "\nPython:", *python(translation, source), sep="\n")
+    if FLAGS.plot:
+        draw(translation, steps_per_epoch)
+
+
+def start() -> None:
+    """Reads the command line and runs."""
+    command_line.start(main)
