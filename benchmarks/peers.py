@@ -191,6 +191,7 @@ def image_data(
     shape = (image_size, image_size, 3)
     images = rng.integers(0, 256, (examples, *shape), np.uint8)
     labels = rng.integers(0, 10, examples).astype(np.int32)
+    one = images[:1], labels[:1]
     return datasets.ImageData(
         name="random",
         input_shape=shape,
@@ -198,10 +199,11 @@ def image_data(
         class_names=tuple("0123456789"),
         train_examples=examples,
         validation_examples=1,
+        test_examples=1,
         mean=np.full(3, 127.5, np.float32),
         std=np.full(3, 73.9, np.float32),
         augmentation=Augmentation(pad=max(1, image_size // 8), flip=True),
-        _source=Memory((images, labels), (images[:1], labels[:1])),
+        _source=Memory(train=(images, labels), **dict.fromkeys(("validation", "test"), one)),
     )
 
 

@@ -234,7 +234,7 @@ def run(*command, status=0):
     return result.stdout
 
 
-def prepared(folder, count=12, classes=3):
+def prepared(folder, count=16, classes=3):
     """A tiny prepared set under the name that the recipes have."""
     import tensorflow_datasets as tfds
 
