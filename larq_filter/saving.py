@@ -24,6 +24,7 @@ from larq_filter.states import KernelStates
 
 KERNELS = "kernels"
 _LEARNING_RATE = "default_optimizer.learning_rate"  # in files of Keras, beside the entries
+_SIGNATURE = "kernel_{}.signs"  # likewise
 _COUNTS = ("gradient_filter", "flip_rule", "default_optimizer", KERNELS)
 
 
@@ -171,6 +172,7 @@ class Contents(tf.train.experimental.PythonState):
         self.require_usable()
         own, built = layout_of(self.entries()), len(self._states) > 0
         self._awaited = None
+        self._states.forget_changes()
         if built and not is_before_first_step(found):
             check(found, own, self._optimizer.name)
             self._states.skip_start()
@@ -225,6 +227,9 @@ class Contents(tf.train.experimental.PythonState):
         """
         for name, value in self.entries().items():
             store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
+        for kernel in self._states:
+            signature = self._states.signature(kernel.position)
+            store[_SIGNATURE.format(kernel.position)] = np.int64(signature)
         if self._learning_rate is not None:
             store[_LEARNING_RATE] = self._learning_rate.numpy()
 
@@ -234,7 +239,9 @@ class Contents(tf.train.experimental.PythonState):
         Raises:
             ValueError: see ``FilterOptimizer.load_own_variables``.
         """
-        found = layout_of({key: store[key] for key in store.keys() if key != _LEARNING_RATE})
+        names = [_SIGNATURE.format(kernel.position) for kernel in self._states]
+        beside = {_LEARNING_RATE, *names}
+        found = layout_of({key: store[key] for key in store.keys() if key not in beside})
         self._expect(found)
         if self._awaited is not None:
             self._awaited = None
@@ -246,6 +253,9 @@ class Contents(tf.train.experimental.PythonState):
         for name in found:
             if isinstance(entries.get(name), tf.Variable):
                 entries[name].assign(store[name][()])
+        self._states.await_kernels(
+            {i: int(store[n][()]) if n in store else None for i, n in enumerate(names)}
+        )
         if _LEARNING_RATE in store and self._learning_rate is not None:
             self._learning_rate.assign(store[_LEARNING_RATE][()])
 

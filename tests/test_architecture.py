@@ -28,6 +28,7 @@ LAYERS = [
         "quantizers",
     ],
     ["binary", "checkpoints", "draws", "fusion", "guard", "rates", "state_space"],
+    ["watching"],
     ["folding", "analysis", "states"],
     ["conversion", "hyperparameters", "saving", "steps"],
     ["optimizers"],
