@@ -177,6 +177,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
             self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
+        self.nothing_to_train = False  # so far; for loading
         self._device = None  # of kernels and states, where they are compiled together
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
         self._states = KernelStates(
@@ -281,7 +282,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """Creates the states and sets every binary kernel to its signs, on every replica.
 
         Args:
-            var_list: all trainable variables of the model.
+            var_list: all trainable variables of the model; none, of a frozen one, do nothing.
 
         Raises:
             ValueError: no binary kernel among them, a kernel whose quantizer or constraint spoils
@@ -294,6 +295,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._start_again(var_list)
             return
         self._layout.require_usable()
+        if not var_list:
+            self.nothing_to_train = True  # a frozen model that is loaded
+            return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         self._refuse_variables(kernels, real)

@@ -63,7 +63,7 @@ class KernelStates:
         self._kernels = []
         self._listeners = []  # the only strong references: kernels outlive an optimizer
         self._changed = {}  # positions of kernels changed from outside: where, a tensor of bool
-        self._awaited_at = -1
+        self._awaited_at, self._arrived = -1, None
         self._awaited = {}  # positions of kernels that a file is to bring: the signature, or None
         self._unstarted = set()  # keys of kernels that a file gave values after they were built
 
@@ -213,30 +213,40 @@ class KernelStates:
                 for copy, where in zip(binary.replicas(array), turned, strict=True):
                     copy.assign(tf.where(where, start if odd is None else -copy, copy))
 
+    def name(self, position: int) -> str:
+        """The name of a kernel, as its layer gave it."""
+        return self._kernels[position].name
+
     def signature(self, position: int) -> int:
         """A number that tells the signs of a kernel from others."""
         kernel = binary.latent(binary.replicas(self._kernels[position])[0])
         return zlib.crc32(np.packbits(kernel.numpy() < 0).tobytes())
 
-    def await_kernels(self, signatures: dict) -> None:
+    def await_kernels(self, signatures: dict, arrived=None) -> None:
         """For states that were read from a file, whose kernels may come before them or after.
 
         Args:
-            signatures: of the kernels in the file, by position; None where the file has none, and
+            signatures: that the kernels may have, by position; None where the file has none, and
                 then the next assignment is taken for it.
+            arrived: called with position and signature of each that comes, or has come.
         """
         self._changed, self._awaited_at = {}, int(self._count().numpy())
-        self._awaited = {
-            position: value
-            for position, value in signatures.items()
-            if value is None or value != self.signature(position)
-        }
+        self._awaited, self._arrived = dict(signatures), arrived
+        for position, wanted in signatures.items():
+            if wanted is not None and self.signature(position) in wanted:
+                self._comes_from_file(position)
 
     def _comes_from_file(self, position: int) -> bool:
         """Whether what was just assigned to a kernel belongs to the states that are there."""
         if int(self._count().numpy()) != self._awaited_at or position not in self._awaited:
             return False
-        return self._awaited.pop(position) in (None, self.signature(position))
+        wanted, signature = self._awaited.pop(position), self.signature(position)
+        comes = wanted is None or signature in wanted
+        if comes and self._arrived is not None:
+            self._arrived(position, signature)
+        if not self._awaited:
+            self._arrived = None  # it holds what was read
+        return comes
 
     @property
     def keeps_memory(self) -> bool:
