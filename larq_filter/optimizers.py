@@ -83,6 +83,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     ones whose quantizer gives -1 and +1 back and passes the gradient (``ste_sign``,
     ``magnitude_aware_sign``); others are refused with the cure. ``build`` sets them to their signs.
 
+    Weights that somebody else turns over (``set_weights``, ``load_weights``, Keras'
+    ``EarlyStopping``) are gone on from: what the filter remembers of such a weight is turned with
+    it, so that it is as settled as it was on its other side. ``watching`` says how that is noticed.
+
     Args:
         gradient_filter: a filter from ``larq_filter.filters``; None is ``default_filter()``.
         flip_rule: a rule from ``larq_filter.flips``; None is ``flips.Sign()``.
@@ -173,6 +177,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
             self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
+        self.nothing_to_train = False  # so far; for loading
         self._device = None  # of kernels and states, where they are compiled together
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
         self._states = KernelStates(
@@ -181,6 +186,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.warm_start,
             self._var_key,
             self.add_variable_from_reference,
+            lambda: self.iterations,
         )
         self._steps = KernelSteps(
             self.gradient_filter,
@@ -240,6 +246,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
         Warns:
             RuntimeWarning: steps have been skipped because of gradients that were not finite.
+            UserWarning: kernels had been changed from outside before steps were taken.
 
         Raises:
             RuntimeError: the same, if they were to raise.
@@ -247,10 +254,27 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         if self.default_optimizer is not None and real:
             self.default_optimizer.finalize_variable_values(real)
+        self._report_changes()
         skipped = int(self._unreported_skips.numpy())
         if skipped:
             self._unreported_skips.assign(0)
             guard.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite)
+
+    def _report_changes(self):
+        weights, kernels = self._states.take_changes()
+        if weights:
+            kept = (
+                "has been turned with them"
+                if self._states.keeps_memory
+                else "starts at zero, as this filter does not treat gradients of both signs alike"
+            )
+            warnings.warn(
+                f"{weights:,} weights of {kernels} binary kernels had been changed from outside "
+                "(set_weights, load_weights, a callback). Training has gone on from them: what the "
+                f"filter remembered of these weights {kept}. optimizer.reset_filters() forgets "
+                "everything instead.",
+                stacklevel=3,
+            )
 
     # Building -------------------------------------------------------------------------------------
 
@@ -258,7 +282,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """Creates the states and sets every binary kernel to its signs, on every replica.
 
         Args:
-            var_list: all trainable variables of the model.
+            var_list: all trainable variables of the model; none, of a frozen one, do nothing.
 
         Raises:
             ValueError: no binary kernel among them, a kernel whose quantizer or constraint spoils
@@ -271,6 +295,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._start_again(var_list)
             return
         self._layout.require_usable()
+        if not var_list:
+            self.nothing_to_train = True  # a frozen model that is loaded
+            return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         self._refuse_variables(kernels, real)
@@ -342,6 +369,22 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             ValueError: an unknown variable, or arrays of another number or shape.
         """
         self._states.set_filter_state(variable, state)
+
+    def reset_filters(self) -> None:
+        """Forgets all gradients: filters and flip rules start as they did before the first step.
+
+        The kernels stay, for as long as ``warm_start`` lets them: without it the first step sets
+        each weight against its gradient. Rates and counters of steps stay as they are.
+
+        Raises:
+            ValueError: the optimizer is not built.
+        """
+        if not len(self._states):
+            raise ValueError(
+                f"{self.name} has no filters yet to reset: call "
+                "optimizer.build(model.trainable_variables) first."
+            )
+        self._states.reset()
 
     def observe_signals(self, observer) -> None:
         """Has ``observer(position, signal)`` called in the graph of every step traced from now on.
@@ -423,7 +466,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 lambda gradients: self._step(gradients, variables),
                 lambda gradients: self._skip(gradients, variables),
             )
-            return self.iterations
+        if tf.executing_eagerly() and not tf.distribute.has_strategy():
+            self._report_changes()
+        return self.iterations
 
     def _step(self, gradients, variables):
         """Takes a step with gradients that are finite."""
@@ -503,6 +548,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             )
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+        self._states.forget_changes()
 
     def _first_variables(self) -> list:
         """Those that are there before ``build``, in the order of ``variables``."""

@@ -14,6 +14,7 @@ constant rate comes from the file, as the rest of the state.
 
 import concurrent.futures
 import json
+import warnings
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from larq_filter.states import KernelStates
 
 KERNELS = "kernels"
 _LEARNING_RATE = "default_optimizer.learning_rate"  # in files of Keras, beside the entries
+_SIGNATURE, _NAME = "kernel_{}.signs", "kernel_{}.name"  # likewise
 _COUNTS = ("gradient_filter", "flip_rule", "default_optimizer", KERNELS)
 
 
@@ -57,6 +59,12 @@ def _describe(name: str, value) -> str:
     return f"shape {tuple(value.shape)}"
 
 
+def _is_entry(name: str) -> bool:
+    """Whether a name in a file of Keras is that of an entry, and nothing beside them."""
+    beside = name.startswith("kernel_") and name.endswith((".signs", ".name"))
+    return name != _LEARNING_RATE and not beside
+
+
 def is_before_first_step(layout: dict) -> bool:
     """Whether the optimizer had no states yet."""
     return layout.get(KERNELS) == "0"
@@ -78,9 +86,10 @@ def check(found: dict, expected: dict, name: str) -> None:
     lacks = [_show(key, text) for key, text in expected.items() if found.get(key) != text]
     raise ValueError(
         f"The file does not fit {name}. It holds {_list(holds)}; expected is {_list(lacks)}. "
-        "Compile the model with the filter, flip rule and warm_start it was saved with, and the "
-        "same kind of default_optimizer. For its weights alone load them into a model that is not "
-        "compiled, and copy them with set_weights."
+        "Compile the model with the filter, flip rule and warm_start it was saved with, the same "
+        "kind of default_optimizer and the same layers trainable (.keras and .weights.h5 leave out "
+        "those frozen since). For its weights alone load them into a model that is not compiled, "
+        "and copy them with set_weights."
     )
 
 
@@ -97,6 +106,36 @@ def _list(items: list[str]) -> str:
     if not items:
         return "nothing else"
     return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
+
+
+def _signature(store, kernel) -> tuple | None:
+    key = _SIGNATURE.format(kernel.position)
+    return (int(store[key][()]),) if key in store else None
+
+
+class _Kernels:
+    """All kernels of a file of Keras: signatures, names, and what is remembered of each."""
+
+    def __init__(self, store):
+        self.signatures, self.names, self.parts = [], [], []
+        for index in range(int(store[KERNELS][()])):
+            prefix = f"kernel_{index}."
+            names = [key for key in store.keys() if key.startswith(prefix) and _is_entry(key)]  # noqa: SIM118
+            parts = {key.removeprefix(prefix): store[key][()] for key in names}
+            name = np.asarray(store[_NAME.format(index)][()]).tobytes().decode()
+            self.parts.append(parts)
+            self.names.append(f"{name} {tuple(parts['filter_0'].shape)}" if parts else name)
+            self.signatures.append(int(store[_SIGNATURE.format(index)][()]))
+
+    def layout_without_frozen(self, found: dict, states: KernelStates) -> dict:
+        """``found`` with as many kernels as there are here, each with the parts that it has."""
+        kept = {name: text for name, text in found.items() if not name.startswith("kernel_")}
+        for kernel in states:
+            own = (*kernel.filter, *kernel.flip, kernel.started)
+            shapes = iter([_describe("", each) for each in own if each is not None])
+            for part in self.parts[0]:
+                kept[f"kernel_{kernel.position}.{part}"] = next(shapes, "")
+        return {**kept, KERNELS: str(len(states))}
 
 
 class Contents(tf.train.experimental.PythonState):
@@ -171,6 +210,7 @@ class Contents(tf.train.experimental.PythonState):
         self.require_usable()
         own, built = layout_of(self.entries()), len(self._states) > 0
         self._awaited = None
+        self._states.forget_changes()
         if built and not is_before_first_step(found):
             check(found, own, self._optimizer.name)
             self._states.skip_start()
@@ -225,16 +265,30 @@ class Contents(tf.train.experimental.PythonState):
         """
         for name, value in self.entries().items():
             store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
+        for kernel in self._states:
+            signature = self._states.signature(kernel.position)
+            store[_SIGNATURE.format(kernel.position)] = np.int64(signature)
+            name = self._states.name(kernel.position).encode()
+            store[_NAME.format(kernel.position)] = np.frombuffer(name, np.uint8)
         if self._learning_rate is not None:
             store[_LEARNING_RATE] = self._learning_rate.numpy()
 
     def read(self, store) -> None:
         """Assigns what ``write`` wrote; nothing if it does not fit.
 
+        Of a file with kernels that have been frozen since, those that are left are read.
+
+        Warns:
+            UserWarning: what of the file is left out.
+
         Raises:
             ValueError: see ``FilterOptimizer.load_own_variables``.
         """
-        found = layout_of({key: store[key] for key in store.keys() if key != _LEARNING_RATE})
+        found = layout_of({key: store[key] for key in store.keys() if _is_entry(key)})  # noqa: SIM118
+        more = _Kernels(store) if self._holds_more(found, store) else None
+        if more is not None:
+            found = more.layout_without_frozen(found, self._states)
+        anew = self._default_left_out(found)
         self._expect(found)
         if self._awaited is not None:
             self._awaited = None
@@ -242,12 +296,71 @@ class Contents(tf.train.experimental.PythonState):
                 f"{self._optimizer.name} has no states yet to load those of the file into. Call "
                 "model.optimizer.build(model.trainable_variables) before loading."
             )
+        self._warn_of_left_out(anew)
         entries = self.entries()
         for name in found:
-            if isinstance(entries.get(name), tf.Variable):
+            if isinstance(entries.get(name), tf.Variable) and (
+                more is None or not name.startswith("kernel_")
+            ):
                 entries[name].assign(store[name][()])
         if _LEARNING_RATE in store and self._learning_rate is not None:
             self._learning_rate.assign(store[_LEARNING_RATE][()])
+        if more is None:
+            self._states.await_kernels({k.position: _signature(store, k) for k in self._states})
+        else:
+            self._read_some(more, entries)
+
+    def _holds_more(self, found: dict, store) -> bool:
+        """Whether a file holds more kernels than there are here, and says which is which."""
+        count, own = int(found.get(KERNELS, 0)), len(self._states)
+        known = all(_SIGNATURE.format(i) in store for i in range(count))
+        return known and count > own and (own > 0 or self._optimizer.nothing_to_train)
+
+    def _read_some(self, kernels: "_Kernels", entries: dict) -> None:
+        """Gives each kernel the state of the one in the file that it equals, when it comes.
+
+        By content: the variables of a loaded model are all called ``kernel``, and Keras loads an
+        optimizer before layers or after them.
+        """
+        left = set(range(len(kernels.names)))
+
+        def arrived(position, signature):
+            index = kernels.signatures.index(signature)
+            for part, value in kernels.parts[index].items():
+                entries[f"kernel_{position}.{part}"].assign(value)
+            left.discard(index)
+            if len(left) == len(kernels.names) - len(self._states):
+                self._warn_of_left_out([kernels.names[each] for each in sorted(left)])
+
+        if not len(self._states):
+            self._warn_of_left_out(kernels.names)
+        wanted = dict.fromkeys(range(len(self._states)), kernels.signatures)
+        self._states.await_kernels(wanted, arrived)
+
+    def _warn_of_left_out(self, names: list[str]) -> None:
+        if names:
+            warnings.warn(
+                "The file was written by an optimizer that trained more than this one: "
+                f"{self._optimizer.name} leaves out the state of {_list(names)}. Weights, and the "
+                "state of all else that it trains, come from the file.",
+                stacklevel=4,
+            )
+
+    def _default_left_out(self, found: dict) -> list[str]:
+        """Adapts ``found`` to a default optimizer that has fewer variables now."""
+        default = self._optimizer.default_optimizer
+        key = f"default_optimizer.{_kind(default)}"
+        if (
+            key not in found
+            or default is None
+            or not (len(self._states) or self._optimizer.nothing_to_train)
+        ):
+            return []
+        count = len(default.variables)
+        if int(found[key]) <= count:
+            return []
+        found[key] = str(count)
+        return [f"{type(default).__name__}, which begins anew"]
 
     @property
     def _learning_rate(self):

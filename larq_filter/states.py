@@ -8,9 +8,12 @@ A warm start by an initializer is known when the kernel is. One relative to the 
 the first gradient that is not all zero, and ``started`` tells whether that has come.
 """
 
+import zlib
 from typing import NamedTuple
 
-from larq_filter import binary, filters, flips
+import numpy as np
+
+from larq_filter import binary, filters, flips, watching
 from larq_filter._keras import tf
 
 _SEED_STRIDE = 1_000_003  # between the seeds of two kernels
@@ -42,6 +45,7 @@ class KernelStates:
         key_of: tells variables apart, ``key_of(variable)``.
         add_variable: ``add_variable(variable, name, shape, initial_value)`` creates and tracks
             one that lies where ``variable`` does.
+        count: ``count()`` is the variable that counts steps.
     """
 
     def __init__(
@@ -51,10 +55,16 @@ class KernelStates:
         warm_start,
         key_of,
         add_variable,
+        count,
     ):
         self._filter, self._flip_rule, self._warm_start = gradient_filter, flip_rule, warm_start
-        self._key_of, self._add_variable = key_of, add_variable
+        self._key_of, self._add_variable, self._count = key_of, add_variable, count
         self._states: dict[str, KernelState] = {}
+        self._kernels = []
+        self._listeners = []  # the only strong references: kernels outlive an optimizer
+        self._changed = {}  # positions of kernels changed from outside: where, a tensor of bool
+        self._awaited_at, self._arrived = -1, None
+        self._awaited = {}  # positions of kernels that a file is to bring: the signature, or None
         self._unstarted = set()  # keys of kernels that a file gave values after they were built
 
     def __len__(self) -> int:
@@ -71,7 +81,9 @@ class KernelStates:
         """Makes all kernels binary and gives each a state."""
         for position, variable in enumerate(kernels):
             binary.binarize(variable)
-            self._states[self._key_of(variable)] = self._create(variable, position)
+            state = self._states[self._key_of(variable)] = self._create(variable, position)
+            self._kernels.append(variable)
+            self._listeners.append(_Listener(self, variable, state))
 
     def _create(self, variable, position: int) -> KernelState:
         prefix = f"kernel_{position}"  # the names of two kernels may be equal, and .h5 needs them
@@ -160,6 +172,99 @@ class KernelStates:
             for copy in binary.replicas(array):
                 copy.assign(tf.cast(value, copy.dtype))
 
+    def reset(self) -> None:
+        """As ``FilterOptimizer.reset_filters``."""
+        self._changed = {}
+        for variable, state in zip(self._kernels, self._states.values(), strict=True):
+            self._start(variable)
+            if state.started is not None:
+                for copy in binary.replicas(state.started):
+                    copy.assign(0.0)
+
+    # Kernels changed from outside -----------------------------------------------------------------
+
+    def turn(self, variable, state: KernelState, before) -> None:
+        """Has weights that somebody turned over take their memory with them.
+
+        What is remembered becomes that of the opposite gradients: the weight is as settled, or as
+        close to a flip, as it was on its other side. Turned over and back, nothing has changed.
+
+        Args:
+            variable: a kernel after the assignment.
+            state: of it.
+            before: its signs before, one tensor for each replica.
+        """
+        copies = binary.replicas(binary.stored(variable))
+        turned = [
+            tf.not_equal(sign, binary.sign(binary.latent(copy)))
+            for sign, copy in zip(before, copies, strict=True)
+        ]
+        if tf.executing_eagerly():
+            if not bool(tf.reduce_any(turned[0])) or self._comes_from_file(state.position):
+                return
+            if not self._changed:
+                self._changed_at = int(self._count().numpy())
+            known = self._changed.get(state.position, tf.zeros_like(turned[0]))
+            self._changed[state.position] = tf.not_equal(known, turned[0])
+        odd = filters.odd_states(self._filter)
+        starts = self._filter.zero_state(tf.zeros(variable.shape, variable.dtype), tf)
+        for index, (array, start) in enumerate(zip(state.filter, starts, strict=True)):
+            if array.shape == variable.shape and (odd is None or odd[index]):
+                for copy, where in zip(binary.replicas(array), turned, strict=True):
+                    copy.assign(tf.where(where, start if odd is None else -copy, copy))
+
+    def name(self, position: int) -> str:
+        """The name of a kernel, as its layer gave it."""
+        return self._kernels[position].name
+
+    def signature(self, position: int) -> int:
+        """A number that tells the signs of a kernel from others."""
+        kernel = binary.latent(binary.replicas(self._kernels[position])[0])
+        return zlib.crc32(np.packbits(kernel.numpy() < 0).tobytes())
+
+    def await_kernels(self, signatures: dict, arrived=None) -> None:
+        """For states that were read from a file, whose kernels may come before them or after.
+
+        Args:
+            signatures: that the kernels may have, by position; None where the file has none, and
+                then the next assignment is taken for it.
+            arrived: called with position and signature of each that comes, or has come.
+        """
+        self._changed, self._awaited_at = {}, int(self._count().numpy())
+        self._awaited, self._arrived = dict(signatures), arrived
+        for position, wanted in signatures.items():
+            if wanted is not None and self.signature(position) in wanted:
+                self._comes_from_file(position)
+
+    def _comes_from_file(self, position: int) -> bool:
+        """Whether what was just assigned to a kernel belongs to the states that are there."""
+        if int(self._count().numpy()) != self._awaited_at or position not in self._awaited:
+            return False
+        wanted, signature = self._awaited.pop(position), self.signature(position)
+        comes = wanted is None or signature in wanted
+        if comes and self._arrived is not None:
+            self._arrived(position, signature)
+        if not self._awaited:
+            self._arrived = None  # it holds what was read
+        return comes
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether a weight that is turned over keeps its memory, or starts at zero."""
+        return filters.odd_states(self._filter) is not None
+
+    def take_changes(self) -> tuple[int, int]:
+        """Weights and kernels changed from outside that steps were taken from; each told once."""
+        if not self._changed or int(self._count().numpy()) == self._changed_at:
+            return 0, 0
+        counts = [int(tf.math.count_nonzero(where)) for where in self._changed.values()]
+        self._changed = {}
+        return sum(counts), sum(count > 0 for count in counts)
+
+    def forget_changes(self) -> None:
+        """For a file whose kernels and states belong together."""
+        self._changed = {}
+
     # Stepping -------------------------------------------------------------------------------------
 
     def filter_state(self, state: KernelState, gradient, weight) -> tuple:
@@ -181,3 +286,14 @@ class KernelStates:
             lambda: self._filter.state_from_output(-self._warm_start * size * weight, tf),
             lambda: values,
         )
+
+
+class _Listener:
+    """Passes assignments to one kernel on to its state."""
+
+    def __init__(self, states: KernelStates, variable, state: KernelState):
+        self._states, self._variable, self._state = states, variable, state
+        watching.listen(variable, self.hear)
+
+    def hear(self, before) -> None:
+        self._states.turn(self._variable, self._state, before)

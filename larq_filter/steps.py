@@ -6,7 +6,7 @@ compiled for many together (``fusion``). Rejected: to leave compiling to Keras, 
 kernel is 300 launches a step for 300 kernels.
 """
 
-from larq_filter import binary, draws, filters, flips, fusion
+from larq_filter import binary, draws, filters, flips, fusion, watching
 from larq_filter._keras import tf
 from larq_filter.rates import Rates
 from larq_filter.states import KernelState, KernelStates
@@ -106,7 +106,7 @@ class KernelSteps:
             array.assign(value)
         for array, value in zip(state.flip, flip_state, strict=True):
             array.assign(value)
-        variable.assign(tf.where(flipped, -weight, weight))
+        watching.write(variable, tf.where(flipped, -weight, weight))
         return signal
 
     def _flip_inputs(self, state: KernelState, gradient) -> dict:

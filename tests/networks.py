@@ -28,6 +28,18 @@ def small_network(normalization):
     return keras.Sequential([layer for layer in layers if layer is not None])
 
 
+def kernel(shape):
+    """A latent-free kernel of a dense layer."""
+    layer = lq.layers.QuantDense(
+        shape[1],
+        kernel_quantizer=lq.quantizers.NoOp(precision=1),
+        kernel_initializer=binary.RandomSign(0),
+        use_bias=False,
+    )
+    layer.build((None, shape[0]))
+    return layer.kernel
+
+
 def step_on_replicas(strategy, optimizer, variables):
     """A compiled step; it takes, for each variable, the gradients of all replicas as one tensor."""
 

@@ -19,6 +19,7 @@ LAYERS = [
     ["filters"],
     ["arguments", "flips", "quantizers"],
     ["binary", "draws", "fusion", "guard", "rates", "state_space"],
+    ["watching"],
     ["analysis", "states"],
     ["conversion", "hyperparameters", "saving", "steps"],
     ["latent_optimizer", "optimizers"],

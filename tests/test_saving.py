@@ -13,6 +13,8 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 from saved import write as fixtures
 
+import larq as lq
+
 FILTER = filters.CascadedEMA(alpha=0.1, gamma=0.2)
 
 
@@ -294,6 +296,87 @@ def test_weights_without_an_optimizer_are_loaded_with_a_warning(tmp_path):
     model = built(FilterOptimizer(FILTER))
     with pytest.warns(UserWarning, match="no state for FilterOptimizer"):
         model.load_weights(tmp_path / "plain.weights.h5")
+
+
+# Frozen after training ----------------------------------------------------------------------------
+
+
+def frozen(how):
+    """A trained model of which a part, or all, is frozen then; what is trainable in it."""
+    make = saving_cases.OPTIMIZERS["quist2023"]
+    model = saving_cases.train(saving_cases.build(make()), 0, 1)
+    if how == "whole":
+        model.trainable = False
+    else:
+        model.layers[0].trainable = model.layers[1].trainable = False
+    if how == "recompiled":
+        model.compile(make(), "sparse_categorical_crossentropy")
+        saving_cases.train(model, 1, 2)
+    return model
+
+
+ADAM = "ignore:The file .* leaves out the state of Adam, which begins anew:UserWarning"
+
+
+@pytest.mark.filterwarnings(HDF5, STARTS_ANEW, ADAM)
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "saved"])
+@pytest.mark.parametrize("how", ["whole", "recompiled", "not recompiled"])
+def test_a_model_frozen_after_training_is_loaded(how, name, tmp_path):
+    model = frozen(how)
+    model.save(tmp_path / name)
+    if name == "model.keras" and how != "recompiled":
+        with pytest.warns(UserWarning, match="leaves out the state of quant_dense/kernel:0"):
+            loaded = keras.models.load_model(tmp_path / name)
+    else:
+        loaded = keras.models.load_model(tmp_path / name)
+    same = [
+        np.array_equal(a, b) for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True)
+    ]
+    assert all(same)
+    if name == "model.keras":
+        assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
+        assert loaded.optimizer.rate_values() == model.optimizer.rate_values()
+    if name == "model.keras" and how == "not recompiled":
+        ours, theirs = loaded.optimizer.state_variables(), model.optimizer.state_variables()[2:]
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+    if how != "whole":
+        saving_cases.train(loaded, 2, 3)
+    else:
+        loaded.trainable = True
+        loaded.compile(FilterOptimizer(FILTER), "sparse_categorical_crossentropy")
+        trained_on = saving_cases.train(loaded, 0, 1)
+        assert int(trained_on.optimizer.iterations) == 20
+
+
+@pytest.mark.parametrize("equal", [False, True], ids=["other shapes", "equal shapes"])
+def test_states_go_by_the_names_of_kernels(equal, tmp_path):
+    layer = {"kernel_quantizer": "ste_sign", "use_bias": False}
+    sizes = [8, 8, 8] if equal else [8, 4, 8]
+    layers = [lq.layers.QuantDense(n, name=f"layer_{n}_{i}", **layer) for i, n in enumerate(sizes)]
+    model = keras.Sequential([keras.Input((8,)), *layers])
+    model.compile(FilterOptimizer(FILTER, default_optimizer=None), "mse")
+    model.fit(np.ones((8, 8)) * np.arange(8), np.ones((8, 8)), verbose=0)
+    expected = [v.numpy() for v in model.optimizer.state_variables()]
+    layers[1].trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(
+        UserWarning, match=rf"leaves out the state of layer_{sizes[1]}_1/kernel:0 \(8,"
+    ):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    found = [v.numpy() for v in loaded.optimizer.state_variables()]
+    assert saving_cases.differences(found, expected[:2] + expected[4:]) is None
+
+
+def test_real_valued_layers_frozen_after_training(tmp_path):
+    model = trained(FilterOptimizer(FILTER))
+    model.layers[1].trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="Adam, which begins anew"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    found, expected = ([v.numpy() for v in m.optimizer.state_variables()] for m in (loaded, model))
+    assert saving_cases.differences(found, expected) is None
+    saving_cases.train(loaded, 1, 2)
 
 
 # Files of this release ----------------------------------------------------------------------------

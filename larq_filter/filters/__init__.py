@@ -46,6 +46,7 @@ from larq_filter.filters.integrators import LeakyIntegrator
 from larq_filter.filters.kalman import Kalman
 from larq_filter.filters.nonlinear import Limiter, NormalizedEMA, ResettingIntegrator
 from larq_filter.filters.sections import HeavyBall, SecondOrderSections
+from larq_filter.filters.symmetry import odd_states
 
 __all__ = [
     "AR",
@@ -79,6 +80,7 @@ __all__ = [
     "is_number",
     "is_schedule",
     "moving_average",
+    "odd_states",
     "shown",
     "validate_rate",
 ]
