@@ -16,7 +16,7 @@ LAYERS = [
     ["_keras"],
     ["configs"],
     ["saved_models"],
-    ["filters"],
+    ["filters", "ranking"],
     ["arguments", "flips", "quantizers"],
     ["binary", "draws", "fusion", "guard", "rates", "state_space"],
     ["watching"],

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from larq_filter import flips
+from larq_filter import flips, ranking
 from larq_filter._keras import keras, tf
 
 schedules = keras.optimizers.schedules
@@ -242,3 +242,49 @@ def test_errors_say_what_is_allowed(make, error, words):
         make()
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda random, n: random.normal(size=n),
+        lambda random, n: random.standard_t(1, size=n) * 1e-3,
+        lambda random, n: np.exp(random.normal(size=n) * 3),
+        lambda random, n: random.integers(0, 4, size=n) * 1.0,
+        lambda random, n: np.where(random.random(n) < 0.8, 0.0, random.normal(size=n)),
+        lambda random, n: np.full(n, 0.25),
+    ],
+    ids=["normal", "heavy tails", "one-sided", "few values", "mostly zero", "all alike"],
+)
+def test_value_of_a_rank_is_that_of_sorting(values, dtype):
+    random = np.random.default_rng(0)
+    compiled = tf.function(ranking.value_of_rank, jit_compile=True)
+    for size in (1, 2, 7, 64, 333):
+        search = compiled if size == 333 else ranking.value_of_rank
+        y = values(random, (size, 20)).astype(dtype)
+        for rank in {size // 2} if size == 333 else {0, size // 2, size - 1}:
+            expected = np.sort(y, axis=0)[rank]
+            np.testing.assert_array_equal(search(tf.constant(y), rank, tf), expected)
+            np.testing.assert_array_equal(ranking.value_of_rank(y, rank, np), expected)
+
+
+def test_balanced_flips_as_sorting_has_it():
+    """Also where many signals are equal, and for filters of an odd number of weights."""
+    random = np.random.default_rng(0)
+
+    def flip(w, y):
+        return flips.Balanced().flip(w, y, (), {}, tf)[0]
+
+    compiled = tf.function(flip, jit_compile=True)
+    for size in (1, 2, 5, 8, 27, 40):
+        for levels in (2, 50):
+            y = (random.integers(-levels, levels + 1, size=(size, 30)) / 4).astype("float32")
+            w = random.choice([-1.0, 1.0], size=y.shape).astype("float32")
+            order = np.lexsort((np.broadcast_to(np.arange(size)[:, None], y.shape), -w, y), axis=0)
+            target, half = w.copy(), size // 2
+            np.put_along_axis(target, order[:half], 1.0, axis=0)
+            np.put_along_axis(target, order[size - half :], -1.0, axis=0)
+            step = compiled if size > 10 else flip
+            np.testing.assert_array_equal(step(tf.constant(w), tf.constant(y)), target != w)
+            np.testing.assert_array_equal(flips.Balanced().flip(w, y, (), {}, np)[0], target != w)
