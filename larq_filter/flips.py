@@ -320,7 +320,6 @@ class Balanced(FlipRule):
         filters = weight.shape[-1]
         w, y = (xp.reshape(array, (-1, filters)) for array in (weight, signal))
         size, half = w.shape[0], w.shape[0] // 2
-        y = xp.where(y == 0, xp.zeros_like(y), y)  # compiled sorting tells -0 from +0
         middle = value_of_rank(y, half, xp)
         lower, equal = y < middle, y == middle
         plus = half - _count(lower, xp)  # so many of the equal ones are to be +1
@@ -339,6 +338,7 @@ class Balanced(FlipRule):
 def _by_sorting(w, y, half: int, xp):
     """The targets of ``Balanced`` for columns of weights and signals, whatever is equal."""
     w, y = xp.transpose(w), xp.transpose(y)
+    y = xp.where(y == 0, xp.zeros_like(y), y)  # compiled sorting tells -0 from +0
     by_weight = _sorting(-w, xp)  # +1 first, so that among equal signals it stays
     order = _taken(by_weight, _sorting(_taken(y, by_weight, xp), xp), xp)
     rank = _sorting(order, xp)
