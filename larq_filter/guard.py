@@ -1,11 +1,15 @@
-"""Takes a step only if every gradient is finite.
+"""Takes a step only if every gradient is finite and every rate in its interval.
 
 An average that remembers 10,000 steps keeps a NaN for good: its weight would never flip again. So
 the gradients are looked at before anything reads them, and all of them at once: skipping one
 variable and stepping the others would leave a model that no gradient asked for.
 
-Rejected: replacing NaN by zero (a made-up gradient), and looking at the new states instead of the
-gradients (the old states would have to be kept to go back to).
+From finite gradients and such rates a filter makes finite states. Where it may not, as running it
+tells when the optimizer is built (``filters.stays_finite``), a weight whose signal or state would
+not be finite keeps what it has. Rejected: that for every filter (the step of two averages takes 1.5
+times as long), and looking at all new states before any is written (they would be kept twice).
+
+Rejected too: replacing NaN by zero, which is a made-up gradient.
 """
 
 import warnings
@@ -13,6 +17,7 @@ import warnings
 from larq_filter._keras import tf
 
 CHOICES = ("skip", "raise")
+_NOTHING = "Nothing was changed."
 
 
 def all_finite(gradients):
@@ -35,24 +40,34 @@ def all_finite(gradients):
     return tf.reduce_all([tf.math.is_finite(tf.add_n(each)) for each in halves.values()])
 
 
-def step_if_finite(gradients, step, otherwise) -> None:
-    """Calls ``step(gradients)`` on each replica if all gradients are finite, else ``otherwise``.
+def keep_finite(new, old, bad):
+    """``new``; ``old`` where ``bad``, of the kernel's shape; a scalar is that of all weights."""
+    return tf.where(bad if new.shape == bad.shape else tf.reduce_any(bad), old, new)
+
+
+def step_if_finite(gradients, allowed, step, otherwise) -> None:
+    """Calls ``step(gradients)`` on each replica if it may be taken, else ``otherwise``.
+
+    It may if all gradients are finite and ``allowed()`` is true everywhere.
 
     Args:
         gradients: already summed over replicas; of one replica, as this function is called in it.
+        allowed: a function without arguments that gives a tensor of bool, the same on each replica.
         step: a function of such a list.
         otherwise: ``otherwise(gradients)``, called once for all replicas, with those of the first.
     """
     if tf.__internal__.distribute.strategy_supports_no_merge_call():
-        tf.cond(all_finite(gradients), lambda: step(gradients), lambda: otherwise(gradients))
+        may = all_finite(gradients) & tf.reduce_all(allowed())
+        tf.cond(may, lambda: step(gradients), lambda: otherwise(gradients))
         return
 
     # Updates of mirrored variables meet across replicas, which TensorFlow does not let them do in
     # a conditional of one replica. As in Keras' loss scaling, the conditional itself is put across.
     def choose(strategy, gradients):
         copies = [strategy.experimental_local_results(gradient) for gradient in gradients]
+        finite = all_finite([copy for each in copies for copy in each])
         tf.cond(
-            all_finite([copy for each in copies for copy in each]),
+            finite & tf.reduce_all(allowed()),
             lambda: strategy.extended.call_for_each_replica(step, args=(gradients,)),
             lambda: otherwise([each[0] for each in copies]),
         )
@@ -60,36 +75,43 @@ def step_if_finite(gradients, step, otherwise) -> None:
     tf.distribute.get_replica_context().merge_call(choose, args=(gradients,))
 
 
-def refuse(gradients, names) -> list:
-    """Operations that raise ``tf.errors.InvalidArgumentError`` and name what is not finite.
+def refuse(gradients, names, allowed, rates) -> list:
+    """Operations that raise ``tf.errors.InvalidArgumentError`` and name what is not as it must be.
 
     XLA drops assertions: inside of a training step that is compiled as a whole they do nothing.
 
     Args:
-        gradients: for which ``all_finite`` does not hold.
+        gradients: of the step that was not taken.
         names: of their variables.
+        allowed: a tensor of bool, for each rate whether it is in its interval.
+        rates: for each rate its name and value, as text and a tensor.
     """
     named = [
+        tf.debugging.Assert(allowed[index], [f"{name} is outside its interval:", value, _NOTHING])
+        for index, (name, value) in enumerate(rates)
+    ]
+    named += [
         tf.debugging.Assert(
             all_finite([gradient]),
-            [f"The gradient of {name} holds NaN, Inf or numbers above 1e19. Nothing was changed."],
+            [f"The gradient of {name} holds NaN, Inf or numbers above 1e19. {_NOTHING}"],
         )
         for gradient, name in zip(gradients, names, strict=True)
     ]
     with tf.control_dependencies([each for each in named if each is not None]):
         together = tf.debugging.Assert(
-            False, ["The norm of all gradients together is above 1.8e19. Nothing was changed."]
+            False, [f"The norm of all gradients together is above 1.8e19. {_NOTHING}"]
         )
     return [] if together is None else [together]
 
 
-def report(skipped: int, total: int, choice: str) -> None:
+def report(skipped: int, total: int, choice: str, rates: list[str]) -> None:
     """Says at the end of a training that steps were skipped.
 
     Args:
         skipped: how many in this training, at least 1.
         total: how many so far, which makes a text of its own: Python shows no warning twice.
         choice: one of ``CHOICES``.
+        rates: what is wrong with rates, if that was why.
 
     Warns:
         RuntimeWarning: with ``"skip"``.
@@ -105,12 +127,31 @@ def report(skipped: int, total: int, choice: str) -> None:
         "images and labels, and the learning rate of the real-valued variables. Kernels and "
         "optimizer are as if those steps had not been; a batch normalisation that saw NaN in "
         "the forward pass keeps it, and then only an earlier checkpoint helps. With "
-        f"{cure} the first such step stops training and names the variable. Skipped steps of all "
-        f"trainings so far: {total}."
+        f"{cure} the first such step stops training and names the variable. "
     )
+    if rates:
+        message = (
+            f"{taken} because a rate was outside its interval: {'; '.join(rates)}. Kernels and "
+            "optimizer are as if those steps had not been, and steps are not counted meanwhile, so "
+            "a schedule stays where it is: mend it and compile the model again, or set the rate. "
+        )
+    _say(f"{message}Skipped steps of all trainings so far: {total}.", raising)
+
+
+def report_kept(count: int, choice: str) -> None:
+    """Says that ``count`` times a weight kept its state; warns and raises as ``report``."""
+    _say(
+        f"The filter gave NaN or Inf from finite gradients, {count:,} times for a weight; those "
+        "weights kept state and side. Scale its numbers down, or look for a division or a root in "
+        "it that has no value everywhere.",
+        choice == "raise",
+    )
+
+
+def _say(message: str, raising: bool) -> None:
     if raising:
         raise RuntimeError(message)
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _at_least_float32(gradient):

@@ -102,7 +102,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
             else; the global norm is over binary and real-valued variables together.
         on_nonfinite: what a step does whose gradients, of any variable and summed over replicas,
-            hold NaN, Inf or numbers whose sum of squares overflows (beyond a norm of 1.8e19).
+            hold NaN, Inf or numbers whose sum of squares overflows (beyond a norm of 1.8e19), or
+            for which a rate is outside its interval (0 is allowed: schedules end there).
             "skip": only ``skipped_steps`` changes, no kernel, state, counter, or variable of the
             default optimizer; ``fit`` warns of it when it ends. "raise":
             ``tf.errors.InvalidArgumentError`` with the variable's name, before anything is changed;
@@ -110,7 +111,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             ``RuntimeError`` when it ends. Neither undoes what the forward pass has written: a batch
             normalisation that saw NaN keeps it in its moving statistics. Under a dynamic
             ``LossScaleOptimizer`` Keras skips such steps before they come here: it counts them in
-            ``iterations``, halves the loss scale, and tells nobody.
+            ``iterations``, halves the loss scale, and tells nobody. A weight for which a filter
+            makes NaN or Inf of finite gradients keeps its state and side, and is counted; with
+            "raise" ``fit`` raises when it ends.
         jit_compile: compile the updates of binary kernels with XLA (``fusion`` says how), unless
             the flip rule is faster without; where there is no XLA a warning says so, once. A filter
             or flip rule of your own that XLA can't compile needs False.
@@ -122,7 +125,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             that may be set (``optimizer.alpha = 1e-4``; Larq's ``HyperparameterScheduler``); a
             scheduled one reads as its value at the last step and refuses to be set.
         iterations: steps so far; the default optimizer's counter follows it.
-        skipped_steps: steps not taken because a gradient was not finite; a variable, saved.
+        skipped_steps: steps not taken because a gradient was not finite or a rate outside its
+            interval; a variable, saved.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -177,6 +181,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
             self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
+            self._bad_rates = self._no_dependency(tf.Variable(False, trainable=False))
+            self._kept = self._no_dependency(tf.Variable(0, dtype=tf.int64, trainable=False))
         self.nothing_to_train = False  # so far; for loading
         self._device = None  # of kernels and states, where they are compiled together
         self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
@@ -194,6 +200,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._rates,
             self._states,
             lambda: self.iterations,
+            None if filters.stays_finite(self.gradient_filter) else self._kept.assign_add,
         )
         self._layout = saving.Contents(self, self._rates, self._states)  # a name in checkpoints
 
@@ -245,7 +252,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.
 
         Warns:
-            RuntimeWarning: steps have been skipped because of gradients that were not finite.
+            RuntimeWarning: steps have been skipped because of gradients that were not finite or of
+                rates outside their intervals; a filter has made NaN or Inf of finite gradients.
             UserWarning: kernels had been changed from outside before steps were taken.
 
         Raises:
@@ -258,7 +266,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         skipped = int(self._unreported_skips.numpy())
         if skipped:
             self._unreported_skips.assign(0)
-            guard.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite)
+            rates = self._rates.complaints(self.iterations) if self._bad_rates.numpy() else []
+            self._bad_rates.assign(False)
+            guard.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite, rates)
+        if kept := int(self._kept.numpy()):
+            self._kept.assign(0)
+            guard.report_kept(kept, self.on_nonfinite)
 
     def _report_changes(self):
         weights, kernels = self._states.take_changes()
@@ -303,7 +316,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._refuse_variables(kernels, real)
         super().build(var_list)
         # Keras compiles where there is a GPU only.
-        wanted = self._jit_compile_argument and self.flip_rule.gains_from_xla
+        wanted = (
+            self._jit_compile_argument
+            and self.flip_rule.gains_from_xla
+            and filters.stays_finite(self.gradient_filter)  # what is kept is counted outside XLA
+        )
         self.jit_compile = wanted and fusion.is_available()
         self._states.create(kernels)
         if self.default_optimizer is not None and real:
@@ -444,7 +461,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             RuntimeError: eager first step whose gradients were taken while kernels were not -1 or
                 +1; call ``build`` before the first forward pass.
             ValueError: no gradient at all, or what ``build`` raises.
-            tf.errors.InvalidArgumentError: a gradient is not finite, and ``on_nonfinite="raise"``.
+            tf.errors.InvalidArgumentError: with ``on_nonfinite="raise"``: a gradient is not finite,
+                a rate is outside its interval.
         """
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
@@ -463,6 +481,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             variables = [variable for _, variable in pairs]
             guard.step_if_finite(
                 [gradient for gradient, _ in pairs],
+                lambda: self._rates.are_allowed(self.iterations),
                 lambda gradients: self._step(gradients, variables),
                 lambda gradients: self._skip(gradients, variables),
             )
@@ -479,12 +498,14 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     def _skip(self, gradients, variables):
         """Leaves everything as it is but the counter of such steps; or raises."""
-        failure = []
+        failure, allowed = [], self._rates.are_allowed(self.iterations)
         if self.on_nonfinite == "raise":
-            failure = guard.refuse(gradients, [variable.name for variable in variables])
+            names = [variable.name for variable in variables]
+            failure = guard.refuse(gradients, names, allowed, self._rates.at(self.iterations))
         with tf.control_dependencies(failure):
             self.skipped_steps.assign_add(1)
             self._unreported_skips.assign_add(1)
+            self._bad_rates.assign(self._bad_rates | ~tf.reduce_all(allowed))
 
     def _step_default(self, pairs):
         if self.default_optimizer is None:

@@ -4,6 +4,8 @@ A schedule writes its variable at the start of a step, a callback writes that of
 a compiled step never holds a stale number, and saving the variables saves what a callback set.
 """
 
+import numpy as np
+
 from larq_filter import filters, flips
 from larq_filter._keras import tf
 
@@ -42,6 +44,10 @@ class Rates:
                     "give the rate of your filter or flip rule another name."
                 )
         self._schedules = {n: rate for n, rate in rates.items() if filters.is_schedule(rate)}
+        self._intervals = {}
+        for name in rates:
+            owner, own_name = self._owner(name)
+            self._intervals[name] = owner.intervals_of(own_name)
         self._variables = {}
         with tf.init_scope():
             for name, rate in rates.items():
@@ -74,11 +80,70 @@ class Rates:
                 f"Give the filter a constant {name} to set it from a callback."
             )
         # Built only to have the value checked, beside the other rates as they are now.
-        if name in self._filter.rates():
-            self.current_filter().with_rate(name, float(value))
+        owner, own_name = self._owner(name)
+        if owner is self._filter:
+            self.current_filter(**{name: float(value)})
         else:
-            self._flip_rule.with_rate(name.removeprefix("flip_"), float(value))
+            owner.with_rate(own_name, float(value))
         self._variables[name].assign(value)
+
+    def _owner(self, name: str) -> tuple:
+        """Filter or flip rule, and its own name for a rate."""
+        if name in self._filter.rates():
+            return self._filter, name
+        return self._flip_rule, {new: own for own, new in self._flip_names.items()}[name]
+
+    def are_allowed(self, step):
+        """Whether each rate at ``step`` is finite and in its interval, or 0; a tensor of bool.
+
+        Schedules may leave an interval after they were checked at their start, and what writes to
+        a variable by itself (Larq's ``HyperparameterScheduler``) is not checked at all.
+        """
+        if not self._variables:
+            return tf.ones([0], tf.bool)  # all of none are allowed
+        values = tf.stack([value for _, value in self.at(step)])
+        low, high = self._ends(values.dtype.as_numpy_dtype).T
+        return tf.equal(values, 0) | ((values >= low) & (values <= high))
+
+    def at(self, step) -> list[tuple]:
+        """Name and value of each rate at ``step``, the value a tensor."""
+        return [
+            (
+                name,
+                tf.cast(self._schedules[name](step), variable.dtype)
+                if name in self._schedules
+                else tf.convert_to_tensor(variable),
+            )
+            for name, variable in self._variables.items()
+        ]
+
+    def _ends(self, number) -> np.ndarray:
+        """The smallest and the largest number of each rate's interval, of the type ``number``."""
+        ends, inf = [], number(np.inf)
+        for intervals in self._intervals.values():
+            low = max((i.low for i in intervals), default=-inf)
+            high = min((i.high for i in intervals), default=inf)
+            low_open = low == -inf or any(i.low_open and i.low == low for i in intervals)
+            high_open = high == inf or any(i.high_open and i.high == high for i in intervals)
+            low, high = number(low), number(high)
+            with np.errstate(over="ignore"):  # the largest number is next to infinity
+                ends.append(
+                    (
+                        np.nextafter(low, inf) if low_open else low,
+                        np.nextafter(high, -inf) if high_open else high,
+                    )
+                )
+        return np.array(ends, number)
+
+    def complaints(self, step) -> list[str]:
+        """``alpha is 1.5 at step 40; it must lie in (0, 1]``, of each that is not allowed."""
+        found, step = [], tf.constant(step.numpy())
+        for (name, value), allowed in zip(self.at(step), self.are_allowed(step), strict=True):
+            if not bool(allowed):
+                where = " and ".join(map(str, self._intervals[name])) or "(-inf, inf)"
+                at = f"{name} is {float(value):g} at step {int(step)}"
+                found.append(f"{at}, it must lie in {where} (or be 0)")
+        return found or ["it is in its interval again"]
 
     def variables(self) -> dict:
         """The variable of every rate by its name."""
@@ -88,9 +153,9 @@ class Rates:
         """Every rate by its name as it was at the last step."""
         return {name: float(variable.numpy()) for name, variable in self._variables.items()}
 
-    def current_filter(self):
-        """The filter with its constant rates as they are set now; may raise like a new one."""
-        values, current = self.values(), self._filter
+    def current_filter(self, **changed: float):
+        """The filter with constant rates as they are set now, or ``changed``; may raise as new."""
+        values, current = {**self.values(), **changed}, self._filter
         for name in self._filter.rates():
             if name not in self._schedules:
                 current = current.with_rate(name, values[name])

@@ -6,7 +6,7 @@ compiled for many together (``fusion``). Rejected: to leave compiling to Keras, 
 kernel is 300 launches a step for 300 kernels.
 """
 
-from larq_filter import binary, draws, filters, flips, fusion, watching
+from larq_filter import binary, draws, filters, flips, fusion, guard, watching
 from larq_filter._keras import tf
 from larq_filter.rates import Rates
 from larq_filter.states import KernelState, KernelStates
@@ -21,6 +21,8 @@ class KernelSteps:
         rates: the numbers of this step, of both.
         states: what both remember.
         count: ``count()`` is the variable that counts steps; for flip rules that draw.
+        kept: ``kept(number)`` counts weights whose state would not be finite and is kept; None for
+            a filter whose state always is.
     """
 
     def __init__(
@@ -30,8 +32,9 @@ class KernelSteps:
         rates: Rates,
         states: KernelStates,
         count,
+        kept,
     ):
-        self._filter, self._flip_rule = gradient_filter, flip_rule
+        self._filter, self._flip_rule, self._kept = gradient_filter, flip_rule, kept
         self._rates, self._states, self._count = rates, states, count
         self.observe(None)
 
@@ -91,9 +94,7 @@ class KernelSteps:
         """Takes the step and returns the signal."""
         weight = binary.sign(binary.latent(variable))
         filter_state = self._states.filter_state(state, gradient, weight)
-        signal, filter_state = self._filter.step(
-            gradient, filter_state, self._rates.of_filter(weight.dtype), tf
-        )
+        signal, filter_state = self._filtered(gradient, filter_state)
         flipped, flip_state = self._flip_rule.flip(
             weight,
             signal,
@@ -108,6 +109,20 @@ class KernelSteps:
             array.assign(value)
         watching.write(variable, tf.where(flipped, -weight, weight))
         return signal
+
+    def _filtered(self, gradient, before: tuple):
+        """Signal and new state; of a weight where one of them is not finite 0 and the old state."""
+        rates = self._rates.of_filter(gradient.dtype)
+        signal, state = self._filter.step(gradient, before, rates, tf)
+        if self._kept is None:
+            return signal, state
+        bad = ~tf.math.is_finite(signal)
+        for array in state:
+            bad = bad | ~tf.math.is_finite(array)  # a scalar belongs to all
+        self._kept(tf.math.count_nonzero(bad))
+        pairs = zip(state, before, strict=True)
+        kept = tuple(guard.keep_finite(new, old, bad) for new, old in pairs)
+        return guard.keep_finite(signal, tf.zeros_like(signal), bad), kept
 
     def _flip_inputs(self, state: KernelState, gradient) -> dict:
         """What the flip rule asked for beside weight and signal."""

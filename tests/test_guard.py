@@ -1,5 +1,6 @@
 """Steps with gradients that are not finite: nothing changes, it is counted, training goes on."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import networks
-from larq_filter import binary, callbacks, guard, presets
+from larq_filter import binary, callbacks, filters, flips, guard, presets
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
@@ -399,3 +400,151 @@ def test_raises_on_replicas(strategy):
         model = network(on_nonfinite="raise")
     with pytest.raises(tf.errors.InvalidArgumentError, match="gradient of .*quant_dense"):
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+
+
+# Rates that leave their interval ------------------------------------------------------------------
+
+
+class Broken(keras.optimizers.schedules.LearningRateSchedule):
+    """Good for some steps, then not."""
+
+    def __init__(self, value, good_steps=5):
+        self.value, self.good_steps = value, good_steps
+
+    def __call__(self, step):
+        return tf.where(tf.cast(step, tf.int64) < self.good_steps, 0.01, self.value)
+
+    def get_config(self):
+        return {"value": self.value, "good_steps": self.good_steps}
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, np.inf])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_schedule_that_leaves_its_interval_is_not_followed(mode, value):
+    w, bias = kernel(), tf.Variable(tf.ones(5))
+    optimizer = FilterOptimizer(filters.EMA(Broken(value)))
+    optimizer.build([w, bias])
+    step = MODES[mode](lambda g, b: optimizer.apply_gradients([(g, w), (b, bias)]))
+    for index, pair in enumerate(gradients(8)):
+        step(*pair)
+        if index == 4:
+            before = state(optimizer, w, bias)
+    assert_same(state(optimizer, w, bias), before)
+    assert [int(optimizer.iterations), int(optimizer.skipped_steps)] == [5, 3]
+
+
+RULES = {
+    "threshold": lambda rate: FilterOptimizer(filters.EMA(0.1), flips.Threshold(rate)),
+    "flip_alpha": lambda rate: FilterOptimizer(filters.EMA(0.1), NamedAlpha(rate)),
+    "alpha_1": lambda rate: FilterOptimizer(filters.Cascade([filters.EMA(0.1), filters.EMA(rate)])),
+    "gain": lambda rate: FilterOptimizer(filters.LeakyIntegrator(rate, 0.1)),
+}
+
+
+class NamedAlpha(flips.Threshold):
+    """A rule with a rate that the filter has too."""
+
+    def rates(self):
+        return {"alpha": self.threshold}
+
+    def with_rate(self, name, rate):
+        return NamedAlpha(rate)
+
+    def flip(self, weight, signal, state, rates, xp):
+        return weight * signal > rates["alpha"], state
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rate_is_looked_at_and_named(name):
+    model = network()
+    model.compile(RULES[name](Broken(-1.0, 3)), "sparse_categorical_crossentropy")
+    with pytest.warns(RuntimeWarning, match=rf"5 steps .* {name} is -1 at step 3, it must lie in"):
+        model.fit(*data(), batch_size=8, verbose=0)
+
+
+def test_a_rate_written_past_the_optimizer_is_not_used():
+    model = network(gradient_filter=filters.EMA(0.1))
+    schedule = lq.callbacks.HyperparameterScheduler(lambda epoch: 0.1 - 1.1 * epoch, "alpha")
+    with pytest.warns(RuntimeWarning, match=r"8 steps .* alpha is -1 at step 8, .* \(0, 1\]"):
+        model.fit(*data(), batch_size=8, epochs=2, verbose=0, callbacks=[schedule])
+    model.optimizer.alpha = 0.1
+    model.fit(*data(), batch_size=8, verbose=0)
+    assert int(model.optimizer.iterations) == 16
+
+
+def test_a_rate_outside_raises_with_its_name():
+    model = network(gradient_filter=filters.EMA(Broken(1.5)), on_nonfinite="raise")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"alpha is outside its interval"):
+        model.fit(*data(), batch_size=8, verbose=0)
+    model = network(
+        jit_compile=True, gradient_filter=filters.EMA(Broken(1.5)), on_nonfinite="raise"
+    )
+    with pytest.raises(RuntimeError, match=r"alpha is 1.5 at step 5, it must lie in \(0, 1\]"):
+        model.fit(*data(), batch_size=8, verbose=0)
+
+
+def test_rates_on_replicas(strategy):
+    with strategy.scope():
+        model = network(gradient_filter=filters.EMA(Broken(1.5)))
+    with pytest.warns(RuntimeWarning, match="3 steps .* alpha is 1.5 at step 5"):
+        model.fit(*data(), batch_size=8, verbose=0)
+    assert int(model.optimizer.iterations.numpy()) == 5
+
+
+# States that leave all bounds ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rootless(filters.Filter):
+    """A root that large gradients have no value for: NaN from finite numbers."""
+
+    @property
+    def order(self):
+        return 1
+
+    def step(self, x, state, rates, xp):
+        y = state[0] + 0.1 * (x - state[0]) + 0.0 * xp.sqrt(2.0 - xp.abs(x))
+        return y, (y,)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_filter_that_makes_nan_of_finite_gradients_keeps_its_state(mode):
+    w = kernel()
+    optimizer = FilterOptimizer(Rootless(), default_optimizer=None)
+    optimizer.build([w])
+    step = MODES[mode](lambda g: optimizer.apply_gradients([(g, w)]))
+    step(tf.ones(SHAPE))
+    (before,), signs = [v.numpy() for v in optimizer.state_variables()], binary.latent(w).numpy()
+    step(spoiled(-tf.ones(SHAPE), 3.0))
+    expected = before + np.float32(0.1) * (-1 - before)
+    expected.flat[3] = before.flat[3]
+    (after,) = (v.numpy() for v in optimizer.state_variables())
+    np.testing.assert_allclose(after, expected, rtol=1e-6)
+    assert binary.latent(w).numpy().flat[3] == signs.flat[3]
+    with pytest.warns(RuntimeWarning, match="NaN or Inf from finite gradients, 1 times"):
+        optimizer.finalize_variable_values([w])
+    optimizer.finalize_variable_values([w])  # told once
+
+
+def test_kept_states_on_replicas(strategy):
+    with strategy.scope():
+        w = kernel()
+        optimizer = FilterOptimizer(Rootless(), default_optimizer=None)
+        optimizer.build([w])
+    step = networks.step_on_replicas(strategy, optimizer, [w])
+    step(tf.stack([spoiled(tf.ones(SHAPE), 3.0)] * 2))
+    for v in optimizer.state_variables():
+        assert all(np.all(np.isfinite(copy.numpy())) for copy in binary.replicas(v))
+    with pytest.warns(RuntimeWarning, match="NaN or Inf from finite gradients"):
+        optimizer.finalize_variable_values([w])
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_filters_of_presets_stay_finite(name):
+    """So nothing has to be looked at in each step."""
+    assert filters.stays_finite(preset(name).gradient_filter)
+
+
+def test_a_gain_beyond_all_bounds_is_found():
+    assert not filters.stays_finite(filters.LeakyIntegrator(1e30, 0.1))
+    assert not filters.stays_finite(Rootless())

@@ -45,8 +45,8 @@ from larq_filter.filters.direct import AR, FIR, MA, moving_average
 from larq_filter.filters.integrators import LeakyIntegrator
 from larq_filter.filters.kalman import Kalman
 from larq_filter.filters.nonlinear import Limiter, NormalizedEMA, ResettingIntegrator
+from larq_filter.filters.probing import odd_states, stays_finite
 from larq_filter.filters.sections import HeavyBall, SecondOrderSections
-from larq_filter.filters.symmetry import odd_states
 
 __all__ = [
     "AR",
@@ -82,5 +82,6 @@ __all__ = [
     "moving_average",
     "odd_states",
     "shown",
+    "stays_finite",
     "validate_rate",
 ]

@@ -83,6 +83,8 @@ def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
                 f"The schedule {type(rate).__name__} of `{name}` is {start} at step 0; "
                 f"it must lie in {interval} (or be 0)."
             )
+        if isinstance(rate, Probe):
+            rate.intervals.append(interval)
         return rate
     if not is_number(rate):
         raise TypeError(
@@ -100,6 +102,19 @@ def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
             f"{'0' if too_small else 'infinite'}: it holds {SMALLEST:g} to {LARGEST:g}."
         )
     return rate
+
+
+class Probe:
+    """A constant in the clothes of a schedule, which is told by what intervals it is checked."""
+
+    def __init__(self, value: float):
+        self.value, self.intervals = value, []
+
+    def __call__(self, step):
+        return self.value
+
+    def get_config(self) -> dict:
+        return {"value": self.value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +155,15 @@ class Value:
     def with_rate(self, name: str, rate: Rate) -> "Value":
         """Returns a copy with one rate replaced, validated like a new one."""
         return self.replace(**{name: rate})
+
+    def intervals_of(self, name: str) -> list["Interval"]:
+        """What a rate is checked by in the constructor, found by checking one."""
+        probe = Probe(self.rates_at(0)[name])
+        try:
+            self.with_rate(name, probe)
+        except (TypeError, ValueError):  # a filter of one's own may take no schedule
+            return []
+        return probe.intervals
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, as objects; Keras serialises nested ones."""
