@@ -120,10 +120,15 @@ def update(s: Settings, folder) -> dict:
         for name, step in steps.items()
     }
     bounds = [
-        bound("filter / legacy Adam", ratio(rounds["filter"], rounds["legacy Adam"]), 1.2),
-        bound("filter / Larq Bop", ratio(rounds["filter"], rounds["Larq Bop"]), 0.6),
+        bound("filter / Adam", ratio(rounds["filter"], rounds["Adam"]), 0.5),
+        bound("filter / Larq Bop", ratio(rounds["filter"], rounds["Larq Bop"]), 0.7),
+        bound(
+            "equal_bits / legacy Adam",
+            ratio(rounds["preset equal_bits"], rounds["legacy Adam"]),
+            10,
+        ),
     ]
-    rows = rows_of(rounds, ["legacy Adam", "Larq Bop"], columns)
+    rows = rows_of(rounds, ["Adam", "Larq Bop", "legacy Adam"], columns)
     return result(rounds, rows, bounds, [f"{steps['filter'].weights:,} weights in 16 kernels"])
 
 
@@ -186,7 +191,7 @@ def step(s: Settings, folder) -> dict:
     first = first_calls(steps)
     rounds = interleave(steps, s.repeats, s.calls, s.seed)
     bounds = [
-        bound("filter / SGD", ratio(rounds["filter"], rounds["SGD"]), 1.03),
+        bound("filter / SGD", ratio(rounds["filter"], rounds["SGD"]), 1.0),
         bound("FlipMonitor", ratio(rounds["filter, FlipMonitor"], rounds["filter"]), 1.03),
     ]
     columns = {name: {"first step (s)": seconds} for name, seconds in first.items()}

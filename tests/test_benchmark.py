@@ -155,8 +155,9 @@ def test_update_has_every_peer(tmp_path, small_peers):
     assert [state[n] for n in ("legacy Adam", "Adam", "Larq Bop", "filter")] == [8, 8, 4, 8]
     by_name = {row["peer"]: row for row in part["rows"]}
     assert [(b["measured"], b["limit"]) for b in part["bounds"]] == [
-        (by_name["filter"]["time / legacy Adam"], "<= 1.2"),
-        (by_name["filter"]["time / Larq Bop"], "<= 0.6"),
+        (by_name["filter"]["time / Adam"], "<= 0.5"),
+        (by_name["filter"]["time / Larq Bop"], "<= 0.7"),
+        (by_name["preset equal_bits"]["time / legacy Adam"], "<= 10"),
     ]
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert all(any(line.startswith(f"| {name} |") for line in lines) for name in by_name)
