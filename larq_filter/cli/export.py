@@ -19,6 +19,7 @@ from absl import flags, logging
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, saved_models
+from larq_filter.datasets import splits
 from larq_filter.cli import command_line
 
 FLAGS = flags.FLAGS
@@ -74,6 +75,12 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
     if run is not None:
         saved = json.loads((run / "config.json").read_text())["config"]
         config = {name: saved[name] for name in DATA}
+        if saved.get("split") != splits.SPLIT:
+            print(
+                "This run was begun with another division of the images: some of the validation "
+                "images of today may have trained it. Whether the two networks are the same can be "
+                "seen on them all the same; how accurate they are can not."
+            )
     config.update({name: FLAGS[name].value for name in DATA if FLAGS[name].value is not None})
     if config.get("dataset") is None:
         raise ValueError("--model_file needs --dataset, the data that the model was trained on.")
