@@ -19,8 +19,8 @@ from absl import flags, logging
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, saved_models
-from larq_filter.datasets import splits
 from larq_filter.cli import command_line
+from larq_filter.datasets import splits
 
 FLAGS = flags.FLAGS
 
