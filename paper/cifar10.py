@@ -133,14 +133,19 @@ def _short(name: str, row: str, values: dict, rest_rate: float) -> Job:
 
 
 def rest_rate() -> float | None:
-    """The rate of the highest validation accuracy, mean over control and filter; None until known.
+    """The rate of the best ranks of control and filter together, by validation; None until known.
 
     A tie goes to the lower rate.
     """
     found = {rate: [read(f"rest/{row}-{rate:g}") for row in REST_ROWS] for rate in REST_RATES}
     if not all(all(pair) for pair in found.values()):
         return None
-    return max(found, key=lambda rate: sum(each["result"]["accuracy"] for each in found[rate]))
+    places = dict.fromkeys(REST_RATES, 0)
+    for row in range(len(REST_ROWS)):
+        order = sorted(found, key=lambda rate: -found[rate][row]["result"]["accuracy"])
+        for place, rate in enumerate(order):
+            places[rate] += place
+    return min(places, key=places.get)
 
 
 def trials(row: str) -> list[tuple[str, dict]]:
