@@ -29,8 +29,7 @@ from larq_filter import (
 from larq_filter.binary import check
 from larq_filter.conversion import to_latent, to_latent_free
 from larq_filter.experiments import methods, training
-from larq_filter.latent_optimizer import LatentOptimizer
-from larq_filter.optimizers import FilterOptimizer
+from larq_filter.optimizers import FilterOptimizer, LatentOptimizer
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ from scipy import optimize
 
 from larq_filter import filters
 from larq_filter._keras import keras
-from larq_filter.state_space import (
+from larq_filter.filters.state_space import (
     energies,
     forgetting,
     impulse_samples,

@@ -5,14 +5,14 @@ import pytest
 from scipy import stats
 
 import references
-from larq_filter import draws
 from larq_filter._keras import tf
+from larq_filter.optimizers import stateless_random
 
 
 @pytest.mark.parametrize("seed", [0, 7, -3, 2**40 + 1])
 def test_equals_the_formula_in_pythons_integers(seed):
     step = tf.Variable(123_456_789_012, dtype=tf.int64)
-    drawn = draws.uniform((5, 7), seed, 3, step, tf.float64).numpy()
+    drawn = stateless_random.uniform((5, 7), seed, 3, step, tf.float64).numpy()
     np.testing.assert_array_equal(
         drawn, references.uniform((5, 7), seed, 3, 123_456_789_012 % 2**32)
     )
@@ -22,24 +22,28 @@ def test_equals_the_formula_in_pythons_integers(seed):
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 def test_the_same_in_every_mode_and_dtype(dtype):
     step = tf.Variable(5, dtype=tf.int64)
-    draw = lambda: draws.uniform((300, 40), 1, 0, step, dtype)  # noqa: E731
+    draw = lambda: stateless_random.uniform((300, 40), 1, 0, step, dtype)  # noqa: E731
     eager = draw().numpy()
     np.testing.assert_array_equal(tf.function(draw, autograph=False)().numpy(), eager)
     compiled = tf.function(draw, jit_compile=True, autograph=False)()
     np.testing.assert_array_equal(compiled.numpy(), eager)
-    np.testing.assert_array_equal(draws.uniform((300, 40), 1, 0, 5, tf.float64).numpy(), eager)
+    np.testing.assert_array_equal(
+        stateless_random.uniform((300, 40), 1, 0, 5, tf.float64).numpy(), eager
+    )
 
 
 def test_uniform_and_independent():
     """A million numbers per key; p-values above 1e-4 and correlations within 4.5 sigma."""
     n = 1_000_000
-    base = draws.uniform((n,), 0, 0, 0, tf.float64).numpy()
+    base = stateless_random.uniform((n,), 0, 0, 0, tf.float64).numpy()
     counts = np.histogram(base, bins=1000, range=(0, 1))[0]
     assert stats.chisquare(counts).pvalue > 1e-4
     low_bits = np.bincount((base * 2**24).astype(int) % 64, minlength=64)
     assert stats.chisquare(low_bits).pvalue > 1e-4
-    others = [draws.uniform((n,), *key, tf.float64).numpy() for key in [(1, 0, 0), (0, 1, 0)]]
-    others += [draws.uniform((n,), 0, 0, 1, tf.float64).numpy(), np.roll(base, 1)]
+    others = [
+        stateless_random.uniform((n,), *key, tf.float64).numpy() for key in [(1, 0, 0), (0, 1, 0)]
+    ]
+    others += [stateless_random.uniform((n,), 0, 0, 1, tf.float64).numpy(), np.roll(base, 1)]
     for other in others:
         assert abs(np.corrcoef(base, other)[0, 1]) < 4.5 / np.sqrt(n)
         joint = np.histogram2d(base, other, bins=32, range=[(0, 1), (0, 1)])[0]

@@ -6,7 +6,7 @@ import pytest
 import networks
 from larq_filter import binary, conversion
 from larq_filter._keras import keras, tf
-from larq_filter.latent_optimizer import LatentOptimizer
+from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 
 optimizers = keras.optimizers
 KERNEL = {

@@ -11,7 +11,7 @@ from larq_filter import binary, callbacks, conversion, models, presets
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods import Knobs, distillation
-from larq_filter.latent_optimizer import LatentOptimizer
+from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 
 import larq as lq
 

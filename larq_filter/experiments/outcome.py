@@ -5,8 +5,8 @@ import pathlib
 
 from larq_filter import binary
 from larq_filter.experiments.run_folder import Result
-from larq_filter.latent_optimizer import LatentOptimizer
 from larq_filter.optimizers import FilterOptimizer
+from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 
 import larq  # isort: skip
 

@@ -10,13 +10,40 @@ one. Rejected: to keep them in the checkpoints, which only TensorFlow reads and 
 import dataclasses
 import importlib.metadata
 import json
+import numbers
 import pathlib
 import sys
+from types import NoneType
+from typing import get_args
 
-from larq_filter.arguments import validate_setting
 from larq_filter.datasets import splits
 from larq_filter.experiments import files, methods
 from larq_filter.experiments.checkpoints import differences
+from larq_filter.filters import shown
+
+
+def _validate_setting(name: str, value, kind):
+    """``value`` if it is of ``kind``: str, bool, int, or one of these or None.
+
+    Raises:
+        TypeError: of another type.
+        ValueError: an integer below 1 (``seed``: 0) or above 10^12 (``seed``: 2^32 - 1).
+    """
+    wanted = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    if value is None and wanted != [kind]:
+        return None
+    accepted = {int: numbers.Integral, str: str, bool: bool}[wanted[0]]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
+        none = "" if wanted == [kind] else " or None"
+        raise TypeError(f"{name} is {shown(value)}; it must be of type {wanted[0].__name__}{none}.")
+    if accepted is numbers.Integral:
+        low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**12)
+        if not low <= value <= high:
+            raise ValueError(
+                f"{name} is {shown(value)}; it must be at least {low}, and at most {high:,}."
+            )
+        return int(value)
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +83,7 @@ class Config:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if field.name != "knobs":
-                value = validate_setting(field.name, getattr(self, field.name), field.type)
+                value = _validate_setting(field.name, getattr(self, field.name), field.type)
                 object.__setattr__(self, field.name, value)
         methods.resolve(self.method, self.knobs)
 

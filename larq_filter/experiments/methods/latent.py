@@ -6,7 +6,7 @@ from collections.abc import Callable
 from larq_filter import binary, conversion
 from larq_filter._keras import keras
 from larq_filter.experiments.methods.knobs import Knobs, schedule
-from larq_filter.latent_optimizer import LatentOptimizer
+from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 from larq_filter.quantizers import ClipToUnit, StandardizedSign
 
 import larq  # isort: skip

@@ -20,8 +20,8 @@ import numpy as np
 
 from larq_filter._keras import tf
 from larq_filter.filters import Value
-from larq_filter.rates import Rates
-from larq_filter.states import KernelStates
+from larq_filter.optimizers.rates import Rates
+from larq_filter.optimizers.states import KernelStates
 
 KERNELS = "kernels"
 _LEARNING_RATE = "default_optimizer.learning_rate"  # in files of Keras, beside the entries

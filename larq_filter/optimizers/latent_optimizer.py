@@ -9,7 +9,11 @@ every format.
 
 from larq_filter import binary, configs
 from larq_filter._keras import keras, tf
-from larq_filter.arguments import validate_clipping, validate_default_optimizer, validate_name
+from larq_filter.optimizers.arguments import (
+    validate_clipping,
+    validate_default_optimizer,
+    validate_name,
+)
 from larq_filter.saved_models import revive
 
 _SERIALIZED = ("kernel_optimizer", "default_optimizer")

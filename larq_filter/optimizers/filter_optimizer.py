@@ -14,21 +14,25 @@ that a file has to hold. Here they meet Keras.
 import re
 import warnings
 
-from larq_filter import binary, configs, filters, flips, fusion, guard, saving
+from larq_filter import binary, configs, filters, flips
 from larq_filter._keras import keras, tf
-from larq_filter.arguments import (
+from larq_filter.filters.validation import validate_choice, validate_flag
+from larq_filter.optimizers import fusion, layout, nonfinite
+from larq_filter.optimizers.arguments import (
+    refuse_late_build,
     refuse_misplaced,
     validate_clipping,
     validate_default_optimizer,
     validate_name,
     validate_warm_start,
     value_of,
+    without_empty_gradients,
 )
-from larq_filter.filters.validation import validate_choice, validate_constant, validate_flag
-from larq_filter.rates import Rates
+from larq_filter.optimizers.defaults import default_filter
+from larq_filter.optimizers.rates import Rates
+from larq_filter.optimizers.states import KernelStates
+from larq_filter.optimizers.steps import KernelSteps
 from larq_filter.saved_models import revive
-from larq_filter.states import KernelStates
-from larq_filter.steps import KernelSteps
 
 for _value in (*vars(filters).values(), *vars(flips).values()):
     if isinstance(_value, type) and issubclass(_value, filters.Value):
@@ -39,34 +43,6 @@ _FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
 _SERIALIZED = (*_FIXED, "warm_start")
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
-
-
-def default_alpha(start: float = 1e-2, halving_steps: float = 100):
-    """An adaptation rate that decays without knowing when training ends.
-
-        alpha_t = start / (1 + t / halving_steps)
-
-    The memory ``1/alpha_t`` begins at ``1/start`` steps and then is the share
-    ``1 / (start * halving_steps)`` of all steps so far. With the default numbers that share is 1:
-    from the first 100 steps on the filter is the running mean of all gradients, which is what
-    latent training without weight decay is. Chosen by runs: docs/defaults.md.
-
-    Args:
-        start: alpha at the first step, in (0, 1].
-        halving_steps: steps after which it has halved, in (0, inf).
-
-    Raises:
-        TypeError: an argument is not a number.
-        ValueError: an argument outside its interval.
-    """
-    start = validate_constant("start", start, filters.UP_TO_ONE)
-    halving_steps = validate_constant("halving_steps", halving_steps, filters.POSITIVE)
-    return keras.optimizers.schedules.InverseTimeDecay(start, halving_steps, decay_rate=1.0)
-
-
-def default_filter() -> filters.CascadedEMA:
-    """The filter of ``FilterOptimizer()``: ``CascadedEMA(alpha=default_alpha(), gamma=0.1)``."""
-    return filters.CascadedEMA(alpha=default_alpha(), gamma=0.1)
 
 
 @configs.register
@@ -176,7 +152,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             except ValueError as error:
                 raise ValueError(f"`warm_start` must be None: {error}") from None
         self.default_optimizer = validate_default_optimizer(default_optimizer)
-        self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, guard.CHOICES)
+        self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, nonfinite.CHOICES)
         with tf.init_scope():
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
         with tf.init_scope():  # neither saved nor restored: what this process has yet to report
@@ -202,7 +178,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             lambda: self.iterations,
             None if filters.stays_finite(self.gradient_filter) else self._kept.assign_add,
         )
-        self._layout = saving.Contents(self, self._rates, self._states)  # a name in checkpoints
+        self._layout = layout.Contents(self, self._rates, self._states)  # a name in checkpoints
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):
@@ -268,10 +244,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._unreported_skips.assign(0)
             rates = self._rates.complaints(self.iterations) if self._bad_rates.numpy() else []
             self._bad_rates.assign(False)
-            guard.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite, rates)
+            nonfinite.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite, rates)
         if kept := int(self._kept.numpy()):
             self._kept.assign(0)
-            guard.report_kept(kept, self.on_nonfinite)
+            nonfinite.report_kept(kept, self.on_nonfinite)
 
     def _report_changes(self):
         weights, kernels = self._states.take_changes()
@@ -471,15 +447,15 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         variables = [variable for _, variable in pairs]
         ready = getattr(self, "_built", False) and not self._states.unstarted
         if tf.executing_eagerly() and not ready:
-            _refuse_late_build(variables)
+            refuse_late_build(variables)
         with tf.name_scope(name or self.name):
             with tf.init_scope():
                 self.build(variables)
-            pairs = _without_empty_gradients(pairs)
+            pairs = without_empty_gradients(pairs)
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
             variables = [variable for _, variable in pairs]
-            guard.step_if_finite(
+            nonfinite.step_if_finite(
                 [gradient for gradient, _ in pairs],
                 lambda: self._rates.are_allowed(self.iterations),
                 lambda gradients: self._step(gradients, variables),
@@ -501,7 +477,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         failure, allowed = [], self._rates.are_allowed(self.iterations)
         if self.on_nonfinite == "raise":
             names = [variable.name for variable in variables]
-            failure = guard.refuse(gradients, names, allowed, self._rates.at(self.iterations))
+            failure = nonfinite.refuse(gradients, names, allowed, self._rates.at(self.iterations))
         with tf.control_dependencies(failure):
             self.skipped_steps.assign_add(1)
             self._unreported_skips.assign_add(1)
@@ -675,28 +651,3 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if without_decay:
             optimizer.exclude_from_weight_decay(var_names=without_decay)
         return optimizer
-
-
-def _refuse_late_build(variables) -> None:
-    """Raises if eager gradients were taken at kernels that only ``build`` would make binary."""
-    wrong = [v.name for v in variables if binary.is_binary(v) and not binary.holds_signs(v)]
-    if wrong:
-        raise RuntimeError(
-            f"The gradients were taken while {wrong[0]} (and {len(wrong) - 1} more) held other "
-            "values than -1 and +1. In an eager loop or with run_eagerly=True call "
-            "optimizer.build(model.trainable_variables) before the first forward pass, or convert "
-            "the model with larq_filter.to_latent_free."
-        )
-
-
-def _without_empty_gradients(pairs):
-    """The pairs that have a gradient, with Keras' warning about the others."""
-    kept = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
-    missing = [variable.name for gradient, variable in pairs if gradient is None]
-    if not kept:
-        raise ValueError(f"No gradients provided for any variable: {missing}.")
-    if missing:
-        tf.get_logger().warning(
-            "Gradients do not exist for variables %s when minimizing the loss.", missing
-        )
-    return kept

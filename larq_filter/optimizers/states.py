@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from larq_filter import binary, filters, flips, watching
+from larq_filter import binary, filters, flips
 from larq_filter._keras import tf
+from larq_filter.optimizers import watching
 
 _SEED_STRIDE = 1_000_003  # between the seeds of two kernels
 

@@ -1,12 +1,10 @@
 """Checks of what is passed to ``FilterOptimizer``: what was received, what is allowed, the cure."""
 
 import math
-import numbers
 import re
-from types import NoneType
-from typing import get_args
 
-from larq_filter._keras import keras
+from larq_filter import binary
+from larq_filter._keras import keras, tf
 from larq_filter.filters._base import POSITIVE, Interval, is_number, shown, validate_rate
 from larq_filter.filters.validation import validate_number, validate_seed
 from larq_filter.saved_models import refuse_foreign
@@ -53,30 +51,6 @@ def value_of(name: str, argument, kind: type, default):
         f"`{name}` must be a {kind.__name__} from larq_filter.{module}, such as {default()!r}, "
         f"not {shown(argument)} ({type(argument).__name__})."
     )
-
-
-def validate_setting(name: str, value, kind):
-    """``value`` if it is of ``kind``: str, bool, int, or one of these or None.
-
-    Raises:
-        TypeError: of another type.
-        ValueError: an integer below 1 (``seed``: 0) or above 10^12 (``seed``: 2^32 - 1).
-    """
-    wanted = [each for each in get_args(kind) or (kind,) if each is not NoneType]
-    if value is None and wanted != [kind]:
-        return None
-    accepted = {int: numbers.Integral, str: str, bool: bool}[wanted[0]]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
-        none = "" if wanted == [kind] else " or None"
-        raise TypeError(f"{name} is {shown(value)}; it must be of type {wanted[0].__name__}{none}.")
-    if accepted is numbers.Integral:
-        low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**12)
-        if not low <= value <= high:
-            raise ValueError(
-                f"{name} is {shown(value)}; it must be at least {low}, and at most {high:,}."
-            )
-        return int(value)
-    return value
 
 
 def validate_warm_start(warm_start):
@@ -150,3 +124,28 @@ def validate_default_optimizer(identifier, name: str = "default_optimizer"):
             "its own variables only. Pass global_clipnorm to the optimizer that holds it instead."
         )
     return optimizer
+
+
+def refuse_late_build(variables) -> None:
+    """Raises if eager gradients were taken at kernels that only ``build`` would make binary."""
+    wrong = [v.name for v in variables if binary.is_binary(v) and not binary.holds_signs(v)]
+    if wrong:
+        raise RuntimeError(
+            f"The gradients were taken while {wrong[0]} (and {len(wrong) - 1} more) held other "
+            "values than -1 and +1. In an eager loop or with run_eagerly=True call "
+            "optimizer.build(model.trainable_variables) before the first forward pass, or convert "
+            "the model with larq_filter.to_latent_free."
+        )
+
+
+def without_empty_gradients(pairs):
+    """The pairs that have a gradient, with Keras' warning about the others."""
+    kept = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+    missing = [variable.name for gradient, variable in pairs if gradient is None]
+    if not kept:
+        raise ValueError(f"No gradients provided for any variable: {missing}.")
+    if missing:
+        tf.get_logger().warning(
+            "Gradients do not exist for variables %s when minimizing the loss.", missing
+        )
+    return kept

@@ -6,10 +6,11 @@ compiled for many together (``fusion``). Rejected: to leave compiling to Keras, 
 kernel is 300 launches a step for 300 kernels.
 """
 
-from larq_filter import binary, draws, filters, flips, fusion, guard, watching
+from larq_filter import binary, filters, flips
 from larq_filter._keras import tf
-from larq_filter.rates import Rates
-from larq_filter.states import KernelState, KernelStates
+from larq_filter.optimizers import fusion, nonfinite, stateless_random, watching
+from larq_filter.optimizers.rates import Rates
+from larq_filter.optimizers.states import KernelState, KernelStates
 
 
 class KernelSteps:
@@ -121,8 +122,8 @@ class KernelSteps:
             bad = bad | ~tf.math.is_finite(array)  # a scalar belongs to all
         self._kept(tf.math.count_nonzero(bad))
         pairs = zip(state, before, strict=True)
-        kept = tuple(guard.keep_finite(new, old, bad) for new, old in pairs)
-        return guard.keep_finite(signal, tf.zeros_like(signal), bad), kept
+        kept = tuple(nonfinite.keep_finite(new, old, bad) for new, old in pairs)
+        return nonfinite.keep_finite(signal, tf.zeros_like(signal), bad), kept
 
     def _flip_inputs(self, state: KernelState, gradient) -> dict:
         """What the flip rule asked for beside weight and signal."""
@@ -131,7 +132,7 @@ class KernelSteps:
             given["gradient"] = gradient
         if "uniform" in self._flip_rule.inputs:
             seed, step = self._flip_rule.seed, self._count()
-            given["uniform"] = draws.uniform(
+            given["uniform"] = stateless_random.uniform(
                 gradient.shape, seed, state.position, step, gradient.dtype
             )
         return given

@@ -1,0 +1,21 @@
+"""Optimizers of binary networks, and their parts.
+
+filter_optimizer    FilterOptimizer: binary kernels filtered, the rest by a Keras optimizer
+latent_optimizer    LatentOptimizer: latent kernels by one Keras optimizer, the rest by another
+defaults            the filter that is taken where none is given
+arguments           what users pass, checked
+rates               numbers that change during training
+states              what is remembered of each kernel
+watching            kernels that somebody else assigns to
+steps               the one place where a kernel changes
+fusion              kernels compiled together
+nonfinite           steps that are not taken
+stateless_random    random numbers by seed, kernel and step
+layout              what a file has to hold
+"""
+
+from larq_filter.optimizers.defaults import default_alpha, default_filter
+from larq_filter.optimizers.filter_optimizer import FilterOptimizer
+from larq_filter.optimizers.latent_optimizer import LatentOptimizer
+
+__all__ = ["FilterOptimizer", "LatentOptimizer", "default_alpha", "default_filter"]
