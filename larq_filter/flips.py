@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from larq_filter._validation import validate_flag, validate_seed
 from larq_filter.filters import Interval, Rate, Value, validate_rate
-from larq_filter.filters.validation import validate_flag, validate_seed
 from larq_filter.ranking import value_of_rank
 
 _NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)

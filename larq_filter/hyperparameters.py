@@ -43,8 +43,8 @@ import numpy as np
 
 from larq_filter import binary, filters
 from larq_filter._keras import keras, tf
+from larq_filter._validation import validate_choice, validate_flag, validate_number
 from larq_filter.filters import is_schedule
-from larq_filter.filters.validation import validate_choice, validate_flag, validate_number
 
 EXACT = "exact"
 INITIAL = "initial condition only"

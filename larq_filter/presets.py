@@ -26,7 +26,7 @@ import math
 
 from larq_filter import filters, flips
 from larq_filter._keras import keras
-from larq_filter.filters.validation import validate_flag, validate_number, validate_seed
+from larq_filter._validation import validate_flag, validate_number, validate_seed
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 

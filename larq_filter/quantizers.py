@@ -6,7 +6,7 @@ with.
 
 from larq_filter import configs
 from larq_filter._keras import tf
-from larq_filter.filters.validation import validate_flag
+from larq_filter._validation import validate_flag
 
 import larq
 

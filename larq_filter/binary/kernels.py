@@ -5,7 +5,7 @@ Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer ha
 
 from larq_filter import configs
 from larq_filter._keras import keras, tf
-from larq_filter.filters.validation import validate_seed
+from larq_filter._validation import validate_seed
 
 # Larq's own import needs Keras 2, which the line above made sure of.
 import larq  # isort: skip

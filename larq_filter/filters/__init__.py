@@ -18,19 +18,18 @@
 | ``ResettingIntegrator(gain, leak)`` | a sum, 0 again at each flip, not linear | |
 """
 
-from larq_filter.filters._base import (
+from larq_filter._validation import (
     POSITIVE,
     UNIT,
     UP_TO_ONE,
-    Filter,
     Interval,
     Rate,
-    Value,
     is_number,
     is_schedule,
     shown,
     validate_rate,
 )
+from larq_filter.filters._base import Filter, Value
 from larq_filter.filters.averages import EMA, CascadedEMA
 from larq_filter.filters.composition import Cascade, Parallel, ademamix
 from larq_filter.filters.delta import DeltaSections

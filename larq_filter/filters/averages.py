@@ -12,7 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import UP_TO_ONE, Filter, Rate, validate_rate
+from larq_filter._validation import UP_TO_ONE, Rate, validate_rate
+from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
 

@@ -4,7 +4,7 @@ A filter with a long memory adds increments that are millions of times smaller t
 state here is ``(sum,)`` or ``(sum, error)``; with the second array no increment is lost.
 """
 
-from larq_filter.filters._base import shown
+from larq_filter._validation import shown
 
 COMPENSATE_BELOW = 1e-5
 """Constant rates below this are compensated unless told otherwise: the step response of a plain

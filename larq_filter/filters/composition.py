@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 
-from larq_filter.filters._base import Filter, Rate, shown
+from larq_filter._validation import Rate, shown, validate_numbers
+from larq_filter.filters._base import Filter
 from larq_filter.filters.averages import EMA
 from larq_filter.filters.transfer import Series, Sum, Transfer
-from larq_filter.filters.validation import validate_numbers
 
 MOST_FILTERS = 256
 """Filters within a filter, at all levels together."""

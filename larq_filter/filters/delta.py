@@ -8,11 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import Filter, is_schedule, shown
+from larq_filter._validation import LARGEST_COEFFICIENT, as_numbers, is_schedule, shown
+from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 from larq_filter.filters.roots import distance_of, to_sos
 from larq_filter.filters.transfer import Section, Series, Transfer
-from larq_filter.filters.validation import LARGEST_COEFFICIENT, as_numbers
 
 MOST_SECTIONS = 256
 ZERO_GAIN = 1e-15

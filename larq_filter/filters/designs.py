@@ -19,17 +19,20 @@ import numbers
 import numpy as np
 from scipy import signal
 
-from larq_filter.filters._base import POSITIVE, Interval, is_number, shown
-from larq_filter.filters.delta import DeltaSections
-from larq_filter.filters.direct import FIR
-from larq_filter.filters.roots import sections_from_roots
-from larq_filter.filters.transfer import DirectForm
-from larq_filter.filters.validation import (
+from larq_filter._validation import (
+    POSITIVE,
+    Interval,
+    is_number,
+    shown,
     validate_choice,
     validate_count,
     validate_number,
     validate_numbers,
 )
+from larq_filter.filters.delta import DeltaSections
+from larq_filter.filters.direct import FIR
+from larq_filter.filters.roots import sections_from_roots
+from larq_filter.filters.transfer import DirectForm
 
 HIGHEST_ORDER = 24  # the last one that SciPy's Bessel filters were checked for; Cascade for more
 KINDS = ("lowpass", "highpass", "bandpass", "bandstop")

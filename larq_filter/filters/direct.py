@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
+from larq_filter._validation import MOST_NUMBERS, validate_count, validate_numbers
 from larq_filter.filters._base import Filter
 from larq_filter.filters.transfer import DirectForm, Transfer
-from larq_filter.filters.validation import MOST_NUMBERS, validate_count, validate_numbers
 
 LONGEST_FEEDBACK = 128
 ZERO_GAIN = 1e-15

@@ -9,7 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import POSITIVE, UNIT, Filter, Rate, validate_rate
+from larq_filter._validation import POSITIVE, UNIT, Rate, validate_rate
+from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
 

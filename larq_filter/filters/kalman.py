@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import Filter, Interval
-from larq_filter.filters.validation import validate_number
+from larq_filter._validation import Interval, validate_number
+from larq_filter.filters._base import Filter
 
 VARIANCE = Interval(1e-30, 1e30)  # float32 holds these, and their products with a transition^2
 INITIAL_VARIANCE = Interval(0.0, 1e30)

@@ -6,9 +6,17 @@ beside arrays: numbers that all weights of a kernel share.
 
 import dataclasses
 
-from larq_filter.filters._base import POSITIVE, UNIT, UP_TO_ONE, Filter, Rate, shown, validate_rate
+from larq_filter._validation import (
+    POSITIVE,
+    UNIT,
+    UP_TO_ONE,
+    Rate,
+    shown,
+    validate_flag,
+    validate_rate,
+)
+from larq_filter.filters._base import Filter
 from larq_filter.filters.averages import EMA
-from larq_filter.filters.validation import validate_flag
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,15 +16,16 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter.filters._base import (
+from larq_filter._validation import (
     POSITIVE,
     UP_TO_ONE,
-    Filter,
     Rate,
     is_schedule,
     shown,
+    validate_flag,
     validate_rate,
 )
+from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 from larq_filter.filters.delta import (
     DeltaSections,
@@ -34,7 +35,6 @@ from larq_filter.filters.delta import (
     validate_shape,
 )
 from larq_filter.filters.roots import to_delta
-from larq_filter.filters.validation import validate_flag
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

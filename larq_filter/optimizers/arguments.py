@@ -5,8 +5,15 @@ import re
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
-from larq_filter.filters._base import POSITIVE, Interval, is_number, shown, validate_rate
-from larq_filter.filters.validation import validate_number, validate_seed
+from larq_filter._validation import (
+    POSITIVE,
+    Interval,
+    is_number,
+    shown,
+    validate_number,
+    validate_rate,
+    validate_seed,
+)
 from larq_filter.saved_models import refuse_foreign
 
 _SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\\/>-]{0,199}")

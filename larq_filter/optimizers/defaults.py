@@ -2,7 +2,7 @@
 
 from larq_filter import filters
 from larq_filter._keras import keras
-from larq_filter.filters.validation import validate_constant
+from larq_filter._validation import validate_constant
 
 
 def default_alpha(start: float = 1e-2, halving_steps: float = 100):

@@ -16,7 +16,7 @@ import warnings
 
 from larq_filter import binary, configs, filters, flips
 from larq_filter._keras import keras, tf
-from larq_filter.filters.validation import validate_choice, validate_flag
+from larq_filter._validation import validate_choice, validate_flag
 from larq_filter.optimizers import fusion, layout, nonfinite
 from larq_filter.optimizers.arguments import (
     refuse_late_build,

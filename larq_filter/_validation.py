@@ -1,18 +1,138 @@
-"""Checks of constants: numbers that no schedule may stand for."""
+"""Checks of numbers and flags, and the words of their errors: received, allowed, how to mend it.
 
+validate_rate        a number or a schedule
+validate_constant    a number that no schedule may stand for, of a size that float32 holds
+validate_number, validate_count, validate_flag, validate_seed, validate_choice, validate_numbers
+"""
+
+import dataclasses
+import math
 import numbers
+import reprlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from larq_filter.filters._base import (
-    Interval,
-    as_float,
-    is_number,
-    is_schedule,
-    shown,
-    validate_rate,
-)
+Rate = Any
+"""A number, or a schedule: an object called with the step that has ``get_config`` (as Keras')."""
+
+
+SMALLEST, LARGEST = 1.2e-38, 3.4e38
+"""Sizes of the numbers that float32 holds with all their digits."""
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = 12
+_SHOWN.maxstring = _SHOWN.maxother = 200
+
+
+def shown(value) -> str:
+    """``repr`` of what was received, no longer than people read: for the text of an error."""
+    try:
+        return _SHOWN.repr(value)
+    except Exception:  # Python prints no integer of 5,000 digits, and a class may print nothing
+        return f"a {type(value).__name__} that can't be printed"
+
+
+def is_number(value) -> bool:
+    """Whether ``value`` is a real number; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def as_float(number: numbers.Real) -> float:
+    """``float(number)``; inf for what is beyond all floats, which no interval of rates holds."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def is_schedule(rate: Rate) -> bool:
+    """Whether ``rate`` is a schedule, as ``tf.keras.optimizers.schedules`` has them."""
+    return callable(rate) and hasattr(rate, "get_config") and not isinstance(rate, type)
+
+
+def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
+    """Returns ``rate`` as a float, or unchanged if it is a schedule that starts in ``interval``.
+
+    Raises:
+        TypeError: neither a real number nor a schedule.
+        ValueError: a number, or the value of a schedule at step 0, outside ``interval`` or of a
+            size that float32, in which filters train, does not hold.
+    """
+    if is_schedule(rate):
+        # A schedule may touch zero, where a constant may not: linear decay ends there.
+        try:
+            start = float(rate(0))
+        except Exception as error:  # whatever a schedule of wrong arguments runs into
+            raise ValueError(
+                f"The schedule {type(rate).__name__} of `{name}` gives no number at step 0 "
+                f"({type(error).__name__}: {error}); it must be one in {interval}."
+            ) from error
+        if start != 0 and not interval.contains(start):
+            raise ValueError(
+                f"The schedule {type(rate).__name__} of `{name}` is {start} at step 0; "
+                f"it must lie in {interval} (or be 0)."
+            )
+        if isinstance(rate, Probe):
+            rate.intervals.append(interval)
+        return rate
+    if not is_number(rate):
+        raise TypeError(
+            f"`{name}` must be a number in {interval} or a schedule from "
+            f"tf.keras.optimizers.schedules, not {shown(rate)} ({type(rate).__name__}). "
+            "A plain function can't be saved with the model: subclass LearningRateSchedule."
+        )
+    rate = as_float(rate)
+    if not interval.contains(rate):
+        raise ValueError(f"`{name}` is {rate}; it must lie in {interval}.")
+    too_small = abs(rate) < SMALLEST and not interval.contains(0.0)
+    if too_small or LARGEST < abs(rate) < math.inf:
+        raise ValueError(
+            f"`{name}` is {rate}; filters train in float32, where that is "
+            f"{'0' if too_small else 'infinite'}: it holds {SMALLEST:g} to {LARGEST:g}."
+        )
+    return rate
+
+
+class Probe:
+    """A constant in the clothes of a schedule, which is told by what intervals it is checked."""
+
+    def __init__(self, value: float):
+        self.value, self.intervals = value, []
+
+    def __call__(self, step):
+        return self.value
+
+    def get_config(self) -> dict:
+        return {"value": self.value}
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A set of allowed numbers, open or closed at each end; prints as in mathematics."""
+
+    low: float
+    high: float
+    low_open: bool = False
+    high_open: bool = False
+
+    def contains(self, value: float) -> bool:
+        """Whether ``value`` is allowed; NaN never is."""
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        low = "(" if self.low_open else "["
+        high = ")" if self.high_open else "]"
+        return f"{low}{self.low:g}, {self.high:g}{high}"
+
+
+POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
+UP_TO_ONE = Interval(0.0, 1.0, low_open=True)
+UNIT = Interval(0.0, 1.0)
+
 
 MOST_NUMBERS = 4096
 """Taps of a filter: each is a state array as large as the kernel."""
