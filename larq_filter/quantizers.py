@@ -4,14 +4,14 @@ A model that trains without latent weights needs none of these: they are for the
 with.
 """
 
-from larq_filter import configs
+from larq_filter import serialization
 from larq_filter._keras import tf
 from larq_filter._validation import validate_flag
 
 import larq
 
 
-@configs.register
+@serialization.register
 class StandardizedSign(larq.quantizers.SteSign):
     """The sign of a kernel standardised per output filter.
 
@@ -52,7 +52,7 @@ class StandardizedSign(larq.quantizers.SteSign):
         return {**super().get_config(), "scaled": self.scaled}
 
 
-@configs.register
+@serialization.register
 class ClipToUnit(larq.quantizers.Quantizer):
     """``clip(x, -1, 1)``: the real-valued activation whose gradient stands in for the sign's.
 

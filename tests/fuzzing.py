@@ -31,7 +31,7 @@ from larq_filter import (
     optimizers,
     presets,
     quantizers,
-    saved_models,
+    serialization,
 )
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import comparison, methods, run_folder
@@ -614,7 +614,7 @@ def any_foreign_config(data):
     """What is refused is refused by name; what is not can be read."""
     config = data.draw(st.one_of(FOREIGN, DEEP, NONSENSE), label="config")
     attempt(
-        lambda: saved_models.refuse_foreign(config, "The config"),
+        lambda: serialization.refuse_foreign(config, "The config"),
         ["config"],
         f"{filters.shown(config)}",
     )

@@ -14,8 +14,7 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras", "_validation"],
-    ["configs"],
-    ["saved_models"],
+    ["serialization"],
     ["filters", "ranking"],
     ["binary", "datasets", "flips", "models", "quantizers"],
     ["analysis", "conversion", "export"],

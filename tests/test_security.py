@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from larq_filter import filters, models, saved_models
+from larq_filter import filters, models, serialization
 from larq_filter._keras import keras
 from larq_filter.filters import EMA, Cascade
 from larq_filter.optimizers import FilterOptimizer
@@ -96,7 +96,7 @@ def test_models_are_loaded_in_one_place():
         if isinstance(node, ast.Attribute) and dotted(node).endswith("keras.models.load_model")
     }
     own_files = {"benchmarks/models.py"}  # written by the program itself a moment before
-    assert users == {"larq_filter/saved_models.py"} | own_files
+    assert users == {"larq_filter/serialization.py"} | own_files
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_model_file_that_names_more_than_a_model(kind, tmp_path, marker):
     layer, words = FOREIGN[kind]
     path = with_layer(tmp_path / "model.keras", layer(marker))
     with pytest.raises(ValueError) as error:
-        saved_models.load_model(path)
+        serialization.load_model(path)
     assert not [word for word in [*words, "model.keras"] if word not in str(error.value)]
 
 
@@ -188,7 +188,7 @@ def test_a_lambda_does_not_run(name, tmp_path, marker):
         keras.Sequential([keras.Input((2,)), touch]).save(tmp_path / name)
         (tmp_path / "LAMBDA RAN").unlink()
         with pytest.raises(ValueError, match=r"no \.keras file|lambda"):
-            saved_models.load_model(tmp_path / name)
+            serialization.load_model(tmp_path / name)
     finally:
         os.chdir(directory)
     assert not (tmp_path / "LAMBDA RAN").exists()
@@ -207,7 +207,7 @@ def test_what_is_no_model(content, tmp_path):
     path = tmp_path / "model.keras"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="model.keras can't be read as a Keras model"):
-        saved_models.load_model(path)
+        serialization.load_model(path)
 
 
 def test_a_config_of_any_depth_is_refused(tmp_path):
@@ -216,7 +216,7 @@ def test_a_config_of_any_depth_is_refused(tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", "[" * depth + "]" * depth)
         with pytest.raises(ValueError, match=word):
-            saved_models.load_model(path)
+            serialization.load_model(path)
 
 
 @pytest.mark.parametrize("name", ["birealnet20", "mlp", "resnet18_cifar", "binarynet"])
@@ -224,7 +224,7 @@ def test_own_models_load(name, tmp_path):
     model = models.build(name, input_shape=(32, 32, 3), num_classes=3, width=16)
     model.compile(FilterOptimizer(Cascade([EMA(0.5), filters.butterworth(2, 0.1)])), "mse")
     model.save(tmp_path / "model.keras")
-    again = saved_models.load_model(tmp_path / "model.keras")
+    again = serialization.load_model(tmp_path / "model.keras")
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -238,7 +238,7 @@ def test_tensorflows_functions_between_layers_load(tmp_path):
     model = keras.Model(inputs, x)
     model.save(tmp_path / "model.keras")
     images = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)
-    again = saved_models.load_model(tmp_path / "model.keras")
+    again = serialization.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(model(images), again(images))
 
 

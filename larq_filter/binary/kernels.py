@@ -3,7 +3,7 @@
 Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer has ``precision`` 1.
 """
 
-from larq_filter import configs
+from larq_filter import serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_seed
 
@@ -91,7 +91,7 @@ def name_of(function) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-@configs.register
+@serialization.register
 class RandomSign(keras.initializers.Initializer):
     """Each weight is -1 or +1 with equal probability.
 

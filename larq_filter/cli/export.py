@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags, logging
 
 # First: it makes sure that tf.keras is Keras 2.
-from larq_filter import datasets, export, saved_models
+from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line
 from larq_filter.datasets import splits
 
@@ -143,7 +143,7 @@ def main():
         raise ValueError(f"--output={path} must end in .tflite.")
     if not source.exists():
         raise FileNotFoundError(f"there is no model {source}: is the training finished?")
-    model = saved_models.load_model(source)
+    model = serialization.load_model(source)
     images, labels = validation_images(load_data(run), FLAGS.images)
     for finding in export.lint(model):
         print(finding)

@@ -29,13 +29,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from larq_filter import (
-    binary,
-    callbacks,
-    datasets,
-    models,
-    saved_models,
-)
+from larq_filter import binary, callbacks, datasets, models, serialization
 from larq_filter._keras import keras
 from larq_filter.conversion import to_latent_free
 from larq_filter.experiments import files, methods, outcome, progress, run_folder, strategies
@@ -143,11 +137,11 @@ def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _W
     folder, way = folder / stage.name, way.of_first_stage()
     result = _run(first, folder, way)
     try:
-        return result, saved_models.load_model(folder / "model.keras")
+        return result, serialization.load_model(folder / "model.keras")
     except (ValueError, FileNotFoundError) as error:
         print(f"{error} It is made again from the last checkpoint.")
     (folder / "result.json").unlink()
-    return _run(first, folder, way), saved_models.load_model(folder / "model.keras")
+    return _run(first, folder, way), serialization.load_model(folder / "model.keras")
 
 
 def steps_per_epoch(config: run_folder.Config, data: datasets.ImageData) -> int:
@@ -268,7 +262,7 @@ def _teacher(config: run_folder.Config):
         return None
     path = pathlib.Path(config.knobs.teacher)
     inside = path / "model.keras"  # a run folder stands for its model
-    return saved_models.load_model(inside if inside.exists() else path)
+    return serialization.load_model(inside if inside.exists() else path)
 
 
 class _Report(keras.callbacks.Callback):

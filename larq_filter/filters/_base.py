@@ -102,7 +102,7 @@ def _revive(item, depth: int = 0):
             raise ValueError(f"Lists in a config are nested more than 8 deep: {shown(item)}.")
         return tuple(_revive(entry, depth + 1) for entry in item)
     if isinstance(item, dict) and "class_name" in item:
-        from larq_filter.saved_models import revive  # only a saved schedule or stage needs Keras
+        from larq_filter.serialization import revive  # only a saved schedule or stage needs Keras
 
         return revive(item, "The config")
     return item

@@ -14,7 +14,7 @@ from larq_filter._validation import (
     validate_rate,
     validate_seed,
 )
-from larq_filter.saved_models import refuse_foreign
+from larq_filter.serialization import refuse_foreign
 
 _SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\\/>-]{0,199}")
 

@@ -14,7 +14,7 @@ that a file has to hold. Here they meet Keras.
 import re
 import warnings
 
-from larq_filter import binary, configs, filters, flips
+from larq_filter import binary, filters, flips, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_choice, validate_flag
 from larq_filter.optimizers import fusion, layout, nonfinite
@@ -32,7 +32,7 @@ from larq_filter.optimizers.defaults import default_filter
 from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.states import KernelStates
 from larq_filter.optimizers.steps import KernelSteps
-from larq_filter.saved_models import revive
+from larq_filter.serialization import revive
 
 for _value in (*vars(filters).values(), *vars(flips).values()):
     if isinstance(_value, type) and issubclass(_value, filters.Value):
@@ -45,7 +45,7 @@ _EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
 
 
-@configs.register
+@serialization.register
 class FilterOptimizer(keras.optimizers.Optimizer):
     """Trains binary kernels by filtering their gradients; the rest with ``default_optimizer``.
 
@@ -602,12 +602,12 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
         extra = {_EXCLUDED: list(names)} if (names := self._names_without_decay()) else {}
-        if configs.in_saved_model():
+        if serialization.in_saved_model():
             extra[_SAVED_MODEL] = True
         else:
             self._warn_of_loss_scale()
         return {
-            **{name: configs.serialize(getattr(self, name)) for name in _SERIALIZED},
+            **{name: serialization.serialize(getattr(self, name)) for name in _SERIALIZED},
             **extra,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,

@@ -7,19 +7,19 @@ does. Rejected: Larq's ``CaseOptimizer``, which takes legacy optimizers only and
 every format.
 """
 
-from larq_filter import binary, configs
+from larq_filter import binary, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers.arguments import (
     validate_clipping,
     validate_default_optimizer,
     validate_name,
 )
-from larq_filter.saved_models import revive
+from larq_filter.serialization import revive
 
 _SERIALIZED = ("kernel_optimizer", "default_optimizer")
 
 
-@configs.register
+@serialization.register
 class LatentOptimizer(keras.optimizers.Optimizer):
     """Trains latent kernels by ``kernel_optimizer`` and all other variables by another one.
 
@@ -200,7 +200,7 @@ class LatentOptimizer(keras.optimizers.Optimizer):
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready."""
         return {
-            **{name: configs.serialize(getattr(self, name)) for name in _SERIALIZED},
+            **{name: serialization.serialize(getattr(self, name)) for name in _SERIALIZED},
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
