@@ -10,11 +10,12 @@ Only then Keras' own search is asked, which imports the module that the config n
 a config asks ``revive``, which looks at the names first.
 
 **What files may name.** Keras finds the classes of a config by name: it imports the module that
-the config names and takes what it finds there. Its ``safe_mode`` refuses marshalled lambdas in ``.keras`` files, and nothing
-else: an ``.h5`` file or a SavedModel may hold them, and in a ``.keras`` file a ``TFOpLambda`` can
-name ``tf.io.write_file``, which runs while the file is loaded. So every class of a config is looked
-at before Keras sees it: one of Keras, Larq, larq-zoo or this package, or one that the program has
-registered or imported itself. What else a config names is refused, and its module not imported.
+the config names and takes what it finds there. Its ``safe_mode`` refuses marshalled lambdas in
+``.keras`` files, and nothing else: an ``.h5`` file or a SavedModel may hold them, and in a
+``.keras`` file a ``TFOpLambda`` can name ``tf.io.write_file``, which runs while the file is loaded.
+So every class of a config is looked at before Keras sees it: one of Keras, Larq, larq-zoo or this
+package, or one that the program has registered or imported itself. What else a config names is
+refused, and its module not imported.
 
 Rejected: ``.h5`` and SavedModel for teachers and exports, checked likewise. They have no config
 that can be read in advance with certainty; whoever trusts one converts it in a line.
