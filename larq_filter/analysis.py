@@ -22,6 +22,7 @@ from larq_filter.filters.state_space import (
     forgetting,
     impulse_samples,
     log_slope,
+    responding,
     response,
     summed,
     transfer_of,
@@ -55,7 +56,7 @@ def frequency_response(
         ValueError: the filter is not linear, a frequency lies outside its interval, ``step`` or
             ``steps_per_epoch`` is not positive.
     """
-    transfer = transfer_of(f, step)
+    transfer = responding(f, step, "frequency response")
     frequencies, d = _grid(frequencies, steps_per_epoch)
     return frequencies, response(transfer, d)
 
@@ -90,7 +91,7 @@ def group_delay(
     At frequency 0 it is ``mean_delay``. NaN where the gain is 0 or infinite. Arguments and errors
     as in ``frequency_response``.
     """
-    transfer = transfer_of(f, step)
+    transfer = responding(f, step, "group delay")
     frequencies, d = _grid(frequencies, steps_per_epoch)
     return frequencies, -np.real((1 + d) * log_slope(transfer, d))
 
@@ -144,9 +145,10 @@ def cutoff(f: filters.Filter, step: int = 0, steps_per_epoch: float | None = Non
     Raises:
         TypeError: ``f`` is not a filter.
         ValueError: there is none: the gain at frequency 0 is 0 or infinite, or no frequency is
-            damped by 3 dB. The filter is not linear.
+            damped by 3 dB, the filter does not settle with the rates of this step (``Kalman`` at
+            step 0). The filter is not linear.
     """
-    transfer = transfer_of(f, step)
+    transfer = responding(f, step, "cutoff")
 
     def gain_at(frequencies):
         return np.abs(response(transfer, _grid(frequencies, None)[1]))

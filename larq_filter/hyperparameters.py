@@ -396,6 +396,11 @@ def sgd_from_filter(
     validate_flag("decoupled", decoupled)
     if isinstance(f, filters.LeakyIntegrator) and f.leak == 0:
         return LatentSGD(f.gain, 0.0, 0.0, decoupled, velocity)
+    if not isinstance(f, filters.EMA | filters.CascadedEMA | filters.HeavyBall):
+        raise TypeError(
+            "Only EMA, CascadedEMA, HeavyBall and LeakyIntegrator(gain, leak=0) have a known "
+            f"latent SGD, not {filters.shown(f)}."
+        )
     if (learning_rate is None) == (weight_decay is None):
         raise ValueError(
             "The filter fixes the product of learning_rate and weight_decay only: give one of the "
@@ -422,7 +427,9 @@ def sgd_from_filter(
     return LatentSGD(eps, weight_decay, momentum, decoupled, velocity, nesterov)
 
 
-def _product(f: filters.Filter, decoupled: bool, velocity: str) -> tuple:
+def _product(
+    f: filters.EMA | filters.CascadedEMA | filters.HeavyBall, decoupled: bool, velocity: str
+) -> tuple:
     """``eps * lambda`` (a number or a schedule), momentum and nesterov that give the filter."""
     if isinstance(f, filters.EMA):
         return f.alpha, 0.0, False
@@ -442,12 +449,7 @@ def _product(f: filters.Filter, decoupled: bool, velocity: str) -> tuple:
             )
         k, momentum = f.alpha * f.gamma, (1 - f.alpha) * (1 - f.gamma)
         return (k / (1 - momentum) if velocity == "normalised" else k), momentum, False
-    if isinstance(f, filters.HeavyBall):
-        return _product_of_ball(f, decoupled, velocity), _one_minus(f.leak), f.nesterov
-    raise TypeError(
-        f"Only EMA, CascadedEMA, HeavyBall and LeakyIntegrator(gain, leak=0) have a known latent "
-        f"SGD, not {filters.shown(f)}."
-    )
+    return _product_of_ball(f, decoupled, velocity), _one_minus(f.leak), f.nesterov
 
 
 def _product_of_ball(f: filters.HeavyBall, decoupled: bool, velocity: str):

@@ -16,7 +16,8 @@ Every preset returns a ``FilterOptimizer``. Its own knobs are keyword-only, each
 schedule unless said otherwise, with the published value as default; ``default_optimizer`` and all
 further keywords (``clipnorm``, ``warm_start``, ...) are those of ``FilterOptimizer``. A knob called
 ``binary_learning_rate`` is the publication's learning rate for binary weights; ``learning_rate`` is
-that of ``default_optimizer``.
+that of ``default_optimizer``. The optimizer reads and sets rates by these names too
+(``optimizer.beta1``), beside those of filter and flip rule.
 
 Everywhere a signal of exactly zero flips nothing. The publications differ there, some send such a
 weight to +1; it happens only while all gradients of a weight have been zero.
@@ -28,6 +29,8 @@ from larq_filter import filters, flips
 from larq_filter._keras import keras
 from larq_filter._validation import validate_flag, validate_number, validate_seed
 from larq_filter.optimizers import FilterOptimizer, default_alpha
+
+_GAIN = "binary_learning_rate"
 
 
 def quist2023(*, alpha=None, gamma=0.1, default_optimizer="adam", **kwargs) -> FilterOptimizer:
@@ -62,7 +65,7 @@ def bop(*, gamma=1e-4, threshold=1e-8, default_optimizer="adam", **kwargs) -> Fi
         **kwargs: of ``FilterOptimizer``.
     """
     rule = flips.Threshold(threshold)
-    return FilterOptimizer(filters.EMA(gamma), rule, default_optimizer, **kwargs)
+    return _named({"gamma": "alpha"}, filters.EMA(gamma), rule, default_optimizer, **kwargs)
 
 
 def bop_second_order(
@@ -90,7 +93,8 @@ def bop_second_order(
     """
     validate_flag("unbiased", unbiased)
     gradient_filter = filters.NormalizedEMA(alpha=gamma, sigma=sigma, bias_correction=unbiased)
-    return FilterOptimizer(gradient_filter, flips.Threshold(threshold), default_optimizer, **kwargs)
+    rule = flips.Threshold(threshold)
+    return _named({"gamma": "alpha"}, gradient_filter, rule, default_optimizer, **kwargs)
 
 
 def diode(
@@ -125,7 +129,8 @@ def diode(
     gradient_filter = filters.Cascade([first, filters.Limiter(binary_learning_rate), second])
     seed = validate_seed("seed", seed)
     kwargs.setdefault("warm_start", keras.initializers.RandomUniform(0.0, 1e-3, seed=seed))
-    return FilterOptimizer(gradient_filter, flips.Sign(), default_optimizer, **kwargs)
+    names = {"beta1": "1 - alpha_0", "binary_learning_rate": "level_1", "beta2": "1 - alpha_2"}
+    return _named(names, gradient_filter, flips.Sign(), default_optimizer, **kwargs)
 
 
 def sgdat(
@@ -145,7 +150,7 @@ def sgdat(
     """
     gradient_filter = filters.LeakyIntegrator(gain=binary_learning_rate, leak=0.0)
     rule = flips.GrowingThreshold(threshold)
-    return FilterOptimizer(gradient_filter, rule, default_optimizer, **kwargs)
+    return _named({_GAIN: "gain"}, gradient_filter, rule, default_optimizer, **kwargs)
 
 
 def boat(*, leak=1e-3, eta=0.1, default_optimizer="adam", **kwargs) -> FilterOptimizer:
@@ -178,7 +183,7 @@ def bold(*, binary_learning_rate=150.0, default_optimizer="adam", **kwargs) -> F
         **kwargs: of ``FilterOptimizer``.
     """
     gradient_filter = filters.ResettingIntegrator(gain=binary_learning_rate)
-    return FilterOptimizer(gradient_filter, flips.Fire(), default_optimizer, **kwargs)
+    return _named({_GAIN: "gain"}, gradient_filter, flips.Fire(), default_optimizer, **kwargs)
 
 
 def prob_bop(
@@ -225,7 +230,7 @@ def prob_bop(
         0.5, 10 * steps_per_epoch, a, staircase=True
     )
     rule = flips.Probabilistic(threshold, randomness, count_flips, seed)
-    return FilterOptimizer(gradient_filter, rule, default_optimizer, **kwargs)
+    return _named({"gamma": "alpha"}, gradient_filter, rule, default_optimizer, **kwargs)
 
 
 def equal_bits(*, alpha=5e-4, gamma=0.1, default_optimizer="adam", **kwargs) -> FilterOptimizer:
@@ -243,6 +248,11 @@ def equal_bits(*, alpha=5e-4, gamma=0.1, default_optimizer="adam", **kwargs) -> 
     """
     gradient_filter = filters.CascadedEMA(alpha=alpha, gamma=gamma)
     return FilterOptimizer(gradient_filter, flips.Balanced(), default_optimizer, **kwargs)
+
+
+def _named(names: dict[str, str], *args, **kwargs) -> FilterOptimizer:
+    """A ``FilterOptimizer`` whose rates have the publication's names too."""
+    return FilterOptimizer(*args, **{"rate_aliases": names, **kwargs})
 
 
 def _one_minus(name: str, beta) -> float:

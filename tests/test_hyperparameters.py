@@ -574,6 +574,7 @@ def scheduled_alpha():
         (lambda: filter_from_sgd(cosine(start=20.0), 0.6, 0.9, True), ValueError, ["12", "[0, 1]"]),
         (lambda: sgd_from_filter(EMA(0.1)), ValueError, ["one of the two"]),
         (lambda: sgd_from_filter(EMA(0.1), 1.0, 0.1), ValueError, ["one of the two"]),
+        (lambda: sgd_from_filter(Cascade([EMA(0.1), EMA(0.2)])), TypeError, ["Only EMA"]),
         (lambda: sgd_from_filter(EMA(0.1), 1.0, velocity="?"), ValueError, ["'?'"]),
         (lambda: sgd_from_filter(EMA(0.1), weight_decay=0), ValueError, ["positive"]),
         (lambda: sgd_from_filter(LeakyIntegrator(1.0, 0.1), 0.1), TypeError, ["leak=0"]),

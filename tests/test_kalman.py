@@ -128,6 +128,14 @@ def test_analysis_holds_the_gain_of_the_step():
         analysis.expected_flip_ratio(f)
 
 
+@pytest.mark.parametrize("name", ["cutoff", "frequency_response", "gain", "phase", "group_delay"])
+def test_no_answer_where_the_pole_is_outside_the_circle(name):
+    question = getattr(analysis, name)
+    with pytest.raises(ValueError, match="at step 0.*Kalman filter settles"):
+        question(Cascade([EMA(0.5), Kalman()]))
+    question(Cascade([EMA(0.5), Kalman()]), step=5)
+
+
 @pytest.mark.parametrize(("ratio", "bound"), [(1e-2, 1e-6), (1e-4, 1e-5), (1e-6, 1e-4)])
 def test_the_gain_in_float32(ratio, bound):
     """K about sqrt(ratio); within 2e-8/K of itself as the docstring says, times 5."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import networks
 import references
-from larq_filter import binary, filters, flips
+from larq_filter import binary, filters, flips, presets
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
@@ -548,7 +548,7 @@ def test_variables_that_become_trainable_later_are_named():
     model.layers[-1].trainable = True
     optimizer = model.optimizer
     pairs = [(tf.zeros_like(binary.latent(v)), v) for v in model.trainable_variables]
-    with pytest.raises(ValueError, match="built without dense.*compile the model again"):
+    with pytest.raises(ValueError, match="built without dense.*with a new FilterOptimizer"):
         optimizer.apply_gradients(pairs)
 
 
@@ -642,7 +642,7 @@ def test_scheduled_rates_can_be_read_and_not_set():
     assert seen == [1.0, 0.75, 0.5]
     with pytest.raises(TypeError, match="PolynomialDecay"):
         optimizer.alpha = 0.1
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="PolynomialDecay"):
         keras.backend.set_value(optimizer.alpha, 0.1)
     with pytest.raises(AttributeError, match="no attribute 'beta'"):
         optimizer.beta  # noqa: B018
@@ -886,3 +886,108 @@ def test_loss_scaling_does_not_change_a_decision():
         ends.append(model.get_weights())
     for a, b in zip(*ends, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# Names of rates -----------------------------------------------------------------------------------
+
+NAMED = {
+    "bop": ("gamma", "alpha", 0.25, 0.25),
+    "bop_second_order": ("gamma", "alpha", 0.25, 0.25),
+    "prob_bop": ("gamma", "alpha", 0.25, 0.25),
+    "diode": ("beta2", "alpha_2", 0.75, 0.25),
+    "sgdat": ("binary_learning_rate", "gain", 0.25, 0.25),
+    "bold": ("binary_learning_rate", "gain", 0.25, 0.25),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_preset_reads_and_sets_what_its_constructor_names(name):
+    knob, rate, value, expected = NAMED[name]
+    more = {"steps_per_epoch": 10} if name == "prob_bop" else {}
+    optimizer = presets.PRESETS[name](default_optimizer=None, **{knob: 0.5}, **more)
+    for again in (optimizer, FilterOptimizer.from_config(optimizer.get_config())):
+        assert float(getattr(again, knob)) == 0.5
+        setattr(again, knob, value)
+        assert float(getattr(again, rate)) == expected
+        assert float(getattr(again, knob)) == value
+        with pytest.raises(ValueError, match=r"must lie in"):
+            setattr(again, knob, -1.0)
+        keras.backend.set_value(getattr(again, knob), 0.5)  # as Larq's HyperparameterScheduler does
+        assert float(getattr(again, rate)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "names"),
+    [
+        (presets.diode, "alpha", r"alpha_0, level_1, alpha_2, beta1 \(1 - alpha_0\)"),
+        (lambda: presets.bop(gamma=0.1), "sigma", r"alpha, threshold, gamma \(alpha\)"),
+        (FilterOptimizer, "aplha", "alpha, gamma"),
+        (FilterOptimizer, "alpha_0", "alpha, gamma"),
+        (lambda: FilterOptimizer(filters.FIR([1.0, 0.5])), "alpha", "none"),
+    ],
+)
+def test_a_name_that_is_no_rate_is_refused_with_those_that_are(make, name, names):
+    optimizer = make()
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'; .*are: {names}"):
+        getattr(optimizer, name)
+    with pytest.raises(AttributeError, match=rf"{names}.*would change nothing"):
+        setattr(optimizer, name, 0.1)
+
+
+def test_a_subclass_has_attributes_of_its_own():
+    class Mine(FilterOptimizer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.tag = 3
+
+    assert Mine().tag == 3
+
+
+def test_a_scheduler_on_a_scheduled_rate_gets_our_error():
+    model = tf.keras.Sequential([lq.layers.QuantDense(3, kernel_quantizer="ste_sign")])
+    model.build((None, 2))
+    model.compile(FilterOptimizer(), "mse")
+    scheduler = lq.callbacks.HyperparameterScheduler(lambda epoch: 0.1, "alpha")
+    with pytest.raises(TypeError, match="`alpha` follows InverseTimeDecay, so it can't be set"):
+        model.fit(tf.ones((4, 2)), tf.ones((4, 3)), verbose=0, callbacks=[scheduler])
+
+
+@pytest.mark.parametrize(
+    ("aliases", "error"),
+    [
+        ("gamma", TypeError),
+        ({"beta": 3}, TypeError),
+        ({"beta": "delta"}, ValueError),
+        ({"alpha": "gamma"}, ValueError),
+        ({"iterations": "alpha"}, ValueError),
+    ],
+)
+def test_aliases_of_no_rate_are_refused(aliases, error):
+    with pytest.raises(error, match="rate"):
+        FilterOptimizer(rate_aliases=aliases)
+
+
+# Copies -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_a_deep_copy_goes_on_by_itself(steps):
+    w = kernel()
+    optimizer = presets.bop(gamma=0.5, threshold=0.0)
+    bias = tf.Variable(tf.zeros(3))
+    rng = np.random.default_rng(0)
+    pairs = [
+        [(tf.constant(rng.normal(size=v.shape), tf.float32), v) for v in (w, bias)]
+        for _ in range(steps + 1)
+    ]
+    for pair in pairs[:-1]:
+        optimizer.apply_gradients(pair)
+    optimizer.gamma = 0.25
+    copied = copy.deepcopy(optimizer)
+    assert len(copied.variables) == len(optimizer.variables)
+    for mine, other in zip(copied.variables, optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    before = [v.numpy() for v in optimizer.variables]
+    copied.apply_gradients(pairs[-1])
+    for was, other in zip(before, optimizer.variables, strict=True):
+        np.testing.assert_array_equal(was, other)

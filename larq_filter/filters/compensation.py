@@ -8,7 +8,12 @@ from larq_filter._validation import shown
 
 COMPENSATE_BELOW = 1e-5
 """Constant rates below this are compensated unless told otherwise: the step response of a plain
-float32 average ends up to ``2^-24 / rate`` away from its true end value, 0.6 % at this rate."""
+float32 average ends up to ``2^-24 / rate`` away from its true end value, 0.6 % at this rate.
+
+A schedule is not: a memory that has grown is full by the time it is long. The default alpha, which
+is 1e-5 after 100,000 steps and 1e-6 after a million, strays by 6e-6 and 2e-5 of the signal's
+standard deviation on gradients of noise with a drift of 0 or 1e-3; not one sign of 256 differs from
+float64. Say ``compensated=True`` for gradients without noise."""
 
 
 def is_compensated(compensated: bool | None, slowest_rate) -> bool:

@@ -32,6 +32,15 @@ def transfer_of(f: filters.Filter, step: int) -> Transfer:
     return f.transfer(step)
 
 
+def responding(f: filters.Filter, step: int, quantity: str) -> Transfer:
+    """The transfer function of a filter that has a frequency response: no pole outside the circle.
+
+    An accumulator has one, infinite at frequency 0. What is left of rounding is no pole outside.
+    """
+    transfer = transfer_of(f, step)
+    return forgetting(f, step, quantity) if transfer.distance < -1e-12 else transfer
+
+
 def forgetting(f: filters.Filter, step: int, quantity: str) -> Transfer:
     """The transfer function of a filter whose impulse response dies out."""
     transfer = transfer_of(f, step)

@@ -19,6 +19,9 @@ def default_alpha(start: float = 1e-2, halving_steps: float = 100):
         start: alpha at the first step, in (0, 1].
         halving_steps: steps after which it has halved, in (0, inf).
 
+    float32 needs no compensation for it (``filters.EMA``), though alpha passes 1e-5 after 100,000
+    steps: ``filters.compensation`` has the measurement.
+
     Raises:
         TypeError: an argument is not a number.
         ValueError: an argument outside its interval.

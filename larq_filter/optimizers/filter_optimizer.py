@@ -93,13 +93,16 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         jit_compile: compile the updates of binary kernels with XLA (``fusion`` says how), unless
             the flip rule is faster without; where there is no XLA a warning says so, once. A filter
             or flip rule of your own that XLA can't compile needs False.
+        rate_aliases: further names of rates, such as those of a publication:
+            ``{"gamma": "alpha", "beta1": "1 - alpha_0"}``. Presets give them.
         name: name of the optimizer.
 
     Attributes:
         learning_rate: the default optimizer's; Keras' callbacks for the learning rate move it.
         alpha, gamma, ...: every rate of filter and flip rule by name. A constant one is a variable
             that may be set (``optimizer.alpha = 1e-4``; Larq's ``HyperparameterScheduler``); a
-            scheduled one reads as its value at the last step and refuses to be set.
+            scheduled one reads as its value at the last step and refuses to be set. Other names
+            are refused, and the error lists those that there are.
         iterations: steps so far; the default optimizer's counter follows it.
         skipped_steps: steps not taken because a gradient was not finite or a rate outside its
             interval; a variable, saved.
@@ -124,6 +127,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         global_clipnorm: float | None = None,
         on_nonfinite: str = "skip",
         jit_compile: bool = True,
+        rate_aliases: dict[str, str] | None = None,
         name: str = "FilterOptimizer",
         **kwargs,
     ):
@@ -161,7 +165,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._kept = self._no_dependency(tf.Variable(0, dtype=tf.int64, trainable=False))
         self.nothing_to_train = False  # so far; for loading
         self._device = None  # of kernels and states, where they are compiled together
-        self._rates = Rates(self.gradient_filter, self.flip_rule, self.add_variable, dir(self))
+        taken = dir(self)
+        self._rates = Rates(
+            self.gradient_filter, self.flip_rule, self.add_variable, taken, rate_aliases
+        )
+        self._rate_aliases = self._no_dependency(rate_aliases)
         self._states = KernelStates(
             self.gradient_filter,
             self.flip_rule,
@@ -185,7 +193,13 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             return self._rates.read(name)
         if name in ("learning_rate", "lr", "_learning_rate"):  # the property's own error is lost
             raise AttributeError(f"`{name}` belongs to `default_optimizer`, which is None.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(self._no_such(name))
+
+    def _no_such(self, name: str) -> str:
+        text = f"{type(self).__name__} has no attribute {name!r}"
+        if name.startswith("_") or "_rates" not in self.__dict__:
+            return text
+        return f"{text}; the rates of its filter and flip rule are: {self._rates}."
 
     def __setattr__(self, name, value):
         if name in self.__dict__.get("_rates", ()):
@@ -195,8 +209,16 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                 f"`{name}` can't be replaced: its rates and states exist already. Make a new "
                 "FilterOptimizer and compile the model again."
             )
+        elif self._is_unknown(name):
+            raise AttributeError(f"{self._no_such(name)} Setting it would change nothing.")
         else:
             super().__setattr__(name, value)
+
+    def _is_unknown(self, name: str) -> bool:
+        """Whether setting ``name`` would make an attribute that nothing reads; a typo, mostly."""
+        if type(self) is not FilterOptimizer or "_layout" not in self.__dict__:
+            return False  # subclasses, and ``__init__``, may have what they like
+        return not (name.startswith("_") or name in self.__dict__ or hasattr(type(self), name))
 
     # The default optimizer ------------------------------------------------------------------------
 
@@ -299,6 +321,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         )
         self.jit_compile = wanted and fusion.is_available()
         self._states.create(kernels)
+        self._trained = self._no_dependency(var_list)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
         if self.jit_compile and not tf.distribute.has_strategy():
@@ -307,12 +330,24 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self._layout.check_awaited()
         self._built = True
 
+    def __deepcopy__(self, memo):
+        """A copy with values of its own, for the same variables: states are of certain kernels."""
+        copied = type(self).from_config(self.get_config())
+        memo[id(self)] = copied
+        if getattr(self, "_built", False):
+            copied.build(self._trained)
+        for mine, other in zip(copied.variables, self.variables, strict=True):
+            for one, two in zip(binary.replicas(mine), binary.replicas(other), strict=True):
+                one.assign(two)
+        return copied
+
     def _refuse_new_variables(self, variables):
         new = [v.name for v in variables if self._var_key(v) not in self._index_dict]
         if new:
             raise ValueError(
                 f"The optimizer was built without {new[0]} (and {len(new) - 1} more). Variables "
-                "that become trainable later need a new one: compile the model again."
+                "that become trainable later need a new one: compile the model with a new "
+                "FilterOptimizer; this one, compiled with again, stays as it is."
             )
 
     def _refuse_variables(self, kernels, real):
@@ -614,6 +649,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             "global_clipnorm": self.global_clipnorm,
             "on_nonfinite": self.on_nonfinite,
             "jit_compile": self._jit_compile_argument,
+            **({"rate_aliases": dict(self._rate_aliases)} if self._rate_aliases else {}),
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
         }

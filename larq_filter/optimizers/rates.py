@@ -9,6 +9,26 @@ import numpy as np
 from larq_filter import filters, flips
 from larq_filter._keras import tf
 
+_ONE_MINUS = "1 - "
+
+
+def _validate_aliases(aliases, rates) -> dict[str, str]:
+    """``aliases`` as a dict; None is an empty one."""
+    if aliases is None:
+        return {}
+    form = '`rate_aliases` must be a dict such as {"gamma": "alpha", "beta1": "1 - alpha_0"}'
+    if not isinstance(aliases, dict) or not all(
+        isinstance(e, str) for p in aliases.items() for e in p
+    ):
+        raise TypeError(f"{form}, not {filters.shown(aliases)}.")
+    for name, rate in aliases.items():
+        if name in rates or rate.removeprefix(_ONE_MINUS) not in rates:
+            raise ValueError(
+                f"{form}: new names for the rates {', '.join(rates) or '(there are none)'}, which "
+                f"{name!r}: {filters.shown(rate)} is not."
+            )
+    return dict(aliases)
+
 
 class Rates:
     """The scalar variables behind ``optimizer.alpha`` and its like.
@@ -21,9 +41,11 @@ class Rates:
         flip_rule: the flip rule.
         add_variable: creates and tracks a variable, ``add_variable(shape, name=...)``.
         taken: names that the optimizer uses for something else.
+        aliases: further names, as ``FilterOptimizer`` takes them.
 
     Raises:
-        ValueError: a name in ``taken``.
+        TypeError: ``aliases`` is no dict of strings.
+        ValueError: a name in ``taken``, an alias of no rate.
     """
 
     def __init__(
@@ -32,12 +54,14 @@ class Rates:
         flip_rule: flips.FlipRule,
         add_variable,
         taken,
+        aliases=None,
     ):
         self._filter, self._flip_rule = gradient_filter, flip_rule
         own, flip = gradient_filter.rates(), flip_rule.rates()
         self._flip_names = {name: f"flip_{name}" if name in own else name for name in flip}
         rates = {**own, **{self._flip_names[name]: rate for name, rate in flip.items()}}
-        for name in rates:
+        self._aliases = _validate_aliases(aliases, rates)
+        for name in (*rates, *self._aliases):
             if name in taken:
                 raise ValueError(
                     f"The rate name {name!r} is taken by the optimizer itself; "
@@ -57,35 +81,49 @@ class Rates:
                 variable.assign(start)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._variables
+        return name in self._variables or name in self._aliases
+
+    def __str__(self) -> str:
+        """The names, for people: ``alpha_0, level_1, beta1 (1 - alpha_0)``."""
+        aliases = (f"{name} ({rate})" for name, rate in self._aliases.items())
+        return ", ".join([*self._variables, *aliases]) or "none"
 
     def read(self, name: str):
-        """The variable of a constant rate; a tensor for a scheduled one.
+        """The variable of a constant rate; a tensor for a scheduled one, or for ``1 - rate``.
 
-        A tensor can't be assigned to, so a callback can't fight the schedule unnoticed.
+        The tensor has an ``assign`` for callbacks, which writes, or says why it can't.
         """
-        variable = self._variables[name]
-        return tf.convert_to_tensor(variable) if name in self._schedules else variable
+        own = self._aliases.get(name, name).removeprefix(_ONE_MINUS)
+        variable, complement = self._variables[own], own != self._aliases.get(name, name)
+        if own not in self._schedules and not complement:
+            return variable
+        value = tf.convert_to_tensor(variable)
+        value = 1 - value if complement else tf.identity(value)
+        value.assign = lambda new: self.write(name, new)
+        return value
 
     def write(self, name: str, value) -> None:
         """Sets a constant rate.
 
         Raises:
-            TypeError: the rate follows a schedule.
+            TypeError: the rate follows a schedule, or the value is no number.
             ValueError: the value is outside the rate's interval.
         """
-        if name in self._schedules:
+        rate = self._aliases.get(name, name)
+        own = rate.removeprefix(_ONE_MINUS)
+        if own in self._schedules:
             raise TypeError(
-                f"`{name}` follows {type(self._schedules[name]).__name__}, so it can't be set. "
+                f"`{name}` follows {type(self._schedules[own]).__name__}, so it can't be set. "
                 f"Give the filter a constant {name} to set it from a callback."
             )
+        value = 1 - float(value) if own != rate else float(value)
         # Built only to have the value checked, beside the other rates as they are now.
-        owner, own_name = self._owner(name)
+        owner, own_name = self._owner(own)
         if owner is self._filter:
-            self.current_filter(**{name: float(value)})
+            self.current_filter(**{own: value})
         else:
-            owner.with_rate(own_name, float(value))
-        self._variables[name].assign(value)
+            owner.with_rate(own_name, value)
+        self._variables[own].assign(value)
 
     def _owner(self, name: str) -> tuple:
         """Filter or flip rule, and its own name for a rate."""
