@@ -23,7 +23,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from larq_filter import (
-    analysis,
     binary,
     filters,
     flips,
@@ -786,10 +785,10 @@ def any_other_translation(data):
 
 
 def any_suggestion(data):
-    values = arguments_of(data, analysis.suggest)
+    values = arguments_of(data, hyperparameters.suggest)
     found = attempt(
-        lambda: analysis.suggest(**values),
-        [*names_of(analysis.suggest), "run"],
+        lambda: hyperparameters.suggest(**values),
+        [*names_of(hyperparameters.suggest), "run"],
         f"{filters.shown(values)}",
     )
     if found is not None:

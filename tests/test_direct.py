@@ -54,7 +54,7 @@ def test_published_settings_have_gain_10(coefficients):
 
 @pytest.mark.parametrize("window", ["boxcar", "hamming", "hann"])
 def test_256_taps_keep_their_digits(window):
-    """Against lfilter; SciPy's sections of the same taps are wrong by 1e-5 to 1e22."""
+    """Against lfilter; SciPy's sections of the same taps are wrong by 1e-7 to 1e22."""
     taps = signal.firwin(256, 0.01, window=window, fs=1.0)
     x = np.random.default_rng(2).normal(size=1000)
     expected = signal.lfilter(taps, [1.0], x)
@@ -68,7 +68,7 @@ def test_256_taps_keep_their_digits(window):
     np.testing.assert_allclose(analysis.frequency_response(f, grid)[1], exact, atol=1e-13)
     np.testing.assert_allclose(analysis.impulse_response(f), taps, rtol=0, atol=1e-17)
     sections = signal.sosfilt(f.sos(), x)
-    assert np.max(np.abs(sections - expected)) >= 1e-5 * largest
+    assert np.max(np.abs(sections - expected)) >= 1e-7 * largest  # how much, the processor decides
 
 
 @pytest.mark.parametrize("length", [1, 2, 10, 256])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from larq_filter import analysis, filters, plots
+from larq_filter import analysis, filters, hyperparameters, plots
 from larq_filter._keras import keras
 from larq_filter.filters import EMA, CascadedEMA, LeakyIntegrator
 
@@ -117,7 +117,7 @@ def test_flip_ratio_of_one_run():
 
 @pytest.mark.extras
 def test_flip_ratio_of_several_runs_and_the_filter():
-    f = analysis.suggest(100, 4).filter()
+    f = hyperparameters.suggest(100, 4).filter()
     measured = {"seed 0": [0.01, 0.005, 0.004, 0.001], "seed 1": [0.02, 0.01, 0.005]}
     (axes,) = plots.flip_ratio(measured, f, steps_per_epoch=100).axes
     for name, ratios in measured.items():

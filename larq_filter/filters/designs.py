@@ -226,6 +226,8 @@ def from_transfer_function(b, a, compensated: bool | None = None) -> DeltaSectio
     b, a = b / a[0], a / a[0]
     if not np.any(a[1:]):
         return FIR(b.tolist())
+    # A number that is lost beside the largest has a root so far away that it spoils the others.
+    b = np.where(np.abs(b) < np.finfo(float).eps * np.max(np.abs(b)), 0.0, b)
     a, b = np.trim_zeros(a, "b"), np.trim_zeros(b, "b")
     longest = max(len(a), len(b))
     b, a = (np.pad(part, (0, longest - len(part))) for part in (b, a))

@@ -42,76 +42,15 @@ import math
 import numpy as np
 
 from larq_filter import binary, filters
-from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_choice, validate_flag, validate_number
 from larq_filter.filters import is_schedule
+from larq_filter.hyperparameters.schedules import one_minus, show, times
 
 EXACT = "exact"
 INITIAL = "initial condition only"
 NO_EFFECT = "no effect"
 NOT_LINEAR = "no linear equivalent"
 VELOCITIES = ("keras", "pytorch", "normalised")
-
-
-@keras.utils.register_keras_serializable(package="larq_filter")
-class Scaled(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a constant: ``factor * schedule(step)``, in float64.
-
-    Args:
-        schedule: a Keras schedule.
-        factor: a number.
-    """
-
-    def __init__(self, schedule, factor: float):
-        if not is_schedule(schedule):
-            raise TypeError(f"`schedule` must be a Keras schedule, not {filters.shown(schedule)}.")
-        every = filters.Interval(-math.inf, math.inf, True, True)
-        self.schedule = filters.validate_rate("schedule", schedule, every)
-        self.factor = validate_number("factor", factor, every)
-
-    def __call__(self, step):
-        return self.factor * tf.cast(self.schedule(step), tf.float64)
-
-    def __repr__(self) -> str:
-        return f"{self.factor:.6g} * {_show(self.schedule)}"
-
-    def get_config(self) -> dict:
-        schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "factor": self.factor}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Scaled":
-        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
-        return cls(schedule, config["factor"])
-
-
-def _times(rate, factor: float):
-    """``factor * rate`` of a number or a schedule."""
-    if not is_schedule(rate):
-        return factor * rate
-    if isinstance(rate, Scaled):
-        rate, factor = rate.schedule, rate.factor * factor
-    return Scaled(rate, factor)
-
-
-def _over(rate, divisor: float):
-    """``rate / divisor``; what ``_times`` made is taken apart again without rounding."""
-    if isinstance(rate, Scaled):
-        factor = rate.factor / divisor
-        return rate.schedule if factor == 1 else Scaled(rate.schedule, factor)
-    return _times(rate, 1 / divisor) if is_schedule(rate) else rate / divisor
-
-
-def _one_minus(x: float) -> float:
-    """``1 - x`` to 15 digits: 0.1 for 0.9, where floats give 0.09999999999999998."""
-    return float(f"{1 - x:.15g}")
-
-
-def _show(rate) -> str:
-    """A number to six digits; a schedule with where it starts."""
-    if is_schedule(rate):
-        return repr(rate) if isinstance(rate, Scaled) else f"{type(rate).__name__}({rate(0):.6g}..)"
-    return f"{rate:.6g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +78,10 @@ class LatentSGD:
             "learning_rate": filters.validate_rate(
                 "learning_rate", self.learning_rate, filters.POSITIVE
             ),
-            "weight_decay": _validate_number(
+            "weight_decay": validate_latent_number(
                 "weight_decay", self.weight_decay, filters.Interval(0, math.inf, False, True)
             ),
-            "momentum": _validate_number(
+            "momentum": validate_latent_number(
                 "momentum", self.momentum, filters.Interval(0, 1, False, True)
             ),
         }
@@ -168,12 +107,13 @@ class LatentSGD:
         decay = "decoupled weight decay" if self.decoupled else "L2 inside the gradient"
         nesterov = ", Nesterov" if self.nesterov else ""
         return (
-            f"latent SGD: learning rate {_show(self.learning_rate)}, {decay} "
+            f"latent SGD: learning rate {show(self.learning_rate)}, {decay} "
             f"{self.weight_decay:g}, momentum {self.momentum:g} ({self.velocity}{nesterov})"
         )
 
 
-def _validate_number(name: str, value, interval: filters.Interval) -> float:
+def validate_latent_number(name: str, value, interval: filters.Interval) -> float:
+    """``value`` as a float in ``interval``; only the learning rate may be a schedule."""
     if is_schedule(value) or not filters.is_number(value):
         raise TypeError(
             f"`{name}` must be a number in {interval}, not {filters.shown(value)}. Only the "
@@ -238,7 +178,7 @@ class Translation:
 
     def __str__(self) -> str:
         width = max(len(knob.name) for knob in self.knobs)
-        rates = ", ".join(f"{name} {_show(rate)}" for name, rate in self.filter.rates().items())
+        rates = ", ".join(f"{name} {show(rate)}" for name, rate in self.filter.rates().items())
         return "\n".join(
             [str(self.latent), f"filter: {type(self.filter).__name__}: {rates}"]
             + [f"  {knob.name:<{width}}  {knob.status:<22}  {knob.became}" for knob in self.knobs]
@@ -289,7 +229,7 @@ def filter_from_sgd(
 def _in_series(latent: LatentSGD) -> tuple[filters.Filter, float, float]:
     """Decoupled weight decay, or none: momentum, then memory. Filter, initial output and inner."""
     eps, decay, mu = latent.learning_rate, latent.weight_decay, latent.momentum
-    gamma, alpha, unit = _one_minus(mu), _times(eps, decay), decay or 1.0
+    gamma, alpha, unit = one_minus(mu), times(eps, decay), decay or 1.0
     ahead = latent.nesterov and mu > 0
     if latent.velocity == "keras" and latent.scheduled and mu:
         # The learning rate goes into the velocity, so it stands first.
@@ -314,8 +254,8 @@ def _lookahead(mu: float, gain: float) -> filters.SecondOrderSections:
 
 def _in_a_loop(latent: LatentSGD) -> tuple[filters.Filter, float, float]:
     """Momentum and L2 inside the gradient. Filter, initial output and inner."""
-    gamma = _one_minus(latent.momentum)
-    per_step = _times(latent.learning_rate, latent.weight_decay)
+    gamma = one_minus(latent.momentum)
+    per_step = times(latent.learning_rate, latent.weight_decay)
     if not latent.scheduled and not latent.nesterov:
         k = per_step * (gamma if latent.velocity == "normalised" else 1.0)
         discriminant = (gamma + k) ** 2 - 4 * k
@@ -339,7 +279,7 @@ def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, .
         forgotten = "forgotten as the filter forgets"
         product = "alpha" if latent.decoupled or not mu else "alpha gamma"
         product = "gain rate" if isinstance(f, filters.HeavyBall) else product
-        size = _show(_times(latent.learning_rate, decay))
+        size = show(times(latent.learning_rate, decay))
         rate = EXACT, f"only learning rate * weight decay counts: {product} = {size}"
         decays = EXACT, "the share that is forgotten per step, with the learning rate"
     else:
@@ -350,7 +290,7 @@ def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, .
     if isinstance(f, filters.CascadedEMA):
         smoothing = f"the gradient is smoothed: gamma = {f.gamma:.6g}"
     else:
-        smoothing = f"the gradient is smoothed: 1 - momentum = {_one_minus(mu):g}"
+        smoothing = f"the gradient is smoothed: 1 - momentum = {one_minus(mu):g}"
     return (
         Knob("initialisation", INITIAL, f"the output starts at {output:g} * w_0, {forgotten}"),
         Knob("learning rate", *rate),
@@ -363,110 +303,6 @@ def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, .
 
 
 # The way back -------------------------------------------------------------------------------------
-
-
-def sgd_from_filter(
-    gradient_filter: filters.Filter,
-    learning_rate: float | None = None,
-    weight_decay: float | None = None,
-    decoupled: bool = False,
-    velocity: str = "keras",
-) -> LatentSGD:
-    """Latent SGD with the binary weights of ``gradient_filter`` and the rule ``flips.Sign``.
-
-    A filter only fixes the product of learning rate and weight decay: give one of the two. A filter
-    that starts at zero stands for latent weights that start at zero.
-
-    Args:
-        gradient_filter: ``EMA``, ``CascadedEMA``, ``HeavyBall`` or ``LeakyIntegrator(gain, 0)``.
-        learning_rate: of latent SGD; if the filter is scheduled, its value at step 0.
-        weight_decay: of latent SGD, instead.
-        decoupled: as in ``filter_from_sgd``.
-        velocity: as in ``filter_from_sgd``.
-
-    Returns:
-        ``LatentSGD``; ``filter_from_sgd(**dataclasses.asdict(it))`` is the filter again.
-
-    Raises:
-        TypeError: not a filter of these kinds.
-        ValueError: no latent SGD of this kind has these binary weights; says which has.
-    """
-    f = gradient_filter
-    validate_choice("velocity", velocity, VELOCITIES)
-    validate_flag("decoupled", decoupled)
-    if isinstance(f, filters.LeakyIntegrator) and f.leak == 0:
-        return LatentSGD(f.gain, 0.0, 0.0, decoupled, velocity)
-    if not isinstance(f, filters.EMA | filters.CascadedEMA | filters.HeavyBall):
-        raise TypeError(
-            "Only EMA, CascadedEMA, HeavyBall and LeakyIntegrator(gain, leak=0) have a known "
-            f"latent SGD, not {filters.shown(f)}."
-        )
-    if (learning_rate is None) == (weight_decay is None):
-        raise ValueError(
-            "The filter fixes the product of learning_rate and weight_decay only: give one of the "
-            f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
-        )
-    if learning_rate is not None:
-        validate_number("learning_rate", learning_rate, filters.POSITIVE)
-    else:
-        _validate_number("weight_decay", weight_decay, filters.Interval(0, math.inf, False, True))
-    per_step, momentum, nesterov = _product(f, decoupled, velocity)
-    if weight_decay is None:
-        start = per_step(0) if is_schedule(per_step) else per_step
-        weight_decay = float(start) / learning_rate
-    if not weight_decay > 0:
-        raise ValueError(
-            f"`weight_decay` is {weight_decay:g}; it must be positive, since the filter forgets "
-            "(where a schedule starts at 0 it can't come from a learning rate: give weight_decay)."
-        )
-    eps = (
-        _over(per_step, weight_decay)
-        if learning_rate is None or is_schedule(per_step)
-        else learning_rate
-    )
-    return LatentSGD(eps, weight_decay, momentum, decoupled, velocity, nesterov)
-
-
-def _product(
-    f: filters.EMA | filters.CascadedEMA | filters.HeavyBall, decoupled: bool, velocity: str
-) -> tuple:
-    """``eps * lambda`` (a number or a schedule), momentum and nesterov that give the filter."""
-    if isinstance(f, filters.EMA):
-        return f.alpha, 0.0, False
-    if isinstance(f, filters.CascadedEMA):
-        scheduled = is_schedule(f.alpha)
-        if is_schedule(f.gamma):
-            raise ValueError("A scheduled gamma has no latent SGD: its momentum is constant.")
-        if f.gamma == 1:
-            return f.alpha, 0.0, False
-        if decoupled and not (scheduled and velocity == "keras"):
-            return f.alpha, _one_minus(f.gamma), False
-        if scheduled:
-            raise ValueError(
-                "CascadedEMA with a scheduled alpha is latent SGD with decoupled=True and "
-                'velocity="pytorch" or "normalised", whose learning rate stands outside the '
-                f"velocity; received decoupled={decoupled}, velocity={velocity!r}."
-            )
-        k, momentum = f.alpha * f.gamma, (1 - f.alpha) * (1 - f.gamma)
-        return (k / (1 - momentum) if velocity == "normalised" else k), momentum, False
-    return _product_of_ball(f, decoupled, velocity), _one_minus(f.leak), f.nesterov
-
-
-def _product_of_ball(f: filters.HeavyBall, decoupled: bool, velocity: str):
-    if decoupled:
-        raise ValueError("HeavyBall is latent SGD with decoupled=False: L2 inside the gradient.")
-    if not any(is_schedule(rate) for rate in f.rates().values()):
-        k = f.gain * f.rate
-        return k / f.leak if velocity == "normalised" else k
-    outer = {"keras": (f.rate, 1.0), "pytorch": (f.gain, 1.0), "normalised": (f.gain, f.leak)}
-    received, wanted = outer[velocity]
-    if is_schedule(f.leak) or received != wanted:
-        raise ValueError(
-            f'{f!r} is no latent SGD with velocity="{velocity}". It has a constant leak, and the '
-            'schedule is the gain, with rate 1 ("keras"), or the rate, with gain 1 ("pytorch") '
-            'or gain = leak ("normalised").'
-        )
-    return f.gain if velocity == "keras" else f.rate
 
 
 # The other knobs ----------------------------------------------------------------------------------
@@ -522,5 +358,5 @@ def translate_adam(*_, **__) -> Knob:
     raise ValueError(
         f"Adam's division by the root of the squared gradients has {NOT_LINEAR}: it is a gain that "
         "depends on the gradients themselves. Start from the latent SGD recipe of the network "
-        "instead, or from larq_filter.analysis.suggest."
+        "instead, or from larq_filter.hyperparameters.suggest."
     )
