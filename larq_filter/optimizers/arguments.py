@@ -122,13 +122,14 @@ def validate_default_optimizer(identifier, name: str = "default_optimizer"):
         )
     if hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "default_optimizer"):
         raise TypeError(
-            f"{name} can't be a {kind}: it trains some of the variables only. Wrap the whole "
+            f"{name} can't be a {kind}: it trains a part of the variables, the "
+            "real-valued or the latent ones. Wrap the whole "
             "optimizer in a LossScaleOptimizer if you need loss scaling."
         )
     if optimizer.global_clipnorm:
         raise ValueError(
             f"{name} has global_clipnorm={optimizer.global_clipnorm}, which would be the norm of "
-            "its own variables only. Pass global_clipnorm to the optimizer that holds it instead."
+            "its own variables only. Pass global_clipnorm to FilterOptimizer or LatentOptimizer."
         )
     return optimizer
 
