@@ -254,13 +254,24 @@ def test_errors_say_what_is_allowed(make, error, words):
         lambda random, n: random.integers(0, 4, size=n) * 1.0,
         lambda random, n: np.where(random.random(n) < 0.8, 0.0, random.normal(size=n)),
         lambda random, n: np.full(n, 0.25),
+        lambda random, n: random.normal(size=n) * 2.0 ** random.integers(-14, 14, size=n),
+        lambda random, n: 1000 + random.normal(size=n),
     ],
-    ids=["normal", "heavy tails", "one-sided", "few values", "mostly zero", "all alike"],
+    ids=[
+        "normal",
+        "heavy tails",
+        "one-sided",
+        "few values",
+        "mostly zero",
+        "all alike",
+        "far apart",
+        "close together",
+    ],
 )
 def test_value_of_a_rank_is_that_of_sorting(values, dtype):
     random = np.random.default_rng(0)
     compiled = tf.function(ranking.value_of_rank, jit_compile=True)
-    for size in (1, 2, 7, 64, 333):
+    for size in (1, 2, 9, 16, 333):
         search = compiled if size == 333 else ranking.value_of_rank
         y = values(random, (size, 20)).astype(dtype)
         for rank in {size // 2} if size == 333 else {0, size // 2, size - 1}:
