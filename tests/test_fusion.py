@@ -112,8 +112,9 @@ def test_float32_differs_by_roundings_only():
     assert np.all(np.abs(signals[different]) < 4 * 2**-24 * largest)
 
 
-def test_sorting_is_left_to_tensorflow():
-    optimizer = FilterOptimizer(filters.EMA(0.5), flips.Balanced(), default_optimizer=None)
+def test_a_rule_that_gains_nothing_is_left_to_tensorflow(monkeypatch):
+    monkeypatch.setattr(flips.Threshold, "gains_from_xla", False)
+    optimizer = FilterOptimizer(filters.EMA(0.5), flips.Threshold(1e-3), default_optimizer=None)
     variables = kernels()
     optimizer.build(variables)
     optimizer.apply_gradients(zip(next(gradients()), variables, strict=True))
