@@ -2,13 +2,13 @@
 
 import ast
 import graphlib
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+from paths import ROOT
+
 PACKAGE = ROOT / "larq_filter"
 
 # Lowest first. A module imports from the layers below its own only.

@@ -1,7 +1,6 @@
 """The benchmark: its arithmetic, its tables, and that every part measures all of its peers."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -12,8 +11,8 @@ from larq_filter import models, presets
 from larq_filter._keras import tf
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods.knobs import Knobs
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 import benchmark  # noqa: E402
 import peers  # noqa: E402

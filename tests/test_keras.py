@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -10,8 +9,8 @@ import sys
 import pytest
 
 from larq_filter._keras import tf
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 TF_MINOR = int(tf.__version__.split(".")[1])
 
 ships_keras_2 = pytest.mark.skipif(TF_MINOR > 15, reason="this TensorFlow ships Keras 3")

@@ -1,12 +1,13 @@
 """The README's Python, typed from top to bottom."""
 
-import pathlib
 import re
 
 import numpy as np
 import pytest
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+from paths import ROOT
+
+README = (ROOT / "README.md").read_text()
 
 
 def stripes(count, size=28):

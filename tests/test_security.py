@@ -4,7 +4,6 @@ import ast
 import contextlib
 import json
 import os
-import pathlib
 import zipfile
 
 import numpy as np
@@ -14,10 +13,10 @@ from larq_filter import filters, models, serialization
 from larq_filter._keras import keras
 from larq_filter.filters import EMA, Cascade
 from larq_filter.optimizers import FilterOptimizer
+from paths import ROOT
 
 import larq as lq
 
-ROOT = pathlib.Path(__file__).parent.parent
 FOLDERS = ("larq_filter", "examples", "benchmarks", "paper")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 

@@ -33,7 +33,7 @@ has the gradient ``2 c w``: weight_decay is ``2 * c`` and decoupled False. ``SGD
 of Keras is decoupled; that of PyTorch is inside the gradient.
 
 Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452; schedules, L2, Nesterov and initial
-states derived here and checked in tests/test_hyperparameters.py.
+states derived here and checked in tests/hyperparameters/test_hyperparameters.py.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Writes the files beside this one, once for a release; ``tests/test_saving.py`` reads them.
+"""Writes the files beside this one, once for a release; ``test_saving.py`` reads them.
 
     python tests/saved/write.py
 

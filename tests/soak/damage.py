@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 import interrupted  # noqa: E402
 from larq_filter.experiments import (
     files,  # noqa: E402

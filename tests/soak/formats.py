@@ -7,7 +7,7 @@ import pathlib
 import sys
 import warnings
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))  # the cases are the tests' own
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 
 import saving_cases
 

@@ -1,4 +1,4 @@
-"""Random arguments of every kind: what ``tests/fuzzing.py`` promises, about five minutes of it.
+"""Random arguments of every kind: what ``helpers/fuzzing.py`` promises, about five minutes of it.
 
 Each try runs one property on some hundred examples; others with each seed.
 """
@@ -8,7 +8,7 @@ import sys
 import traceback
 import zlib
 
-sys.path.append(str(pathlib.Path(__file__).parent.parent))
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "helpers"))
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded

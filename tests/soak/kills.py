@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 import interrupted  # noqa: E402
 from larq_filter.experiments import (
     run_folder,

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))  # the optimizers are the tests' own
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 import saving_cases  # noqa: E402
 import workers  # noqa: E402
 from larq_filter import FilterOptimizer, binary, filters, models, to_latent_free  # noqa: E402

@@ -1,8 +1,8 @@
 """Training interrupted through a file: optimizers, formats, and the other process.
 
-    python tests/saving_cases.py FOLDER    # goes on with every model of FOLDER, as a new process
+    python tests/helpers/saving_cases.py FOLDER  # goes on with the models of FOLDER
 
-``tests/test_saving.py`` runs a few of these, ``tests/soak/formats.py`` all of them.
+``tests/optimizers/test_saving.py`` runs a few of these, ``tests/soak/formats.py`` all of them.
 """
 
 import json
@@ -16,10 +16,10 @@ import numpy as np
 from larq_filter import binary, filters, flips, presets
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
+from paths import ROOT
 
 import larq as lq
 
-ROOT = pathlib.Path(__file__).parent.parent
 EPOCHS = 4  # of 20 steps; one before the file, three after it
 
 schedules, optimizers = keras.optimizers.schedules, keras.optimizers

@@ -40,7 +40,6 @@ from larq_filter.experiments.sweeps import spaces
 
 import larq as lq
 
-ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTED = (TypeError, ValueError)
 SHORTEST = 25  # characters of a text that can say what is allowed
 LONGEST = 4000

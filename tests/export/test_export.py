@@ -1,7 +1,6 @@
 """Export to Larq Compute Engine: the real converter, the real interpreter, on tiny networks."""
 
 import json
-import pathlib
 import subprocess
 import sys
 import types
@@ -14,12 +13,11 @@ from larq_filter import binary, datasets, export
 from larq_filter._keras import keras, tf
 from larq_filter.export import conversions, engine, graphs
 from lce_networks import NOOP, chain, claim, classifier, conv, inputs_of, only, settled
+from paths import ROOT
 
 import larq
 
 layers = keras.layers
-ROOT = pathlib.Path(__file__).parent.parent
-
 # Each test of convert or verify needs larq_compute_engine; `lint` does without.
 extras = pytest.mark.extras
 

@@ -21,8 +21,8 @@ from larq_filter.datasets import splits
 from larq_filter.experiments import comparison, methods, run_folder, training
 from larq_filter.experiments.comparison import recipes, summaries, tables
 from larq_filter.experiments.methods.knobs import Knobs
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 COMMITTED = ROOT / "larq_filter" / "cli" / "hyperparameters.json"
 SMALL = run_folder.Config(model="mlp", width=16, epochs=3, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--train_examples=300", "--epochs=3", "--seeds=2"]

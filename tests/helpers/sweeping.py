@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -16,8 +15,8 @@ import types
 
 from larq_filter.experiments import run_folder, training
 from larq_filter.experiments.sweeps import results, spaces, studies
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "examples" / "sweep.py"
 TINY = ["--model=mlp", "--width=8", "--train_examples=100", "--batch_size=50", "--epochs=2"]
 CONFIG = run_folder.Config(model="mlp", width=8, train_examples=100, batch_size=50, epochs=4)

@@ -4,13 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
+from test_flips import RULES
+from test_linear import LINEAR
+from test_nonlinear import NONLINEAR
 
 from larq_filter import binary, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer, default_alpha, fusion
-from test_flips import RULES
-from test_linear import LINEAR
-from test_nonlinear import NONLINEAR
 
 from larq.quantized_variable import QuantizedVariable  # isort: skip
 from larq.quantizers import NoOp  # isort: skip

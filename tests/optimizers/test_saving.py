@@ -6,12 +6,12 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from saved import write as fixtures
 
 import saving_cases
 from larq_filter import binary, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
-from saved import write as fixtures
 
 import larq as lq
 

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -34,6 +33,7 @@ from larq_filter.hyperparameters import (
     translate_scaling,
 )
 from larq_filter.optimizers import FilterOptimizer
+from paths import ROOT
 
 import larq as lq
 
@@ -628,8 +628,6 @@ def test_a_scale_changes_no_sign_and_standardising_does():
 
 
 # The example --------------------------------------------------------------------------------------
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def translate(*arguments):

@@ -18,8 +18,8 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 TRAINING = ["--model=mlp", "--width=32", "--batch_size=50", "--control=no"]
 LIMIT = 600  # seconds that a process may take; it takes about 30
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -15,11 +14,11 @@ from larq_filter._keras import keras, tf
 from larq_filter.conversion import to_latent_free
 from larq_filter.experiments import methods
 from larq_filter.optimizers import FilterOptimizer
+from paths import ROOT
 
 import larq
 
 pytestmark = pytest.mark.extras
-ROOT = pathlib.Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "examples" / "flagfiles").glob("*.txt"))
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -10,8 +9,8 @@ import sys
 import pytest
 
 from larq_filter.cli import __main__ as entry
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = ROOT / "larq_filter" / "cli"
 QUIET = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 

@@ -18,9 +18,9 @@ from larq_filter import binary, datasets
 from larq_filter._keras import keras, tf
 from larq_filter.datasets import splits
 from larq_filter.experiments import methods, progress, run_folder, training
+from paths import ROOT
 
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def weights(folder):

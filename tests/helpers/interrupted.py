@@ -12,8 +12,8 @@ import zipfile
 import h5py
 
 from larq_filter._keras import tf
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 DROP_CAPABILITY, OVERRIDE_PERMISSIONS = 24, 1  # of prctl(2) and capabilities(7)
 
 
