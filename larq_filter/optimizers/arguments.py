@@ -157,3 +157,36 @@ def without_empty_gradients(pairs):
             "Gradients do not exist for variables %s when minimizing the loss.", missing
         )
     return kept
+
+
+def refuse_new_variables(new) -> None:
+    """Raises if there are variables that the optimizer was built without."""
+    if new:
+        raise ValueError(
+            f"The optimizer was built without {new[0].name} (and {len(new) - 1} more). Variables "
+            "that become trainable later need a new one: compile the model with a new "
+            "FilterOptimizer; this one, compiled with again, stays as it is."
+        )
+
+
+def refuse_variables(kernels, real, default_optimizer) -> None:
+    """Raises unless there are binary kernels, all can be trained, and so can the rest."""
+    if not kernels:
+        raise ValueError(
+            f"FilterOptimizer found no binary kernel among {len(real)} variables: "
+            f"{binary.NO_BINARY_KERNEL}"
+        )
+    refused = [
+        f"\n  {variable.name}: {problem}"
+        for variable in kernels
+        if (problem := binary.probe(variable))
+    ]
+    if refused:
+        raise ValueError("FilterOptimizer can't train these kernels:" + "".join(refused))
+    if real and default_optimizer is None:
+        names = ", ".join(variable.name for variable in real[:5])
+        raise ValueError(
+            f"default_optimizer is None, but {len(real)} variables are not binary: {names}"
+            f"{', ...' if len(real) > 5 else ''}. Pass default_optimizer='adam', or set "
+            "trainable=False on their layers."
+        )

@@ -11,28 +11,25 @@ process-wide id (a loaded model stops training without a word) and loses its sta
 that a file has to hold. Here they meet Keras.
 """
 
-import re
-import warnings
-
 from larq_filter import binary, filters, flips, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_choice, validate_flag
-from larq_filter.optimizers import fusion, layout, nonfinite
+from larq_filter.optimizers import fusion, layout, nonfinite, watching
 from larq_filter.optimizers.arguments import (
     refuse_late_build,
     refuse_misplaced,
-    validate_clipping,
+    refuse_new_variables,
+    refuse_variables,
     validate_default_optimizer,
-    validate_name,
     validate_warm_start,
     value_of,
     without_empty_gradients,
 )
 from larq_filter.optimizers.defaults import default_filter
 from larq_filter.optimizers.rates import Rates
+from larq_filter.optimizers.saving import SavedByName
 from larq_filter.optimizers.states import KernelStates
 from larq_filter.optimizers.steps import KernelSteps
-from larq_filter.serialization import revive
 
 for _value in (*vars(filters).values(), *vars(flips).values()):
     if isinstance(_value, type) and issubclass(_value, filters.Value):
@@ -40,13 +37,10 @@ for _value in (*vars(filters).values(), *vars(flips).values()):
 
 
 _FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
-_SERIALIZED = (*_FIXED, "warm_start")
-_EXCLUDED = "excluded_from_weight_decay"  # in configs
-_SAVED_MODEL = "in_saved_model"  # in configs
 
 
 @serialization.register
-class FilterOptimizer(keras.optimizers.Optimizer):
+class FilterOptimizer(SavedByName):
     """Trains binary kernels by filtering their gradients; the rest with ``default_optimizer``.
 
     For every kernel with a 1-bit quantizer, at each step, with gradient g and weight w in {-1, +1}:
@@ -115,6 +109,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452.
     """
 
+    _PARTS = (*_FIXED, "warm_start")
+
     def __init__(
         self,
         gradient_filter: filters.Filter | None = None,
@@ -132,19 +128,11 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         **kwargs,
     ):
         refuse_misplaced(kwargs)
-        name, jit_compile = validate_name(name), validate_flag("jit_compile", jit_compile)
+        jit_compile = validate_flag("jit_compile", jit_compile)
         self._jit_compile_argument = jit_compile  # Keras keeps what this machine makes of it
-        # The scope tells `iteration` from the default optimizer's, which HDF5 files need.
-        with tf.name_scope(name):
-            super().__init__(
-                name=name,
-                weight_decay=None,
-                clipnorm=validate_clipping("clipnorm", clipnorm),
-                clipvalue=validate_clipping("clipvalue", clipvalue),
-                global_clipnorm=validate_clipping("global_clipnorm", global_clipnorm),
-                jit_compile=jit_compile,
-                **kwargs,
-            )
+        super().__init__(
+            name, clipnorm, clipvalue, global_clipnorm, jit_compile=jit_compile, **kwargs
+        )
         self.gradient_filter = value_of(
             "gradient_filter", gradient_filter, filters.Filter, default_filter
         )
@@ -159,10 +147,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, nonfinite.CHOICES)
         with tf.init_scope():
             self.skipped_steps = self.add_variable([], dtype=tf.int64, name="skipped_steps")
-        with tf.init_scope():  # neither saved nor restored: what this process has yet to report
-            self._unreported_skips = self._no_dependency(tf.Variable(0, trainable=False))
-            self._bad_rates = self._no_dependency(tf.Variable(False, trainable=False))
-            self._kept = self._no_dependency(tf.Variable(0, dtype=tf.int64, trainable=False))
+        self._tally = nonfinite.Tally()
         self.nothing_to_train = False  # so far; for loading
         self._device = None  # of kernels and states, where they are compiled together
         taken = dir(self)
@@ -184,7 +169,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._rates,
             self._states,
             lambda: self.iterations,
-            None if filters.stays_finite(self.gradient_filter) else self._kept.assign_add,
+            None if filters.stays_finite(self.gradient_filter) else self._tally.kept.assign_add,
         )
         self._layout = layout.Contents(self, self._rates, self._states)  # a name in checkpoints
 
@@ -222,30 +207,6 @@ class FilterOptimizer(keras.optimizers.Optimizer):
 
     # The default optimizer ------------------------------------------------------------------------
 
-    @property
-    def learning_rate(self):
-        """The default optimizer's learning rate."""
-        return self._require_default("learning_rate").learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value):
-        self._require_default("learning_rate").learning_rate = value
-
-    @property
-    def _learning_rate(self):
-        # Keras' TensorBoard callback looks here for a schedule.
-        return self._require_default("learning_rate")._learning_rate
-
-    def _require_default(self, name: str):
-        if self.default_optimizer is None:
-            raise AttributeError(f"`{name}` belongs to `default_optimizer`, which is None.")
-        return self.default_optimizer
-
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Passed on to the default optimizer, the only one that decays; saved by name."""
-        names = [*(var_names or ()), *(f"^{re.escape(v.name)}$" for v in var_list or ())]
-        self._require_default("weight_decay").exclude_from_weight_decay(var_names=names)
-
     def finalize_variable_values(self, var_list):
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.
 
@@ -261,31 +222,14 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         if self.default_optimizer is not None and real:
             self.default_optimizer.finalize_variable_values(real)
         self._report_changes()
-        skipped = int(self._unreported_skips.numpy())
-        if skipped:
-            self._unreported_skips.assign(0)
-            rates = self._rates.complaints(self.iterations) if self._bad_rates.numpy() else []
-            self._bad_rates.assign(False)
-            nonfinite.report(skipped, int(self.skipped_steps.numpy()), self.on_nonfinite, rates)
-        if kept := int(self._kept.numpy()):
-            self._kept.assign(0)
-            nonfinite.report_kept(kept, self.on_nonfinite)
+        self._tally.report(
+            self.on_nonfinite,
+            int(self.skipped_steps.numpy()),
+            lambda: self._rates.complaints(self.iterations),
+        )
 
     def _report_changes(self):
-        weights, kernels = self._states.take_changes()
-        if weights:
-            kept = (
-                "has been turned with them"
-                if self._states.keeps_memory
-                else "starts at zero, as this filter does not treat gradients of both signs alike"
-            )
-            warnings.warn(
-                f"{weights:,} weights of {kernels} binary kernels had been changed from outside "
-                "(set_weights, load_weights, a callback). Training has gone on from them: what the "
-                f"filter remembered of these weights {kept}. optimizer.reset_filters() forgets "
-                "everything instead.",
-                stacklevel=3,
-            )
+        watching.report(*self._states.take_changes(), self._states.keeps_memory)
 
     # Building -------------------------------------------------------------------------------------
 
@@ -302,7 +246,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """
         var_list = list(var_list)
         if getattr(self, "_built", False):
-            self._refuse_new_variables(var_list)
+            refuse_new_variables([v for v in var_list if self._var_key(v) not in self._index_dict])
             self._start_again(var_list)
             return
         self._layout.require_usable()
@@ -311,7 +255,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         real = [variable for variable in var_list if not binary.is_binary(variable)]
-        self._refuse_variables(kernels, real)
+        refuse_variables(kernels, real, self.default_optimizer)
         super().build(var_list)
         # Keras compiles where there is a GPU only.
         wanted = (
@@ -329,47 +273,6 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self.jit_compile = self._device is not None
         self._layout.check_awaited()
         self._built = True
-
-    def __deepcopy__(self, memo):
-        """A copy with values of its own, for the same variables: states are of certain kernels."""
-        copied = type(self).from_config(self.get_config())
-        memo[id(self)] = copied
-        if getattr(self, "_built", False):
-            copied.build(self._trained)
-        for mine, other in zip(copied.variables, self.variables, strict=True):
-            for one, two in zip(binary.replicas(mine), binary.replicas(other), strict=True):
-                one.assign(two)
-        return copied
-
-    def _refuse_new_variables(self, variables):
-        new = [v.name for v in variables if self._var_key(v) not in self._index_dict]
-        if new:
-            raise ValueError(
-                f"The optimizer was built without {new[0]} (and {len(new) - 1} more). Variables "
-                "that become trainable later need a new one: compile the model with a new "
-                "FilterOptimizer; this one, compiled with again, stays as it is."
-            )
-
-    def _refuse_variables(self, kernels, real):
-        if not kernels:
-            raise ValueError(
-                f"FilterOptimizer found no binary kernel among {len(real)} variables: "
-                f"{binary.NO_BINARY_KERNEL}"
-            )
-        refused = [
-            f"\n  {variable.name}: {problem}"
-            for variable in kernels
-            if (problem := binary.probe(variable))
-        ]
-        if refused:
-            raise ValueError("FilterOptimizer can't train these kernels:" + "".join(refused))
-        if real and self.default_optimizer is None:
-            names = ", ".join(variable.name for variable in real[:5])
-            raise ValueError(
-                f"default_optimizer is None, but {len(real)} variables are not binary: {names}"
-                f"{', ...' if len(real) > 5 else ''}. Pass default_optimizer='adam', or set "
-                "trainable=False on their layers."
-            )
 
     def _start_again(self, variables) -> None:
         """Does what ``build`` does, for kernels whose first values came from a file after it."""
@@ -503,7 +406,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _step(self, gradients, variables):
         """Takes a step with gradients that are finite."""
         pairs = list(zip(self._clip_gradients(gradients), variables, strict=True))
-        self._step_default([pair for pair in pairs if not binary.is_binary(pair[1])])
+        if self.default_optimizer is not None:
+            real = [pair for pair in pairs if not binary.is_binary(pair[1])]
+            self._step_with(self.default_optimizer, real)
         self._rates.advance(self.iterations)
         self._internal_apply_gradients([pair for pair in pairs if binary.is_binary(pair[1])])
 
@@ -515,18 +420,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             failure = nonfinite.refuse(gradients, names, allowed, self._rates.at(self.iterations))
         with tf.control_dependencies(failure):
             self.skipped_steps.assign_add(1)
-            self._unreported_skips.assign_add(1)
-            self._bad_rates.assign(self._bad_rates | ~tf.reduce_all(allowed))
-
-    def _step_default(self, pairs):
-        if self.default_optimizer is None:
-            return
-        # Followed, not shared: Keras keeps no two optimizers on one counter through saving.
-        self.default_optimizer.iterations.assign(self.iterations)
-        if pairs:
-            self.default_optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
-        else:
-            self.default_optimizer.iterations.assign_add(1)
+            self._tally.note_skip(allowed)
 
     def _internal_apply_gradients(self, pairs):
         if not self._fuses():
@@ -545,145 +439,3 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable):
         """One step of one kernel: the two lines of the class docstring."""
         self._steps.plain(gradient, variable)
-
-    # Saving ---------------------------------------------------------------------------------------
-
-    @property
-    def variables(self):
-        """All variables: the own ones, then the default optimizer's."""
-        variables = super().variables
-        if self.default_optimizer is not None:
-            variables.extend(self.default_optimizer.variables)
-        return variables
-
-    def set_weights(self, weights):
-        """Sets all variables, in the order of ``variables``, which HDF5 files keep.
-
-        Args:
-            weights: an array for each variable; or for those of an optimizer that is not built,
-                which this one then becomes again.
-
-        Raises:
-            ValueError: another number of arrays, or other shapes.
-        """
-        variables = self.variables
-        early = self._first_variables()
-        if getattr(self, "_built", False) and len(weights) == len(early) < len(variables):
-            self._layout.forget_steps()
-            variables = early
-        shapes = [tuple(weight.shape) for weight in weights]
-        wanted = [tuple(variable.shape) for variable in variables]
-        if shapes != wanted:
-            raise ValueError(
-                f"{self.name} has {len(variables)} variables, but {len(weights)} arrays were given"
-                f"{', or of other shapes' if len(shapes) == len(wanted) else ''}."
-            )
-        for variable, value in zip(variables, weights, strict=True):
-            variable.assign(value)
-        self._states.forget_changes()
-
-    def _first_variables(self) -> list:
-        """Those that are there before ``build``, in the order of ``variables``."""
-        count = 2 + len(self._rates.variables())
-        default = [] if self.default_optimizer is None else [self.default_optimizer.iterations]
-        return [*self._variables[:count], *default]
-
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
-        children = super()._trackable_children(save_type, **kwargs)
-        if save_type == "savedmodel":  # which takes no Python state
-            children["_layout"] = self._layout.as_variable()
-        return children
-
-    def save_own_variables(self, store):
-        """Writes everything by name, which Keras does for its files.
-
-        Warns:
-            UserWarning: a ``LossScaleOptimizer`` is around this one: Keras does not save its scale.
-        """
-        self._warn_of_loss_scale()
-        self._layout.write(store)
-
-    def _warn_of_loss_scale(self) -> None:
-        if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
-            warnings.warn(
-                "Keras' files .keras and .weights.h5 leave out the current scale of "
-                "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
-                "model in .h5 Keras loads no state of a wrapped optimizer at all. "
-                "tf.train.Checkpoint, and save_weights without .h5, keep everything.",
-                stacklevel=3,
-            )
-
-    def load_own_variables(self, store):
-        """Reads what ``save_own_variables`` wrote.
-
-        Rates that are constant come from the file, as the rest of the state.
-
-        Warns:
-            UserWarning: the file holds nothing for an optimizer.
-
-        Raises:
-            ValueError: it was written by another filter, flip rule, kind of default optimizer or
-                model, with what was found and what is expected; or this optimizer is not built.
-        """
-        if not store.keys():
-            warnings.warn(
-                f"The file holds no state for {self.name}, as its model was not compiled: only "
-                "weights are loaded, and the optimizer stays as it is.",
-                stacklevel=2,
-            )
-            return
-        self._layout.read(store)
-
-    def get_config(self) -> dict:
-        """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
-        extra = {_EXCLUDED: list(names)} if (names := self._names_without_decay()) else {}
-        if serialization.in_saved_model():
-            extra[_SAVED_MODEL] = True
-        else:
-            self._warn_of_loss_scale()
-        return {
-            **{name: serialization.serialize(getattr(self, name)) for name in _SERIALIZED},
-            **extra,
-            "clipnorm": self.clipnorm,
-            "clipvalue": self.clipvalue,
-            "global_clipnorm": self.global_clipnorm,
-            "on_nonfinite": self.on_nonfinite,
-            "jit_compile": self._jit_compile_argument,
-            **({"rate_aliases": dict(self._rate_aliases)} if self._rate_aliases else {}),
-            "name": self.name,
-            "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
-        }
-
-    def _names_without_decay(self):
-        """What ``exclude_from_weight_decay`` was told, which Keras' own configs leave out."""
-        if getattr(self.default_optimizer, "_exclude_from_weight_decay", ()):
-            warnings.warn(
-                "The variables excluded from weight decay on default_optimizer itself are not "
-                "saved. Call FilterOptimizer.exclude_from_weight_decay, whose list is.",
-                stacklevel=3,
-            )
-        return getattr(self.default_optimizer, "_exclude_from_weight_decay_names", ())
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        if not isinstance(config, dict):
-            raise TypeError(
-                f"The config must be a dict as get_config gives it, not {filters.shown(config)}."
-            )
-        config = dict(config)
-        if config.pop(_SAVED_MODEL, False):
-            warnings.warn(
-                "Keras loads no optimizer state from a SavedModel: this FilterOptimizer begins "
-                "anew. To go on where it stopped call model.load_weights with the same path before "
-                "training, or save as .keras.",
-                stacklevel=2,
-            )
-        with keras.utils.custom_object_scope(custom_objects or {}):
-            for name in _SERIALIZED:
-                if isinstance(config.get(name), dict):
-                    config[name] = revive(config[name], f"The config of {name}")
-        without_decay = config.pop(_EXCLUDED, None)
-        optimizer = cls(**config)
-        if without_decay:
-            optimizer.exclude_from_weight_decay(var_names=without_decay)
-        return optimizer

@@ -8,19 +8,13 @@ every format.
 """
 
 from larq_filter import binary, serialization
-from larq_filter._keras import keras, tf
-from larq_filter.optimizers.arguments import (
-    validate_clipping,
-    validate_default_optimizer,
-    validate_name,
-)
-from larq_filter.serialization import revive
-
-_SERIALIZED = ("kernel_optimizer", "default_optimizer")
+from larq_filter._keras import tf
+from larq_filter.optimizers.arguments import validate_default_optimizer
+from larq_filter.optimizers.delegating import Delegating
 
 
 @serialization.register
-class LatentOptimizer(keras.optimizers.Optimizer):
+class LatentOptimizer(Delegating):
     """Trains latent kernels by ``kernel_optimizer`` and all other variables by another one.
 
     A latent kernel is one that Larq quantizes, to however many bits. Each optimizer does to its
@@ -44,6 +38,8 @@ class LatentOptimizer(keras.optimizers.Optimizer):
         ValueError: one object for both optimizers; at ``build``: no latent kernel.
     """
 
+    _PARTS = ("kernel_optimizer", "default_optimizer")
+
     def __init__(
         self,
         kernel_optimizer="adam",
@@ -56,15 +52,7 @@ class LatentOptimizer(keras.optimizers.Optimizer):
         **kwargs,
     ):
         kwargs.pop("is_legacy_optimizer", None)
-        with tf.name_scope(validate_name(name)):
-            super().__init__(
-                name=name,
-                weight_decay=None,
-                clipnorm=validate_clipping("clipnorm", clipnorm),
-                clipvalue=validate_clipping("clipvalue", clipvalue),
-                global_clipnorm=validate_clipping("global_clipnorm", global_clipnorm),
-                **kwargs,
-            )
+        super().__init__(name, clipnorm, clipvalue, global_clipnorm, **kwargs)
         if kernel_optimizer is default_optimizer and not isinstance(kernel_optimizer, str | dict):
             raise ValueError(
                 "kernel_optimizer and default_optimizer are one object, which can't count the "
@@ -72,23 +60,9 @@ class LatentOptimizer(keras.optimizers.Optimizer):
             )
         self.kernel_optimizer = validate_default_optimizer(kernel_optimizer, "kernel_optimizer")
         self.default_optimizer = validate_default_optimizer(default_optimizer)
-        for optimizer_name in _SERIALIZED:
-            if getattr(self, optimizer_name) is None:
-                raise TypeError(f"`{optimizer_name}` must be a Keras optimizer, not None.")
-
-    @property
-    def learning_rate(self):
-        """The default optimizer's learning rate."""
-        return self.default_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value):
-        self.default_optimizer.learning_rate = value
-
-    @property
-    def _learning_rate(self):
-        # Keras' TensorBoard callback looks here for a schedule.
-        return self.default_optimizer._learning_rate
+        for part in self._PARTS:
+            if getattr(self, part) is None:
+                raise TypeError(f"`{part}` must be a Keras optimizer, not None.")
 
     @property
     def kernel_learning_rate(self):
@@ -143,12 +117,7 @@ class LatentOptimizer(keras.optimizers.Optimizer):
             clipped = self._clip_gradients([gradient for gradient, _ in pairs])
             pairs = [(new, variable) for new, (_, variable) in zip(clipped, pairs, strict=True)]
         for optimizer, part in self._parts(pairs, lambda pair: pair[1]):
-            # Followed, not shared: Keras keeps no two optimizers on one counter through saving.
-            optimizer.iterations.assign(self.iterations)
-            if part:
-                optimizer.apply_gradients(part, skip_gradients_aggregation=True)
-            else:
-                optimizer.iterations.assign_add(1)
+            self._step_with(optimizer, part)
         return self.iterations.assign_add(1)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
@@ -177,16 +146,7 @@ class LatentOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: another number of arrays, or other shapes.
         """
-        shapes = [tuple(weight.shape) for weight in weights]
-        wanted = [tuple(variable.shape) for variable in self.variables]
-        if shapes != wanted:
-            raise ValueError(
-                f"{self.name} has {len(wanted)} variables, but {len(weights)} arrays were given"
-                f"{', or of other shapes' if len(shapes) == len(wanted) else ''}. Compile with the "
-                "optimizers that the file was written with."
-            )
-        for variable, value in zip(self.variables, weights, strict=True):
-            variable.assign(value)
+        self._assign_all(self.variables, weights)
 
     def save_own_variables(self, store):
         """Writes the counter; Keras saves both optimizers by themselves."""
@@ -196,23 +156,3 @@ class LatentOptimizer(keras.optimizers.Optimizer):
         """Reads what ``save_own_variables`` wrote."""
         if "iterations" in store.keys():  # not so for a model that was not compiled
             self.iterations.assign(store["iterations"][()])
-
-    def get_config(self) -> dict:
-        """The constructor's arguments, JSON-ready."""
-        return {
-            **{name: serialization.serialize(getattr(self, name)) for name in _SERIALIZED},
-            "clipnorm": self.clipnorm,
-            "clipvalue": self.clipvalue,
-            "global_clipnorm": self.global_clipnorm,
-            "name": self.name,
-            "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        with keras.utils.custom_object_scope(custom_objects or {}):
-            for name in _SERIALIZED:
-                if isinstance(config.get(name), dict):
-                    config[name] = revive(config[name], f"The config of {name}")
-        return cls(**config)

@@ -104,30 +104,69 @@ def refuse(gradients, names, allowed, rates) -> list:
     return [] if together is None else [together]
 
 
-def report(skipped: int, total: int, choice: str, rates: list[str]) -> None:
-    """Says at the end of a training that steps were skipped.
+class Tally:
+    """What this process has yet to report at the end of a training; neither saved nor restored.
 
-    Args:
-        skipped: how many in this training, at least 1.
-        total: how many so far, which makes a text of its own: Python shows no warning twice.
-        choice: one of ``CHOICES``.
-        rates: what is wrong with rates, if that was why.
-
-    Warns:
-        RuntimeWarning: with ``"skip"``.
-
-    Raises:
-        RuntimeError: with ``"raise"``, where no assertion did it at the step itself.
+    Attributes:
+        skips: steps that were skipped.
+        bad_rates: whether a rate was the reason of one of them.
+        kept: how often a weight kept its state, as the filter made NaN of finite gradients.
     """
+
+    def __init__(self):
+        with tf.init_scope():
+            self.skips = tf.Variable(0, trainable=False)
+            self.bad_rates = tf.Variable(False, trainable=False)
+            self.kept = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def note_skip(self, allowed) -> None:
+        """Counts a step; ``allowed`` says of each rate whether it was in its interval."""
+        self.skips.assign_add(1)
+        self.bad_rates.assign(self.bad_rates | ~tf.reduce_all(allowed))
+
+    def report(self, choice: str, total: int, complaints) -> None:
+        """Says what has happened, and begins to count anew.
+
+        Args:
+            choice: one of ``CHOICES``.
+            total: steps skipped so far, which makes a text of its own: Python shows no warning
+                twice.
+            complaints: a function that says what is wrong with the rates, as a list of texts.
+
+        Warns:
+            RuntimeWarning: with ``"skip"``.
+
+        Raises:
+            RuntimeError: with ``"raise"``, where no assertion did it at the step itself.
+        """
+        if skipped := int(self.skips.numpy()):
+            self.skips.assign(0)
+            rates = complaints() if self.bad_rates.numpy() else []
+            self.bad_rates.assign(False)
+            _say(_why_skipped(skipped, total, choice, rates), choice)
+        if count := int(self.kept.numpy()):
+            self.kept.assign(0)
+            _say(
+                f"The filter gave NaN or Inf from finite gradients, {count:,} times for a weight; "
+                "those weights kept state and side. Scale its numbers down, or look for a division "
+                "or a root in it that has no value everywhere.",
+                choice,
+            )
+
+
+def _why_skipped(skipped: int, total: int, choice: str, rates: list[str]) -> str:
     taken = f"{skipped} steps were skipped" if skipped > 1 else "1 step was skipped"
-    raising = choice == "raise"
-    cure = "compile(jit_compile=False)" if raising else 'FilterOptimizer(on_nonfinite="raise")'
+    stop = (
+        "compile(jit_compile=False)"
+        if choice == "raise"
+        else 'FilterOptimizer(on_nonfinite="raise")'
+    )
     message = (
         f"{taken} because a gradient held NaN, Inf or numbers beyond a norm of 1.8e19. Check "
         "images and labels, and the learning rate of the real-valued variables. Kernels and "
         "optimizer are as if those steps had not been; a batch normalisation that saw NaN in "
         "the forward pass keeps it, and then only an earlier checkpoint helps. With "
-        f"{cure} the first such step stops training and names the variable. "
+        f"{stop} the first such step stops training and names the variable. "
     )
     if rates:
         message = (
@@ -135,21 +174,11 @@ def report(skipped: int, total: int, choice: str, rates: list[str]) -> None:
             "optimizer are as if those steps had not been, and steps are not counted meanwhile, so "
             "a schedule stays where it is: mend it and compile the model again, or set the rate. "
         )
-    _say(f"{message}Skipped steps of all trainings so far: {total}.", raising)
+    return f"{message}Skipped steps of all trainings so far: {total}."
 
 
-def report_kept(count: int, choice: str) -> None:
-    """Says that ``count`` times a weight kept its state; warns and raises as ``report``."""
-    _say(
-        f"The filter gave NaN or Inf from finite gradients, {count:,} times for a weight; those "
-        "weights kept state and side. Scale its numbers down, or look for a division or a root in "
-        "it that has no value everywhere.",
-        choice == "raise",
-    )
-
-
-def _say(message: str, raising: bool) -> None:
-    if raising:
+def _say(message: str, choice: str) -> None:
+    if choice == "raise":
         raise RuntimeError(message)
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 

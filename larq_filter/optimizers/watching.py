@@ -13,6 +13,7 @@ Not noticed, as nothing in Python is called: a ``tf.train.Checkpoint`` that hold
 its optimizer, ``assign_add`` and ``scatter_update``, and assignments of replicas of their own.
 """
 
+import warnings
 import weakref
 
 from larq_filter import binary
@@ -61,3 +62,30 @@ class _Assign:
         for each in self.listeners:
             each()(before)
         return result
+
+
+def report(weights: int, kernels: int, keeps_memory: bool) -> None:
+    """Says that somebody changed weights, if anybody did.
+
+    Args:
+        weights: how many.
+        kernels: how many kernels they are in.
+        keeps_memory: whether the filter goes on from what it remembered of them.
+
+    Warns:
+        UserWarning: there are some.
+    """
+    if not weights:
+        return
+    kept = (
+        "has been turned with them"
+        if keeps_memory
+        else "starts at zero, as this filter does not treat gradients of both signs alike"
+    )
+    warnings.warn(
+        f"{weights:,} weights of {kernels} binary kernels had been changed from outside "
+        "(set_weights, load_weights, a callback). Training has gone on from them: what the "
+        f"filter remembered of these weights {kept}. optimizer.reset_filters() forgets "
+        "everything instead.",
+        stacklevel=4,
+    )

@@ -1,0 +1,156 @@
+"""How a ``FilterOptimizer`` goes into files, configs and copies, and comes back.
+
+Keras' protocol only: ``layout`` knows what a file has to hold.
+"""
+
+import re
+import warnings
+
+from larq_filter import binary, serialization
+from larq_filter._validation import shown
+from larq_filter.optimizers.delegating import Delegating
+
+_EXCLUDED = "excluded_from_weight_decay"  # in configs
+_SAVED_MODEL = "in_saved_model"  # in configs
+
+
+class SavedByName(Delegating):
+    """The part of ``FilterOptimizer`` that Keras calls to save and to load."""
+
+    @property
+    def variables(self):
+        """All variables: the own ones, then the default optimizer's."""
+        variables = super().variables
+        if self.default_optimizer is not None:
+            variables.extend(self.default_optimizer.variables)
+        return variables
+
+    def set_weights(self, weights):
+        """Sets all variables, in the order of ``variables``, which HDF5 files keep.
+
+        Args:
+            weights: an array for each variable; or for those of an optimizer that is not built,
+                which this one then becomes again.
+
+        Raises:
+            ValueError: another number of arrays, or other shapes.
+        """
+        variables, early = self.variables, self._first_variables()
+        if getattr(self, "_built", False) and len(weights) == len(early) < len(variables):
+            self._layout.forget_steps()
+            variables = early
+        self._assign_all(variables, weights)
+        self._states.forget_changes()
+
+    def _first_variables(self) -> list:
+        """Those that are there before ``build``, in the order of ``variables``."""
+        count = 2 + len(self._rates.variables())
+        default = [] if self.default_optimizer is None else [self.default_optimizer.iterations]
+        return [*self._variables[:count], *default]
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "savedmodel":  # which takes no Python state
+            children["_layout"] = self._layout.as_variable()
+        return children
+
+    def save_own_variables(self, store):
+        """Writes everything by name, which Keras does for its files.
+
+        Warns:
+            UserWarning: a ``LossScaleOptimizer`` is around this one: Keras does not save its scale.
+        """
+        self._warn_of_loss_scale()
+        self._layout.write(store)
+
+    def _warn_of_loss_scale(self) -> None:
+        if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
+            warnings.warn(
+                "Keras' files .keras and .weights.h5 leave out the current scale of "
+                "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
+                "model in .h5 Keras loads no state of a wrapped optimizer at all. "
+                "tf.train.Checkpoint, and save_weights without .h5, keep everything.",
+                stacklevel=3,
+            )
+
+    def load_own_variables(self, store):
+        """Reads what ``save_own_variables`` wrote.
+
+        Rates that are constant come from the file, as the rest of the state.
+
+        Warns:
+            UserWarning: the file holds nothing for an optimizer.
+
+        Raises:
+            ValueError: it was written by another filter, flip rule, kind of default optimizer or
+                model, with what was found and what is expected; or this optimizer is not built.
+        """
+        if not store.keys():
+            warnings.warn(
+                f"The file holds no state for {self.name}, as its model was not compiled: only "
+                "weights are loaded, and the optimizer stays as it is.",
+                stacklevel=2,
+            )
+            return
+        self._layout.read(store)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
+        extra = {_EXCLUDED: list(names)} if (names := self._names_without_decay()) else {}
+        if serialization.in_saved_model():
+            extra[_SAVED_MODEL] = True
+        else:
+            self._warn_of_loss_scale()
+        return {
+            **super().get_config(),
+            **extra,
+            "on_nonfinite": self.on_nonfinite,
+            "jit_compile": self._jit_compile_argument,
+            **({"rate_aliases": dict(self._rate_aliases)} if self._rate_aliases else {}),
+        }
+
+    def _names_without_decay(self):
+        """What ``exclude_from_weight_decay`` was told, which Keras' own configs leave out."""
+        if getattr(self.default_optimizer, "_exclude_from_weight_decay", ()):
+            warnings.warn(
+                "The variables excluded from weight decay on default_optimizer itself are not "
+                "saved. Call FilterOptimizer.exclude_from_weight_decay, whose list is.",
+                stacklevel=3,
+            )
+        return getattr(self.default_optimizer, "_exclude_from_weight_decay_names", ())
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        if not isinstance(config, dict):
+            raise TypeError(
+                f"The config must be a dict as get_config gives it, not {shown(config)}."
+            )
+        config = dict(config)
+        if config.pop(_SAVED_MODEL, False):
+            warnings.warn(
+                "Keras loads no optimizer state from a SavedModel: this FilterOptimizer begins "
+                "anew. To go on where it stopped call model.load_weights with the same path before "
+                "training, or save as .keras.",
+                stacklevel=2,
+            )
+        without_decay = config.pop(_EXCLUDED, None)
+        optimizer = super().from_config(config, custom_objects)
+        if without_decay:
+            optimizer.exclude_from_weight_decay(var_names=without_decay)
+        return optimizer
+
+    def __deepcopy__(self, memo):
+        """A copy with values of its own, for the same variables: states are of certain kernels."""
+        copied = type(self).from_config(self.get_config())
+        memo[id(self)] = copied
+        if getattr(self, "_built", False):
+            copied.build(self._trained)
+        for mine, other in zip(copied.variables, self.variables, strict=True):
+            for one, two in zip(binary.replicas(mine), binary.replicas(other), strict=True):
+                one.assign(two)
+        return copied
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Passed on to the default optimizer, the only one that decays; saved by name."""
+        names = [*(var_names or ()), *(f"^{re.escape(v.name)}$" for v in var_list or ())]
+        self._require_default("weight_decay").exclude_from_weight_decay(var_names=names)
