@@ -275,3 +275,8 @@ def _holds_flags(values) -> bool:
     if isinstance(values, list | tuple):
         return any(_holds_flags(value) for value in values)
     return isinstance(values, bool | np.bool_)
+
+
+def one_minus(x: float) -> float:
+    """``1 - x`` to 15 decimals: 0.1 for 0.9, where floats give 0.09999999999999998."""
+    return round(1 - x, 15) or 1 - x

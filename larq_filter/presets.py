@@ -27,7 +27,7 @@ import math
 
 from larq_filter import filters, flips
 from larq_filter._keras import keras
-from larq_filter._validation import validate_flag, validate_number, validate_seed
+from larq_filter._validation import one_minus, validate_flag, validate_number, validate_seed
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 _GAIN = "binary_learning_rate"
@@ -124,8 +124,8 @@ def diode(
     Raises:
         TypeError, ValueError: a beta that is no number in [0, 1).
     """
-    first = filters.EMA(_one_minus("beta1", beta1))
-    second = filters.EMA(_one_minus("beta2", beta2))
+    first = filters.EMA(_rate_of("beta1", beta1))
+    second = filters.EMA(_rate_of("beta2", beta2))
     gradient_filter = filters.Cascade([first, filters.Limiter(binary_learning_rate), second])
     seed = validate_seed("seed", seed)
     kwargs.setdefault("warm_start", keras.initializers.RandomUniform(0.0, 1e-3, seed=seed))
@@ -255,8 +255,8 @@ def _named(names: dict[str, str], *args, **kwargs) -> FilterOptimizer:
     return FilterOptimizer(*args, **{"rate_aliases": names, **kwargs})
 
 
-def _one_minus(name: str, beta) -> float:
-    """``1 - beta`` for a number in [0, 1)."""
+def _rate_of(name: str, beta) -> float:
+    """The adaptation rate ``1 - beta`` of an average, for a number in [0, 1)."""
     if not filters.is_number(beta):
         raise TypeError(
             f"`{name}` must be a number in [0, 1), not {filters.shown(beta)}. For a schedule build "
@@ -264,7 +264,7 @@ def _one_minus(name: str, beta) -> float:
         )
     if not 0 <= beta < 1:
         raise ValueError(f"`{name}` is {filters.shown(beta)}; it must lie in [0, 1).")
-    return 1 - float(beta)
+    return one_minus(float(beta))
 
 
 PRESETS = {

@@ -1,5 +1,6 @@
 """What every test starts from: Keras 2, two logical CPUs, known seeds, float32."""
 
+import hypothesis
 import pytest
 
 from larq_filter._keras import keras, tf  # before any test imports Larq or tf.keras
@@ -9,6 +10,11 @@ from larq_filter._keras import keras, tf  # before any test imports Larq or tf.k
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+# Examples are not timed: the machine may be doing other work.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

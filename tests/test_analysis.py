@@ -390,7 +390,7 @@ def test_a_short_window_is_not_smoothed():
     assert "no room" in hyperparameters.suggest(10, 5).reason
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps_per_epoch=st.integers(3, 10_000), epochs=st.integers(2, 1000))
 def test_suggested_window_lies_between_the_bounds(steps_per_epoch, epochs):
     window = 1 / hyperparameters.suggest(steps_per_epoch, epochs).alpha
@@ -401,7 +401,7 @@ def test_suggested_window_lies_between_the_bounds(steps_per_epoch, epochs):
 log_rates = st.floats(-7, 0).map(lambda exponent: 10**exponent)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(alpha=log_rates, gamma=log_rates)
 def test_cascade_formulas(alpha, gamma):
     """Any two rates of 1e-7 to 1: closed forms without cancellation; a, b = 1-alpha, 1-gamma.
@@ -428,7 +428,7 @@ def test_double_pole_near_the_circle():
     assert analysis.noise_gain(f) ** 2 == pytest.approx(energy, rel=1e-13)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(alpha=log_rates, gain=st.floats(1e-3, 1e3))
 def test_a_positive_gain_changes_no_flip(alpha, gain):
     plain, loud = EMA(alpha), LeakyIntegrator(gain=gain * alpha, leak=alpha)
@@ -437,7 +437,7 @@ def test_a_positive_gain_changes_no_flip(alpha, gain):
     assert analysis.noise_gain(loud) == pytest.approx(gain * analysis.noise_gain(plain), rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     radius=st.floats(0, 0.99),  # SciPy's own error: 1e-4 at a double pole of 0.9999
     angle=st.floats(0, math.pi),

@@ -179,7 +179,7 @@ COARSE = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 2.0]) | st.floats(-3, 3)
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=4, max_side=5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), shape=SHAPES)
 def test_balanced_gives_half_and_half(data, shape):
     """Each filter ends with as many +1 as -1 (odd: one apart), every +1 below every -1, and the
@@ -194,7 +194,7 @@ def test_balanced_gives_half_and_half(data, shape):
             assert y[w > 0].max() <= y[w < 0].min()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_balanced_ties_are_the_same_compiled(data):
     shape = (4, 3, 2)
@@ -209,7 +209,7 @@ def balanced_compiled(weight, signal):
     return flips.Balanced().flip(weight, signal, (), {}, tf)[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_rules_at_their_limit_are_sign_or_threshold(data):
     """tau 0 and eta 0 are Sign; no randomness is Threshold; Fire is Threshold but for its edge."""

@@ -3,9 +3,9 @@
 import math
 
 from larq_filter import filters
-from larq_filter._validation import validate_choice, validate_flag, validate_number
+from larq_filter._validation import one_minus, validate_choice, validate_flag, validate_number
 from larq_filter.filters import is_schedule
-from larq_filter.hyperparameters.schedules import one_minus, over
+from larq_filter.hyperparameters.schedules import over
 from larq_filter.hyperparameters.translation import VELOCITIES, LatentSGD, validate_latent_number
 
 

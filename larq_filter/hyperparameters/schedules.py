@@ -57,11 +57,6 @@ def over(rate, divisor: float):
     return times(rate, 1 / divisor) if is_schedule(rate) else rate / divisor
 
 
-def one_minus(x: float) -> float:
-    """``1 - x`` to 15 digits: 0.1 for 0.9, where floats give 0.09999999999999998."""
-    return float(f"{1 - x:.15g}")
-
-
 def show(rate) -> str:
     """A number to six digits; a schedule with where it starts."""
     if is_schedule(rate):

@@ -42,9 +42,9 @@ import math
 import numpy as np
 
 from larq_filter import binary, filters
-from larq_filter._validation import validate_choice, validate_flag, validate_number
+from larq_filter._validation import one_minus, validate_choice, validate_flag, validate_number
 from larq_filter.filters import is_schedule
-from larq_filter.hyperparameters.schedules import one_minus, show, times
+from larq_filter.hyperparameters.schedules import show, times
 
 EXACT = "exact"
 INITIAL = "initial condition only"

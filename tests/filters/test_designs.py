@@ -229,7 +229,7 @@ def test_low_cutoffs_are_compensated_and_odd_orders_waste_nothing():
     assert butterworth(3, 0.1, compensated=True).state_size == 6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     order=st.integers(1, 24),
     cutoff=st.floats(-9, -0.4).map(lambda exponent: 10**exponent),
@@ -288,7 +288,7 @@ def test_high_passes_can_not_be_started_from_an_output():
 # From a transfer function -------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     b=st.lists(
         st.floats(-3, 3).map(lambda value: round(value, 3)) | st.just(1e-16), min_size=1, max_size=6

@@ -125,7 +125,7 @@ def test_a_high_pass_says_what_it_lacks():
     assert analysis.expected_flip_ratio(f) == pytest.approx(2 / 3, rel=1e-12)  # rho = -1/2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     poles=st.lists(st.floats(0, 0.9), min_size=1, max_size=3),
     angles=st.lists(st.floats(0, math.pi), min_size=3, max_size=3),

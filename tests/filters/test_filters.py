@@ -206,7 +206,7 @@ rates = st.floats(1e-4, 1.0)
 gradients = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(alpha=rates, gamma=rates, x=gradients, exponent=st.integers(-10, 10))
 def test_scale_invariance(alpha, gamma, x, exponent):
     """A power of two on the gradients is the same power on the signal, bit for bit."""
@@ -215,7 +215,7 @@ def test_scale_invariance(alpha, gamma, x, exponent):
     np.testing.assert_array_equal(f.run(x * 2.0**exponent)[0], f.run(x)[0] * 2.0**exponent)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(alpha=rates, gamma=rates, x=gradients)
 def test_sign_symmetry_and_bounds(alpha, gamma, x):
     f = CascadedEMA(alpha=alpha, gamma=gamma)

@@ -77,7 +77,7 @@ def test_all_weights_share_one_variance():
     assert (state[0].tolist(), float(state[1])) == ([1.0, -2.0], 0.25)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     ratio=st.floats(-3, 3).map(lambda exponent: 10**exponent),
     transition=st.floats(-20, 20),
@@ -94,7 +94,7 @@ def test_the_limit_solves_the_riccati_equation_and_is_stable(ratio, transition, 
     assert abs(pole) < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scale=st.floats(-20, 20).map(lambda exponent: 10**exponent))
 def test_only_ratios_of_the_variances_matter(scale):
     x = np.random.default_rng(1).normal(size=50)

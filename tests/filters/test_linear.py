@@ -287,7 +287,7 @@ numbers = st.floats(-10, 10).map(lambda value: round(value, 3))
 sequences = st.lists(numbers, min_size=8, max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     f=st.sampled_from(list(LINEAR.values())),
     x=sequences,
@@ -308,7 +308,7 @@ def test_superposition_and_time_invariance(f, x, z, c, k):
         np.testing.assert_allclose(late[k:], f.run(x)[0], atol=1e-12 * scale)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     taps=st.lists(numbers, min_size=1, max_size=12).filter(any),
     feedback=st.lists(st.floats(-0.3, 0.3), min_size=1, max_size=3),
@@ -330,7 +330,7 @@ def test_any_parallel_is_the_sum_of_scipys(taps, feedback, alpha, gains):
     assert np.max(np.abs(analysis.frequency_response(f, grid)[1] - expected)) <= 1e-11 * scale
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     f=st.sampled_from([f for f in LINEAR.values() if not isinstance(f, Cascade)]),
     output=st.floats(-1e3, 1e3),

@@ -93,7 +93,7 @@ def test_normalized_ema_by_hand():
     assert (float(m), float(v)) == (0.0, 1.5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     exponent=st.integers(-20, 20),
     alpha=st.floats(1e-3, 1),
@@ -107,7 +107,7 @@ def test_scale_of_the_gradients_is_irrelevant(exponent, alpha, sigma, bias_corre
     np.testing.assert_allclose(f.run(x * 2.0**exponent)[0], f.run(x)[0], rtol=1e-3, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(alpha=st.floats(1e-9, 1), sigma=st.floats(1e-9, 1))
 def test_corrected_output_of_a_constant_is_its_sign(alpha, sigma):
     """From the first step on, whatever the rates."""
@@ -192,7 +192,7 @@ def test_memory_lengthens_itself():
     assert y.tolist() == [3.0, 2.0, 2.0, 6.0]  # nothing flipped, nothing is forgotten
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(gain=st.floats(0.1, 10), leak=st.floats(0, 1))
 def test_with_a_given_leak_and_no_flips_it_is_the_leaky_integrator(gain, leak):
     x = np.random.default_rng(5).normal(size=(30, 3))
@@ -200,7 +200,7 @@ def test_with_a_given_leak_and_no_flips_it_is_the_leaky_integrator(gain, leak):
     np.testing.assert_array_equal(f.run(x)[0], linear.run(x)[0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(flipped=st.lists(st.booleans(), min_size=1, max_size=40))
 def test_feedback_resets_what_flipped_and_nothing_else(flipped):
     flipped = np.array(flipped)

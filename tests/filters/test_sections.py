@@ -280,7 +280,7 @@ def test_errors_say_what_is_allowed(make, error, words):
         assert word in str(raised.value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.complex_numbers(max_magnitude=0.95), st.floats(-3, 3), st.floats(-3, 3))
 def test_any_conjugate_pair_equals_scipy(pole, b1, b2):
     sos = np.array([[1.0, b1, b2, 1.0, -2 * pole.real, abs(pole) ** 2]])

@@ -157,7 +157,7 @@ def _run(optimizer, w, gs):
     return values(w)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(exponent=st.integers(-20, 20), alpha=st.floats(1e-3, 1), gamma=st.floats(1e-2, 1))
 def test_gradient_scale_is_irrelevant(exponent, alpha, gamma):
     gs = gradients(20).astype("float32")
@@ -169,7 +169,7 @@ def test_gradient_scale_is_irrelevant(exponent, alpha, gamma):
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(alpha=st.floats(1e-3, 1), threshold=st.floats(0, 0.1))
 def test_sign_symmetry_and_closure(alpha, threshold):
     """Gradients and weights turned over give weights turned over; weights stay -1 or +1."""

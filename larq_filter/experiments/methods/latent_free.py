@@ -1,9 +1,11 @@
 """Training without latent weights: the presets, Larq's own Bop, and the control."""
 
+import inspect
 from collections.abc import Callable
 
 from larq_filter import binary, filters, presets
 from larq_filter._keras import keras
+from larq_filter._validation import one_minus
 from larq_filter.conversion import to_latent_free
 from larq_filter.experiments.methods.knobs import Knobs, schedule
 from larq_filter.optimizers import FilterOptimizer, default_alpha
@@ -19,62 +21,82 @@ def _alpha(knobs: Knobs, steps: int):
     return schedule(knobs.alpha_schedule, knobs.alpha, steps=steps)
 
 
-def _gain(knobs: Knobs, steps: int):
-    """The gain over the run: where a publication has a learning rate, that is what decays."""
-    return schedule(knobs.alpha_schedule, knobs.gain, steps=steps)
-
-
 def _adam(knobs: Knobs, steps: int, kind=keras.optimizers.Adam):
     """Adam for the real-valued variables."""
     return kind(schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps))
 
 
-def preset(make: Callable, arguments: Callable, is_random: bool = False) -> Callable:
-    """``prepare`` of the preset ``make`` with ``arguments(knobs, steps)``; its seed if it draws."""
+class Preset:
+    """A preset as a method: ``prepare``, and the defaults of its knobs from its signature.
 
-    def prepare(model, knobs, steps, earlier, seed):
-        own = arguments(knobs, steps) | ({"seed": seed} if is_random else {})
-        optimizer = make(**own, default_optimizer=_adam(knobs, steps))
+    Publications name one thing differently; knobs have one name for it. ``names`` is the one place
+    where the first become the second.
+
+    Args:
+        make: the preset.
+        names: for each knob the argument that it is: ``"gamma"``, or ``"1 - beta1"``.
+        own: further arguments, by the number of steps.
+        is_random: whether it takes a seed.
+    """
+
+    def __init__(self, make: Callable, names: dict[str, str], own=None, is_random=False):
+        self._make, self._names, self._own, self._is_random = make, names, own, is_random
+        published = inspect.signature(make).parameters
+        self.defaults = {}
+        for knob, argument in names.items():
+            value = published[argument.removeprefix("1 - ")].default
+            self.defaults[knob] = one_minus(value) if argument.startswith("1 - ") else value
+
+    def __call__(self, model, knobs: Knobs, steps: int, earlier, seed: int):
+        own = {} if self._own is None else self._own(steps)
+        if self._is_random:
+            own["seed"] = seed
+        for knob, argument in self._names.items():
+            if argument.startswith("1 - "):
+                own[argument.removeprefix("1 - ")] = one_minus(getattr(knobs, knob))
+            else:
+                own[argument] = _over_the_run(knob, knobs, steps)
+        optimizer = self._make(**own, default_optimizer=_adam(knobs, steps))
         model = to_latent_free(model)
         optimizer.build(model.trainable_variables)
         return model, optimizer
 
-    return prepare
+
+def _over_the_run(knob: str, knobs: Knobs, steps: int):
+    """A knob as number, or as the schedule that it follows.
+
+    Where a publication has a learning rate for binary weights, the gain, that is what decays.
+    """
+    if knob == "alpha":
+        return _alpha(knobs, steps)
+    value = getattr(knobs, knob)
+    return schedule(knobs.alpha_schedule, value, steps=steps) if knob == "gain" else value
 
 
-quist2023 = preset(presets.quist2023, lambda k, n: {"alpha": _alpha(k, n), "gamma": k.gamma})
-bop = preset(presets.bop, lambda k, n: {"gamma": _alpha(k, n), "threshold": k.threshold})
-bop_second_order = preset(
-    presets.bop_second_order,
-    lambda k, n: {"gamma": _alpha(k, n), "sigma": k.sigma, "threshold": k.threshold},
-)
-diode = preset(
+_AVERAGES = {"alpha": "alpha", "gamma": "gamma"}
+_BOP = {"alpha": "gamma", "threshold": "threshold"}
+
+quist2023 = Preset(presets.quist2023, _AVERAGES)
+bop = Preset(presets.bop, _BOP)
+bop_second_order = Preset(presets.bop_second_order, {**_BOP, "sigma": "sigma"})
+diode = Preset(
     presets.diode,
-    lambda k, n: {
-        "beta1": 1 - k.gamma,
-        "beta2": 1 - k.alpha,
-        "binary_learning_rate": _gain(k, n),
-    },
+    {"alpha": "1 - beta2", "gamma": "1 - beta1", "gain": "binary_learning_rate"},
     is_random=True,
 )
-sgdat = preset(
-    presets.sgdat, lambda k, n: {"binary_learning_rate": _gain(k, n), "threshold": k.threshold}
-)
-boat = preset(presets.boat, lambda k, n: {"leak": k.leak, "eta": k.hysteresis})
-bold = preset(presets.bold, lambda k, n: {"binary_learning_rate": _gain(k, n)})
-prob_bop = preset(
+sgdat = Preset(presets.sgdat, {"gain": "binary_learning_rate", "threshold": "threshold"})
+boat = Preset(presets.boat, {"leak": "leak", "hysteresis": "eta"})
+bold = Preset(presets.bold, {"gain": "binary_learning_rate"})
+prob_bop = Preset(
     presets.prob_bop,
-    lambda k, n: {
-        "steps_per_epoch": n / 500,  # the published run has 500 epochs
-        "gamma": _alpha(k, n),
-        "threshold": k.threshold,
-        "a": k.probability_decay,
-    },
+    {**_BOP, "probability_decay": "a"},
+    lambda steps: {"steps_per_epoch": steps / 500},  # the published run has 500 epochs
     is_random=True,
 )
+equal_bits = Preset(presets.equal_bits, _AVERAGES)
 
 
-def _erlang(*, alpha, gamma, default_optimizer) -> FilterOptimizer:
+def _erlang(*, alpha=2e-2, gamma=0.1, default_optimizer) -> FilterOptimizer:
     """Smoothing, then two equal averages: their impulse response rises before it falls.
 
     At the same mean delay ``gamma`` and one average flip five times as often on white noise (delay
@@ -84,8 +106,7 @@ def _erlang(*, alpha, gamma, default_optimizer) -> FilterOptimizer:
     return FilterOptimizer(filters.Cascade(averages), default_optimizer=default_optimizer)
 
 
-erlang = preset(_erlang, lambda k, n: {"alpha": _alpha(k, n), "gamma": k.gamma})
-equal_bits = preset(presets.equal_bits, lambda k, n: {"alpha": _alpha(k, n), "gamma": k.gamma})
+erlang = Preset(_erlang, _AVERAGES)
 
 
 def larq_bop(model, knobs, steps, earlier, seed):

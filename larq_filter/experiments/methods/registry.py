@@ -164,6 +164,7 @@ def _teacher_first(knobs, epochs):
 _REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 _LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
 _DECAY = {"alpha_schedule": "linear"}  # of the gain
+_QUIST = {**latent_free.quist2023.defaults, "alpha": 1e-2}  # published without a number
 _CLIP = {"weight_clip": None, "standardization": "none"}
 _SGD = {"kernel_learning_rate": 0.1, **_REST, "rest": "adam", "weight_decay": None, **_CLIP}
 _FREE = {"weight_clip": math.inf, "standardization": "zscore"}
@@ -173,57 +174,57 @@ _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNe
 METHODS: dict[str, Method] = {
     "filter": Method(
         "gradient filter, latent-free (Quist et al. 2023)",
-        {"alpha": 1e-2, "gamma": 0.1, **_LINEAR, **_REST},
+        {**_QUIST, **_LINEAR, **_REST},
         latent_free.quist2023,
     ),
     "bop": Method(
         "average and threshold (Helwegen et al. 2019)",
-        {"alpha": 1e-4, "threshold": 1e-8, **_LINEAR, **_REST},
+        {**latent_free.bop.defaults, **_LINEAR, **_REST},
         latent_free.bop,
     ),
     "bop_second_order": Method(
         "normalised average and threshold (Suarez-Ramirez et al. 2021)",
-        {"alpha": 1e-6, "sigma": 1e-2, "threshold": 1e-6, **_LINEAR, **_REST},
+        {**latent_free.bop_second_order.defaults, **_LINEAR, **_REST},
         latent_free.bop_second_order,
     ),
     "diode": Method(
         "average of signs of an average (Guo et al. 2024)",
-        {"alpha": 1e-4, "gamma": 0.01, "gain": 1e-4, **_DECAY, **_REST},
+        {**latent_free.diode.defaults, **_DECAY, **_REST},
         latent_free.diode,
     ),
     "sgdat": Method(
         "sum and a threshold that grows with each flip (Shan et al. 2023)",
-        {"gain": 1e-4, "threshold": 1e-7, **_DECAY, **_REST},
+        {**latent_free.sgdat.defaults, **_DECAY, **_REST},
         latent_free.sgdat,
     ),
     "boat": Method(
         "leaky sum and a hysteresis that grows (2025)",
-        {"leak": 1e-3, "hysteresis": 0.1, **_REST},
+        {**latent_free.boat.defaults, **_REST},
         latent_free.boat,
     ),
     "bold": Method(
         "integrate and fire (Nguyen et al. 2024)",
-        {"gain": 150.0, **_DECAY, **_REST},
+        {**latent_free.bold.defaults, **_DECAY, **_REST},
         latent_free.bold,
     ),
     "prob_bop": Method(
         "average and a random threshold (He et al. 2025)",
-        {"alpha": 1e-4, "threshold": 1e-8, "probability_decay": 0.5, **_LINEAR, **_REST},
+        {**latent_free.prob_bop.defaults, **_LINEAR, **_REST},
         latent_free.prob_bop,
     ),
     "equal_bits": Method(
         "filter, half of the bits of each output filter +1 (Li et al. 2022)",
-        {"alpha": 5e-4, "gamma": 0.1, **_LINEAR, **_REST},
+        {**latent_free.equal_bits.defaults, **_LINEAR, **_REST},
         latent_free.equal_bits,
     ),
     "erlang": Method(
         "filter whose memory is two equal averages; not published",
-        {"alpha": 2e-2, "gamma": 0.1, **_LINEAR, **_REST},
+        {**latent_free.erlang.defaults, **_LINEAR, **_REST},
         latent_free.erlang,
     ),
     "larq_bop": Method(
         "Larq's own Bop",
-        {"alpha": 1e-4, "threshold": 1e-8, **_LINEAR, **_REST},
+        {**latent_free.bop.defaults, **_LINEAR, **_REST},
         latent_free.larq_bop,
     ),
     "sgd": Method("latent SGD", {**_SGD, "momentum": 0.0}, latent.sgd),
@@ -247,12 +248,12 @@ METHODS: dict[str, Method] = {
     ),
     "one_step": Method(
         "gradient filter with the rates of two_step",
-        {"alpha": 1e-2, "gamma": 0.1, **_LINEAR, **_RECIPE},
+        {**_QUIST, **_LINEAR, **_RECIPE},
         latent_free.quist2023,
     ),
     "distilled": Method(
         "one_step with a real-valued teacher",
-        {"alpha": 1e-2, "gamma": 0.1, **_LINEAR, **_RECIPE, "teacher": None},
+        {**_QUIST, **_LINEAR, **_RECIPE, "teacher": None},
         latent_free.distilled,
         _teacher_first,
         distils=True,
