@@ -32,7 +32,15 @@ from typing import Any
 from larq_filter import binary, callbacks, datasets, models, serialization
 from larq_filter._keras import keras
 from larq_filter.conversion import to_latent_free
-from larq_filter.experiments import files, methods, outcome, progress, run_folder, strategies
+from larq_filter.experiments import (
+    files,
+    memory,
+    methods,
+    outcome,
+    progress,
+    run_folder,
+    strategies,
+)
 from larq_filter.experiments.checkpoints import Tables
 from larq_filter.experiments.methods import distillation
 from larq_filter.optimizers import FilterOptimizer
@@ -103,9 +111,9 @@ def run(
     strategies.require_even(strategy, config.batch_size)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    return _run(
-        config, pathlib.Path(output_dir), _Way(verbose, report, strategy, synchronized, test)
-    )
+    way = _Way(verbose, report, strategy, synchronized, test)
+    with memory.graphs_forgotten():
+        return _run(config, pathlib.Path(output_dir), way)
 
 
 def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_folder.Result:

@@ -1,0 +1,50 @@
+import dataclasses
+import weakref
+
+from larq_filter._keras import tf
+from larq_filter.experiments import memory, training
+from larq_filter.experiments.methods import registry
+from larq_filter.experiments.run_folder import Config
+
+from tensorflow.python.framework import ops  # isort: skip
+
+SMALL = Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
+
+
+def registered():
+    return set(ops.gradient_registry.list())
+
+
+def test_a_run_leaves_nothing_registered_and_no_model_alive(tmp_path, monkeypatch):
+    models, before = [], registered()
+
+    def watched(method, model, *args, original=registry.compile_for):
+        compiled = original(method, model, *args)
+        models.append(weakref.ref(compiled))
+        return compiled
+
+    monkeypatch.setattr(training.methods, "compile_for", watched)
+    for method in ("filter", "two_step"):
+        training.run(dataclasses.replace(SMALL, method=method), tmp_path / method, verbose=0)
+    tf.keras.backend.clear_session()
+    assert registered() == before
+    assert len(models) == 3
+
+
+def test_what_was_there_before_stays():
+    @tf.custom_gradient
+    def twice_as_steep(x):
+        return x, lambda g: 2 * g
+
+    @tf.function
+    def kept(x):
+        return twice_as_steep(x)
+
+    kept.get_concrete_function(tf.TensorSpec([], tf.float32))
+    with memory.graphs_forgotten():
+        tf.function(lambda x: twice_as_steep(x)).get_concrete_function(tf.TensorSpec([]))
+    x = tf.constant(3.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = kept(x)
+    assert float(tape.gradient(y, x)) == 2
