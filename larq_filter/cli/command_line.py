@@ -1,5 +1,6 @@
 """How commands start, and how they end: with one line where something is in the way."""
 
+import logging
 import sys
 
 from absl import app, flags
@@ -7,8 +8,25 @@ from absl import app, flags
 ERRORS = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # of what the user gave
 
 
+class _Lines(logging.StreamHandler):
+    """Plain lines on whatever ``sys.stdout`` is when they are written."""
+
+    def emit(self, record):
+        self.stream = sys.stdout
+        super().emit(record)
+
+
+def show_progress() -> None:
+    """Shows what the library logs as plain lines on stdout; once, however often it is called."""
+    logger = logging.getLogger("larq_filter")
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())  # without a format: the message alone
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # absl would show it again, with time and place
+
+
 def start(main, interrupted: str = "") -> None:
-    """Reads the flags and runs ``main()``.
+    """Reads the flags, shows the library's progress and runs ``main()``.
 
     Exit status 1: an error that the user can mend. 130: interrupted, as shells have it.
 
@@ -19,6 +37,7 @@ def start(main, interrupted: str = "") -> None:
 
     def run(arguments):
         refuse_positional(arguments)
+        show_progress()
         try:
             main()
         except ERRORS as error:

@@ -15,12 +15,15 @@ rest.
 
 import contextlib
 import json
+import logging
 import pathlib
 import re
 import shutil
 
 from larq_filter._keras import tf
 from larq_filter.experiments.files import commit, write_whole
+
+logger = logging.getLogger(__name__)
 
 _PART = "writing"
 _OWNER = "owner/.ATTRIBUTES/py_state"
@@ -73,7 +76,7 @@ class Checkpoints:
                     self._remove_parts()
                     self._sweep(number)
                 return number
-            print(f"Checkpoint {self._path(number)} {flaw}; trying the one before.")
+            logger.warning("Checkpoint %s %s; trying the one before.", self._path(number), flaw)
         # The data of the first without an index is a save that was interrupted.
         if numbers or max(map(_number, self._files()), default=0) > 1:
             raise RuntimeError(

@@ -10,6 +10,7 @@ one. Rejected: to keep them in the checkpoints, which only TensorFlow reads and 
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import numbers
 import pathlib
 import sys
@@ -20,6 +21,8 @@ from larq_filter.datasets import splits
 from larq_filter.experiments import files, methods
 from larq_filter.experiments.checkpoints import differences
 from larq_filter.filters import shown
+
+logger = logging.getLogger(__name__)
 
 
 def _validate_setting(name: str, value, kind):
@@ -249,5 +252,5 @@ def read_result(folder: pathlib.Path) -> Result | None:
         reason = f"{wrong[0]!r} is no number"
     except (ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
-    print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")
+    logger.warning("%s is damaged (%s). It is made again from the last checkpoint.", path, reason)
     return None

@@ -19,6 +19,7 @@ restarting a lost worker from here: that is the work of whatever started it.
 
 import atexit
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -26,6 +27,8 @@ import tempfile
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+
+logger = logging.getLogger(__name__)
 
 NAMES = ("none", "mirrored", "multi_worker", "tpu")
 EXAMPLE = (
@@ -232,7 +235,7 @@ def prepare(model, strategy, synchronized: bool) -> None:
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if replicas == 1:
         return
-    print(f"{type(strategy).__name__}: {replicas} replicas share each batch.")
+    logger.info("%s: %d replicas share each batch.", type(strategy).__name__, replicas)
     norms = [
         layer.name
         for layer in binary.layers_of(model)
@@ -240,10 +243,12 @@ def prepare(model, strategy, synchronized: bool) -> None:
     ]
     alone = synchronize_batch_norm(model) if synchronized else norms
     if alone:
-        print(
-            f"{len(alone)} of {len(norms)} batch normalisations ({alone[0]}, ...) take their "
-            "statistics from the images of one replica: the binary kernels will be others than "
-            "those of one device."
+        logger.warning(
+            "%d of %d batch normalisations (%s, ...) take their statistics from the images of one "
+            "replica: the binary kernels will be others than those of one device.",
+            len(alone),
+            len(norms),
+            alone[0],
         )
 
 

@@ -24,6 +24,7 @@ tables are part of each checkpoint, so that a continued run has no row twice and
 import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from larq_filter.experiments import files, methods, outcome, progress, run_folde
 from larq_filter.experiments.checkpoints import Tables
 from larq_filter.experiments.methods import distillation
 from larq_filter.optimizers import FilterOptimizer
+
+logger = logging.getLogger(__name__)
 
 Config, Result = run_folder.Config, run_folder.Result  # what users of this module name
 
@@ -78,6 +81,9 @@ def run(
 ) -> run_folder.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
+    Which of these it does is logged, and damage is as a warning; ``logging.basicConfig(level=
+    logging.INFO)`` shows all of it.
+
     Args:
         config: what to train.
         output_dir: the run folder; created if need be.
@@ -113,7 +119,7 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     run_folder.refuse_other_run(folder, config, way.scale)
     result = run_folder.read_result(folder)
     if result is not None:
-        print(f"{folder} holds the finished run of this config: nothing to train.")
+        logger.info("%s holds the finished run of this config: nothing to train.", folder)
         return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
@@ -125,21 +131,21 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
         _new_model(config, data)  # a wrong argument is found before the first stage, not after it
         way.write_config(folder, config)
         before, earlier = _first_stage(config, stage, folder, way)
-        print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
+        logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
         own = dataclasses.replace(config, epochs=stage.own_epochs)
         return _train(own, data, earlier, folder, way, before)
 
 
 def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _Way):
     """The result of a first stage and its model."""
-    print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
+    logger.info("First stage, %s: %s.", stage.name, methods.METHODS[stage.method].summary)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
     folder, way = folder / stage.name, way.of_first_stage()
     result = _run(first, folder, way)
     try:
         return result, serialization.load_model(folder / "model.keras")
     except (ValueError, FileNotFoundError) as error:
-        print(f"{error} It is made again from the last checkpoint.")
+        logger.warning("%s It is made again from the last checkpoint.", error)
     (folder / "result.json").unlink()
     return _run(first, folder, way), serialization.load_model(folder / "model.keras")
 
@@ -191,7 +197,9 @@ def _train(
     saver = progress.saver(model, monitor.counters, tables, folder, run_folder.as_json(config))
     first_epoch = saver.restore()
     if first_epoch:
-        print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
+        logger.info(
+            "Continues the run in %s after epoch %d of %d.", folder, first_epoch, config.epochs
+        )
     else:
         tables.remove()  # rows of an epoch that was not saved
     if first_epoch < config.epochs:  # else only the model and the result are still to be written

@@ -1,6 +1,7 @@
 """How commands start and end, and what they say of themselves."""
 
 import ast
+import logging
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from larq_filter.cli import __main__ as entry
+from larq_filter.cli import command_line
 from paths import ROOT
 
 COMMANDS = ROOT / "larq_filter" / "cli"
@@ -45,6 +47,19 @@ def test_one_line_and_a_status(body, arguments, status, said):
 
 def test_what_the_user_cannot_mend_keeps_its_traceback():
     assert "Traceback" in run("{}['x']").stderr
+
+
+def test_the_library_is_quiet_until_a_command_shows_what_it_says(capsys, monkeypatch):
+    logger = logging.getLogger("larq_filter")
+    assert (logger.handlers, logger.level, logger.propagate) == ([], logging.NOTSET, True)
+    for name, value in [("handlers", []), ("level", logging.NOTSET), ("propagate", True)]:
+        monkeypatch.setattr(logger, name, value)  # puts them back afterwards
+    logger.getChild("experiments").info("never")
+    for _ in range(2):
+        command_line.show_progress()
+    logger.getChild("experiments").info("epoch %d", 3)
+    logger.getChild("experiments").debug("never")
+    assert capsys.readouterr() == ("epoch 3\n", "")
 
 
 @pytest.mark.extras

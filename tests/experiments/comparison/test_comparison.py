@@ -21,6 +21,7 @@ from larq_filter.datasets import splits
 from larq_filter.experiments import comparison, methods, run_folder, training
 from larq_filter.experiments.comparison import recipes, summaries, tables
 from larq_filter.experiments.methods.knobs import Knobs
+from listening import listening
 from paths import ROOT
 
 COMMITTED = ROOT / "larq_filter" / "cli" / "hyperparameters.json"
@@ -83,10 +84,11 @@ def starts(folder):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The comparison of RECIPES in one go, and what it said."""
-    folder, said = tmp_path_factory.mktemp("comparison") / "results", []
+    folder = tmp_path_factory.mktemp("comparison") / "results"
     compared = comparison.Comparison(folder, comparison.make_jobs(SMALL, RECIPES, 2))
-    compared.train(say=lambda line, end="\n", flush=False: said.append(line + end))
-    return compared, "".join(said)
+    with listening() as said:
+        compared.train()
+    return compared, said
 
 
 def test_a_job_that_fails_does_not_stop_the_others(uninterrupted):
@@ -104,9 +106,11 @@ def test_a_job_that_fails_does_not_stop_the_others(uninterrupted):
     assert "FileNotFoundError" in outcomes[1].error and "lost.keras" in outcomes[1].error
     traceback = (compared.folder / "errors" / "distilled-seed1.txt").read_text()
     assert "Traceback" in traceback and "lost.keras" in traceback
-    assert "[2/6] distilled seed 0 ... FAILED: FileNotFoundError" in said
-    assert f"[3/6] frozen seed 0 ... {outcomes[2].result.accuracy:.4f} in " in said
-    assert " left\n" in said.splitlines(True)[0] and " left" not in said.splitlines()[-1]
+    assert said[0] == "[1/6] filter seed 0 ..."
+    assert said[1].endswith(" left") and " left" not in said[-1]
+    text = "\n".join(said)
+    assert "[2/6] distilled seed 0: FAILED: FileNotFoundError" in text
+    assert f"[3/6] frozen seed 0: {outcomes[2].result.accuracy:.4f} in " in text
 
 
 def test_runs_are_those_of_training(uninterrupted, tmp_path):
@@ -227,7 +231,7 @@ def instant(monkeypatch):
 def test_a_comparison_of_another_division_of_the_images_is_refused(tmp_path, instant, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(splits, "SPLIT", 1)
-        small(tmp_path).train(say=lambda *a, **k: None)
+        small(tmp_path).train()
     with pytest.raises(run_folder.RunExists, match="split 1, now 2.*may have been the test images"):
         small(tmp_path)
 
@@ -237,15 +241,11 @@ def small(folder, seeds=2, base=SMALL, chosen=("filter", "frozen")):
     return comparison.Comparison(folder, comparison.make_jobs(base, recipe, seeds))
 
 
-def silent(*_, **__):
-    pass
-
-
 def test_a_claimed_job_is_left_to_its_process(instant, tmp_path):
     compared = small(tmp_path)
     with (tmp_path / "locks" / "frozen-seed0.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        compared.train(wait=False, say=silent)
+        compared.train(wait=False)
         assert [each.status for each in compared.outcomes()] == [
             "finished", "running", "finished", "finished",
         ]  # fmt: skip
@@ -253,16 +253,16 @@ def test_a_claimed_job_is_left_to_its_process(instant, tmp_path):
         assert "frozen-seed0 is still being run by another process" in table
         assert "(1, 1 running)" in table
     assert compared.outcomes()[1].status == "missing"
-    compared.train(say=silent)
+    compared.train()
     assert instant.started == ["filter-seed0", "filter-seed1", "frozen-seed1", "frozen-seed0"]
 
 
-def test_it_waits_and_takes_over_what_is_left_unfinished(instant, tmp_path):
-    compared, said = small(tmp_path), []
+def test_it_waits_and_takes_over_what_is_left_unfinished(instant, tmp_path, said):
+    compared = small(tmp_path)
     lock = (tmp_path / "locks" / "filter-seed1.lock").open("a")
     fcntl.flock(lock, fcntl.LOCK_EX)
     threading.Timer(0.3, lock.close).start()
-    compared.train(say=lambda line, **_: said.append(line))
+    compared.train()
     assert said.count("Waiting for another process to finish filter-seed1") == 1
     assert instant.started[-1] == "filter-seed1" and len(instant.started) == 4
 
@@ -270,25 +270,25 @@ def test_it_waits_and_takes_over_what_is_left_unfinished(instant, tmp_path):
 def test_a_job_that_failed_is_tried_again(instant, tmp_path):
     compared = small(tmp_path, seeds=1)
     instant.broken.add("filter")
-    compared.train(say=silent)
+    compared.train()
     assert [each.status for each in compared.outcomes()] == ["failed", "finished"]
     assert compared.outcomes()[0].error == "RuntimeError: no luck"
     instant.broken.clear()
-    compared.train(say=silent)
+    compared.train()
     assert [each.status for each in compared.outcomes()] == ["finished", "finished"]
     assert not list((tmp_path / "errors").iterdir())
     assert instant.started == ["filter-seed0", "frozen-seed0", "filter-seed0"]
 
 
 def test_more_seeds_add_runs(instant, tmp_path):
-    small(tmp_path, seeds=1).train(say=silent)
-    small(tmp_path, seeds=2).train(say=silent)
+    small(tmp_path, seeds=1).train()
+    small(tmp_path, seeds=2).train()
     assert instant.started == ["filter-seed0", "frozen-seed0", "filter-seed1", "frozen-seed1"]
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_runs_of_another_config_are_never_mixed_in(finished, instant, tmp_path):
-    small(tmp_path, seeds=1).train(say=silent)
+    small(tmp_path, seeds=1).train()
     if not finished:
         (tmp_path / "filter-seed0" / "result.json").unlink()
     changed = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(Knobs(alpha=0.5))}, 1)
@@ -317,7 +317,7 @@ def test_an_argument_that_is_wrong_for_every_job_stops_at_once(tmp_path):
             pytest.importorskip("tensorflow_datasets")
         compared = small(tmp_path / words, base=dataclasses.replace(SMALL, **change))
         with pytest.raises((ValueError, OSError), match=words):
-            compared.train(say=silent)
+            compared.train()
         assert not list((tmp_path / words).glob("*-seed*"))
 
 
@@ -495,7 +495,7 @@ def test_curves_end_where_the_budget_ends(tmp_path):
 
 def test_runs_of_different_versions_are_named(instant, tmp_path):
     compared = small(tmp_path, seeds=1)
-    compared.train(say=silent)
+    compared.train()
     (line,) = summaries.versions(compared.outcomes())
     assert line.startswith("Made with larq_filter ")
     path = tmp_path / "frozen-seed0" / "config.json"
