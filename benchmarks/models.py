@@ -15,7 +15,6 @@ that says why, and the others go on; the exit status then is 1.
 """
 
 import collections
-import csv
 import dataclasses
 import functools
 import json
@@ -34,7 +33,7 @@ from larq_filter import (  # first: tf.keras is Keras 2 then
 )
 from larq_filter._keras import keras
 from larq_filter.cli import command_line
-from larq_filter.experiments import files, methods, run_folder, training
+from larq_filter.experiments import files, methods, run_folder, tables, training
 from larq_filter.experiments.methods.knobs import Knobs
 
 FLAGS = flags.FLAGS
@@ -274,34 +273,18 @@ def rows(folder: pathlib.Path):
             logging.exception("%s failed", name)
             yield {"model": name, "image_size": config.image_size, "trouble": first_line(error)}
             continue
-        file.write_text(json.dumps({"config": key, "row": row}, indent=2) + "\n")
+        files.write_json(file, {"config": key, "row": row})
         for run in ("filter", "frozen"):  # of no more use, and 20 GB for all models
             shutil.rmtree(folder / name / run / "checkpoints", ignore_errors=True)
         yield row
 
 
-def text_of(value) -> str:
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/")
-
-
-def markdown(table: list[dict]) -> str:
-    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
-    lines += [[text_of(row.get(column)) for column in COLUMNS] for row in table]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def write(folder: pathlib.Path, table: list[dict]) -> None:
     name = pathlib.Path(FLAGS.dataset).name
     title = f"# {name}, {FLAGS.steps} steps of {FLAGS.batch_size} images, seed {FLAGS.seed}\n"
-    (folder / "table.md").write_text(f"{title}\n{markdown(table)}\n{READING}")
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    text = f"{title}\n{tables.markdown(table, COLUMNS)}\n\n{READING}"
+    files.write_whole(folder / "table.md", text)
+    tables.write_csv(folder / "table.csv", table, COLUMNS)
 
 
 def main():
@@ -313,8 +296,8 @@ def main():
     for row in rows(folder):
         table.append(row)
         write(folder, table)  # after each model: an interruption leaves what is known
-        print(", ".join(f"{COLUMNS[key]} {text_of(row[key])}" for key in row), flush=True)
-    print(f"\n{markdown(table)}\nTables: {folder}")
+        print(", ".join(f"{COLUMNS[key]} {tables.text_of(row[key])}" for key in row), flush=True)
+    print(f"\n{tables.markdown(table, COLUMNS)}\n\nTables: {folder}")
     # A claim that fails is a finding; a model that could not be trained is a failure.
     if any("loss" not in row for row in table):
         sys.exit("Some models failed. The same command tries them again.")

@@ -16,6 +16,8 @@ import time
 
 import numpy as np
 
+from larq_filter.experiments import files, tables
+
 LONG = 1.0  # seconds
 # Measuring ----------------------------------------------------------------------------------------
 
@@ -132,16 +134,7 @@ def open_results(path: pathlib.Path, settings: dict) -> dict:
 def text_of(value) -> str:
     if isinstance(value, dict):
         return f"{value['median']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-    if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return "-" if value is None else str(value)
-
-
-def table(rows: list[dict]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[text_of(row.get(column)) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tables.text_of(value)
 
 
 def markdown(results: dict) -> str:
@@ -156,14 +149,12 @@ def markdown(results: dict) -> str:
         if "error" in part:
             blocks.append(f"Failed: {part['error']}")
             continue
-        blocks += [table(part[key]) for key in ("rows", "bounds") if part[key]]
+        written = [part[key] for key in ("rows", "bounds") if part[key]]
+        blocks += [tables.markdown(rows, text=text_of) for rows in written]
         blocks.append("\n".join(f"- {note}" for note in part["notes"]))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def write(folder: pathlib.Path, results: dict) -> None:
-    texts = {"results.json": json.dumps(results, indent=1) + "\n", "table.md": markdown(results)}
-    for name, text in texts.items():
-        part = folder / f"{name}.part"
-        part.write_text(text)
-        os.replace(part, folder / name)
+    files.write_json(folder / "results.json", results, indent=1)
+    files.write_whole(folder / "table.md", markdown(results))

@@ -238,7 +238,7 @@ def jobs() -> list[Job]:
 
 def make(job: Job) -> None:
     """Trains one run and writes its file."""
-    from larq_filter.experiments import run_folder, training
+    from larq_filter.experiments import files, run_folder, training
     from larq_filter.experiments.methods import knobs
 
     config = run_folder.Config(
@@ -269,9 +269,7 @@ def make(job: Job) -> None:
         content["flips"] = _columns(folder / "flips.csv")
     path = RESULTS / f"{job.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content) + "\n")
-    os.replace(part, path)
+    files.write_json(path, content, indent=None)
     if not job.keep:
         shutil.rmtree(folder)
 

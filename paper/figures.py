@@ -13,7 +13,6 @@ import dataclasses
 import importlib.metadata
 import io
 import json
-import os
 import pathlib
 import time
 
@@ -347,9 +346,7 @@ def numbers(name: str, folder: pathlib.Path, lab, config: dict) -> dict:
     began = time.monotonic()
     data = claims.CLAIMS[name](lab(), config["seeds"])
     content = {"figure": name, "config": config, "data": data}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    files.write_json(path, content, indent=1)
     print(f"{name}: trained in {time.monotonic() - began:.0f} s")
     return json.loads(json.dumps(data))
 

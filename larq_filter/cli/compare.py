@@ -21,8 +21,8 @@ from absl import flags, logging
 
 from larq_filter import plots
 from larq_filter.cli import command_line, run_flags
-from larq_filter.experiments import comparison, files, methods
-from larq_filter.experiments.comparison import recipes, summaries, tables
+from larq_filter.experiments import comparison, files, methods, tables
+from larq_filter.experiments.comparison import recipes, report, summaries
 
 import tensorflow as tf
 
@@ -76,11 +76,11 @@ def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, boo
     outcomes = compared.outcomes()
     summed = summaries.summarize(outcomes)
     title = f"{run_flags.description()}, seeds 0 to {FLAGS.seeds - 1}"
-    table = tables.markdown(summed, title, [source, *summaries.versions(outcomes)])
-    (compared.folder / "table.md").write_text(table)
+    table = report.markdown(summed, title, [source, *summaries.versions(outcomes)])
+    files.write_whole(compared.folder / "table.md", table)
     context = {"hyperparameters": source}
-    tables.write_csv(compared.folder / "runs.csv", tables.run_rows(outcomes, context))
-    tables.write_csv(compared.folder / "summary.csv", tables.summary_rows(summed, context))
+    tables.write_csv(compared.folder / "runs.csv", report.run_rows(outcomes, context))
+    tables.write_csv(compared.folder / "summary.csv", report.summary_rows(summed, context))
     draw(compared.folder, [each for each in summed if each.results])
     return table, any(each.status == "failed" for each in outcomes)
 
@@ -104,7 +104,8 @@ def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
         print(f"No figures. {error}")
         return
     for name, figure in figures.items():
-        figure.savefig(folder / name)
+        with files.whole(folder / name) as part:
+            figure.savefig(part)
 
 
 def main():

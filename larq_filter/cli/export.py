@@ -9,7 +9,6 @@ and OUTPUT.report.json beside it. Else nothing is written, and the exit status i
 """
 
 import json
-import os
 import pathlib
 import statistics
 import time
@@ -21,6 +20,7 @@ from absl import flags, logging
 from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line
 from larq_filter.datasets import splits
+from larq_filter.experiments import files
 
 FLAGS = flags.FLAGS
 
@@ -94,16 +94,6 @@ def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray,
     return images, labels
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Writes whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def latencies(flatbuffers: dict, image: np.ndarray, repeats: int) -> dict:
     """Median milliseconds for one image, on one thread.
 
@@ -153,8 +143,8 @@ def main():
     if not report.ok:
         raise SystemExit(f"\nNot every claim holds: {path} was not written.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path.with_suffix(".report.json"), json.dumps(report.to_dict(), indent=2).encode())
-    write(path, flatbuffer)
+    files.write_json(path.with_suffix(".report.json"), report.to_dict())
+    files.write_whole(path, flatbuffer)
     print(f"\nWritten: {path}")
     if FLAGS.benchmark:
         benchmark(model, flatbuffer, images[:1], path)

@@ -18,7 +18,7 @@ from absl import flags, logging
 from larq_filter.cli import command_line, run_flags
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
-from larq_filter.experiments import methods, run_folder, strategies, training
+from larq_filter.experiments import methods, run_folder, strategies, tables, training
 from larq_filter.experiments.methods import knobs
 
 FLAGS = flags.FLAGS
@@ -110,8 +110,7 @@ def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
         ("wall time", f"{result.seconds:.0f} s for {result.epochs} epochs"),
         ("run folder", result.output_dir),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return tables.aligned(rows)
 
 
 def main():

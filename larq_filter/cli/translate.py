@@ -16,6 +16,7 @@ from absl import flags
 
 from larq_filter import analysis, filters, hyperparameters, plots  # first: it makes sure of Keras 2
 from larq_filter.cli import command_line
+from larq_filter.experiments import tables
 
 import tensorflow as tf
 
@@ -116,11 +117,7 @@ def course(translation, steps_per_epoch):
                 flips,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
-        for row in rows
-    )
+    return tables.aligned(rows, right=True)
 
 
 def readings(translation):

@@ -135,7 +135,7 @@ class Checkpoints:
                 path.unlink()
         lines = [f'all_model_checkpoint_paths: "ckpt-{number}"\n' for number in kept]
         lines.insert(0, f'model_checkpoint_path: "ckpt-{newest}"\n')
-        write_whole(self.folder / "checkpoint", "".join(lines).encode())
+        write_whole(self.folder / "checkpoint", "".join(lines))
 
     def _remove_parts(self) -> None:
         for path in self.folder.glob(f"{_PART}*"):
@@ -190,7 +190,7 @@ class Tables(tf.train.experimental.PythonState):
         tables = json.loads(string_value)
         for path in self.paths:
             if path.name in tables:
-                write_whole(path, tables[path.name].encode())
+                write_whole(path, tables[path.name])
             else:
                 path.unlink(missing_ok=True)
 

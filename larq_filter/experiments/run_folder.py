@@ -157,7 +157,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
                 "or repeat the command of that run to continue it."
             )
     # A kill at the very start leaves the first file half written.
-    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
+    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part.json"}:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
 
 
@@ -209,7 +209,7 @@ def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None
         content = {"config": as_json(config), "versions": versions, "command": sys.argv}
         if scale is not None:
             content["strategy"] = scale
-        _write_json(path, content)
+        files.write_json(path, content)
 
 
 def as_json(config: Config) -> dict:
@@ -227,13 +227,9 @@ def _versions(*packages: str) -> dict[str, str]:
     return versions
 
 
-def _write_json(path: pathlib.Path, content) -> None:
-    files.write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
-
-
 def write_result(folder: pathlib.Path, result: Result) -> None:
     """Writes result.json, which marks the run as finished."""
-    _write_json(folder / "result.json", dataclasses.asdict(result))
+    files.write_json(folder / "result.json", dataclasses.asdict(result))
 
 
 def read_result(folder: pathlib.Path) -> Result | None:

@@ -290,7 +290,8 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     own = strategies.own_folder(folder, strategy)
     # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
     saved = to_latent_free(model) if config.method == "larq_bop" else model
-    _save_model(saved, own / "model.keras")
+    with files.whole(own / "model.keras") as part:
+        saved.save(part)
     if own != folder:  # the first worker has the tables and writes the result
         strategies.wait_for_all(strategy)
         result = run_folder.read_result(folder)
@@ -312,13 +313,3 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     run_folder.write_result(folder, result)
     strategies.wait_for_all(strategy)
     return result
-
-
-def _save_model(model, path: pathlib.Path) -> None:
-    """Writes whole or not at all."""
-    part = path.with_suffix(".part.keras")  # Keras goes by the end of the name
-    try:
-        model.save(part)
-        files.commit(part, path)
-    finally:
-        part.unlink(missing_ok=True)

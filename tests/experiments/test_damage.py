@@ -265,7 +265,7 @@ def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, said):
 
 
 def test_a_kill_in_the_first_write_leaves_a_folder_that_can_be_used(tmp_path):
-    (tmp_path / "config.part").write_text('{"conf')
+    (tmp_path / "config.part.json").write_text('{"conf')
     run_folder.refuse_other_run(tmp_path, SMALL)
     (tmp_path / "thesis.part").write_text("all my work")
     with pytest.raises(run_folder.RunExists, match="holds no run"):

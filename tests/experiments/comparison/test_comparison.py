@@ -18,8 +18,8 @@ import pytest
 from scipy import stats
 
 from larq_filter.datasets import splits
-from larq_filter.experiments import comparison, methods, run_folder, training
-from larq_filter.experiments.comparison import recipes, summaries, tables
+from larq_filter.experiments import comparison, methods, run_folder, tables, training
+from larq_filter.experiments.comparison import recipes, report, summaries
 from larq_filter.experiments.methods.knobs import Knobs
 from listening import listening
 from paths import ROOT
@@ -65,7 +65,7 @@ def rows(path):
 
 def numbers(outcomes):
     """What must not depend on interruptions: all but time and place."""
-    return [row | {"seconds": "", "output_dir": ""} for row in tables.run_rows(outcomes, {"x": ""})]
+    return [row | {"seconds": "", "output_dir": ""} for row in report.run_rows(outcomes, {"x": ""})]
 
 
 def text(values):
@@ -153,7 +153,7 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
     assert [{**row, **source} for row in wanted] == found
     table = (folder / "table.md").read_text()
     assert table in out
-    ours = tables.markdown(summaries.summarize(expected), "any").splitlines()
+    ours = report.markdown(summaries.summarize(expected), "any").splitlines()
     theirs = table.splitlines()
     assert [line.split("|")[:-3] for line in theirs[2:7]] == [
         line.split("|")[:-3] for line in ours[2:7]
@@ -249,7 +249,7 @@ def test_a_claimed_job_is_left_to_its_process(instant, tmp_path):
         assert [each.status for each in compared.outcomes()] == [
             "finished", "running", "finished", "finished",
         ]  # fmt: skip
-        table = tables.markdown(summaries.summarize(compared.outcomes()), "any")
+        table = report.markdown(summaries.summarize(compared.outcomes()), "any")
         assert "frozen-seed0 is still being run by another process" in table
         assert "(1, 1 running)" in table
     assert compared.outcomes()[1].status == "missing"
@@ -417,7 +417,7 @@ def test_spread_is_numpys():
 def test_table_of_hand_made_results():
     summed = summaries.summarize(outcomes_of(ACCURACIES, missing=("adam-seed1",)))
     assert [each.method for each in summed] == ["filter", "adam", "frozen"]
-    lines = tables.markdown(summed, "by hand", ["a note"]).splitlines()
+    lines = report.markdown(summed, "by hand", ["a note"]).splitlines()
     assert lines[0] == "# by hand"
     mean, deviation = np.mean(ACCURACIES["filter"]), np.std(ACCURACIES["filter"], ddof=1)
     assert lines[4] == (
@@ -441,7 +441,7 @@ def test_table_of_hand_made_results():
 
 def test_table_without_control_reference_or_spread():
     outcomes = outcomes_of({"adam": [0.5], "sgd": [0.7], "bold": [0.1]}, missing=("bold-seed0",))
-    lines = tables.markdown(summaries.summarize(outcomes), "one seed").splitlines()
+    lines = report.markdown(summaries.summarize(outcomes), "one seed").splitlines()
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| sgd", "| adam", "| bold"]
     assert "| 0.7000 (1) | 0.2500 | 1.3000 |" in lines[4]
     assert lines[6] == "| bold | - (0, 1 failed) | - | - | - | - | - | - |"
@@ -451,7 +451,7 @@ def test_table_without_control_reference_or_spread():
 def test_csv_files_say_what_the_table_says(tmp_path):
     outcomes = outcomes_of(ACCURACIES, missing=("adam-seed1",))
     summed = summaries.summarize(outcomes)
-    tables.write_csv(tmp_path / "runs.csv", tables.run_rows(outcomes, {"file": "f.json"}))
+    tables.write_csv(tmp_path / "runs.csv", report.run_rows(outcomes, {"file": "f.json"}))
     table = rows(tmp_path / "runs.csv")
     assert len(table) == 15
     assert [float(row["accuracy"]) for row in table[:5]] == ACCURACIES["filter"]
@@ -460,7 +460,7 @@ def test_csv_files_say_what_the_table_says(tmp_path):
     assert table[6]["accuracy"] == ""
     assert {row["file"] for row in table} == {"f.json"}
     assert table[0]["knobs"] == "{}" and table[0]["reason"] == "by hand"
-    tables.write_csv(tmp_path / "summary.csv", tables.summary_rows(summed))
+    tables.write_csv(tmp_path / "summary.csv", report.summary_rows(summed))
     by_name = {row["method"]: row for row in rows(tmp_path / "summary.csv")}
     assert (by_name["adam"]["n"], by_name["adam"]["failed"]) == ("4", "1")
     assert float(by_name["filter"]["accuracy_std"]) == np.std(ACCURACIES["filter"], ddof=1)
@@ -469,7 +469,7 @@ def test_csv_files_say_what_the_table_says(tmp_path):
     )
     found = [float(by_name["filter"][f"accuracy_above_frozen_{end}"]) for end in ("low", "high")]
     np.testing.assert_allclose(found, (low, high))
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_curves_end_where_the_budget_ends(tmp_path):
