@@ -69,13 +69,12 @@ flags.DEFINE_enum(
     "none",
     strategies.NAMES,
     "Devices that share each batch. none: one; mirrored: all GPUs of this machine, or logical CPUs "
-    "where there is none; multi_worker: all machines that TF_CONFIG names; tpu: all cores of a "
-    "TPU. --batch_size is that of all together.",
+    "where there is none; multi_worker: all machines that TF_CONFIG names. --batch_size is that of "
+    "all together.",
 )
 flags.DEFINE_integer(
     "replicas", None, "Of mirrored. Default: all GPUs, or 2 logical CPUs where there is none.", 1
 )
-flags.DEFINE_string("tpu", None, "Name or address of the TPU. Default: $TPU_NAME, else local.")
 flags.DEFINE_bool(
     "synchronized_batch_norm",
     True,
@@ -119,7 +118,7 @@ def main():
         config = config_from_flags()
         names = run_flags.dataset_name(), config.model, config.method, config.seed
         folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
-        strategy = strategies.make(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
+        strategy = strategies.make(FLAGS.strategy, FLAGS.replicas)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
         result = training.run(config, folder, **scaled)
         control = None

@@ -90,7 +90,8 @@ def run(
         verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
         report: called as ``report(epoch, logs)`` once an epoch's checkpoint is written; what it
             raises ends the training, and the folder can be continued. A first stage isn't reported.
-        strategy: of ``strategies.make``: the replicas that share each batch. It is no part of the
+        strategy: of ``strategies.make``: the replicas that share each batch. Another one of
+            ``tf.distribute`` that is synchronous is taken too, and untried. It is no part of the
             config, but config.json holds it, and a run is continued under the one it began with.
             With several machines each calls this function, and all see the folder.
         synchronized: whether batch normalisation takes its statistics from all replicas.
