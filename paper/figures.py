@@ -309,17 +309,9 @@ def draw_impulse():
     )
 
 
-def draw_knobs():
-    decay = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 400 * STEPS_PER_EPOCH, 0.0)
-    translation = hyperparameters.filter_from_sgd(
-        decay, 5e-4, 0.9, decoupled=True, velocity="pytorch"
-    )
-    return plots.knobs_table([(knob.name, knob.became, knob.status) for knob in translation.knobs])
-
-
 # Numbers, files, story ----------------------------------------------------------------------------
 
-OF_FILTERS = {"bode": draw_bode, "impulse": draw_impulse, "knobs": draw_knobs}
+OF_FILTERS = {"bode": draw_bode, "impulse": draw_impulse}
 OF_RUNS = {name: globals()[f"draw_{name}"] for name in claims.CLAIMS}
 flags.DEFINE_enum("figure", "all", ["all", *OF_RUNS, *OF_FILTERS], "Which figure.")
 
