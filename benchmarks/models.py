@@ -42,13 +42,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("models", "all", f"all, or some of: {', '.join(models.names())}.")
 
 # Data
-flags.DEFINE_string(
-    "dataset", "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
-)
-flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
-flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
-flags.DEFINE_integer("train_examples", None, "Use only so many training images.", 1)
-flags.DEFINE_integer("validation_examples", None, "Use only so many validation images.", 1)
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples")
+OF_RUNS = (*DATA, "batch_size", "seed")
+command_line.define_flags(run_folder.Config, OF_RUNS, batch_size=32)
 flags.DEFINE_integer(
     "image_size",
     None,
@@ -65,7 +61,6 @@ flags.DEFINE_integer(
     "The losses are means over the last STEPS/PARTS steps; after each part: validation.",
     1,
 )
-flags.DEFINE_integer("batch_size", 32, "Images per step.", 1)
 flags.DEFINE_float("alpha", 0.3, "Of the filter, linear to 0: a memory that begins with 3 steps.")
 flags.DEFINE_float("gamma", 0.3, "Of the filter.")
 flags.DEFINE_float("learning_rate", 1e-2, "Of Adam, for the real-valued variables, cosine to 0.")
@@ -74,7 +69,6 @@ flags.DEFINE_string(
     str(pathlib.Path(__file__).with_name("models.json")),
     "JSON file: for single models other values of alpha, gamma or learning_rate.",
 )
-flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
 
 # Where
 flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the extra lce is there.")
@@ -135,18 +129,12 @@ def config_of(name: str) -> run_folder.Config:
     """The filter's run."""
     own = {key: FLAGS[key].value for key in SETTINGS} | own_settings().get(name, {})
     return run_folder.Config(
-        dataset=FLAGS.dataset,
-        data_dir=FLAGS.data_dir,
-        download=FLAGS.download,
-        train_examples=FLAGS.train_examples,
-        validation_examples=FLAGS.validation_examples,
+        **{name: FLAGS[name].value for name in OF_RUNS},
         image_size=image_size_of(name),
         model=name,
         knobs=Knobs(**own),
-        batch_size=FLAGS.batch_size,
         epochs=FLAGS.parts,
         steps_per_epoch=max(1, FLAGS.steps // FLAGS.parts),
-        seed=FLAGS.seed,
     )
 
 

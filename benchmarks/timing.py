@@ -5,7 +5,6 @@ peer, a ratio is formed within each round, and the rounds' ratios have a median 
 whatever moves the whole machine for longer than a round drops out.
 """
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -16,7 +15,8 @@ import time
 
 import numpy as np
 
-from larq_filter.experiments import files, tables
+from larq_filter.experiments import files, run_folder, tables
+from larq_filter.experiments.checkpoints import differences
 
 LONG = 1.0  # seconds
 # Measuring ----------------------------------------------------------------------------------------
@@ -99,16 +99,6 @@ def say(text: str) -> None:
 # What is written ----------------------------------------------------------------------------------
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("larq_filter", "tensorflow", "tf_keras", "larq", "numpy", "torch"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def machine() -> dict:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -118,16 +108,16 @@ def machine() -> dict:
 
 def open_results(path: pathlib.Path, settings: dict) -> dict:
     """What is in the file already, if it is of the same settings, versions and machine."""
-    new = {"settings": settings, "versions": versions(), "machine": machine()}
+    new = {"settings": settings, "versions": run_folder.versions("torch"), "machine": machine()}
     if not path.exists():
         return new | {"parts": {}}
     old = json.loads(path.read_text())
-    for name, value in new.items():
-        if old.get(name) != value:
-            raise ValueError(
-                f"{path} has the {name} {old.get(name)}, and this run has {value}. Choose another "
-                "--output_dir, or delete the file."
-            )
+    differs = differences({name: old.get(name) for name in new}, new)
+    if differs:
+        raise ValueError(
+            f"{path} is of other settings, versions or another machine ({differs}). Choose another "
+            "--output_dir, or delete the file."
+        )
     return old
 
 

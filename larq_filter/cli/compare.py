@@ -17,7 +17,7 @@ method), runs.csv (one row a run), learning_curves.png and flip_ratio.png.
 import pathlib
 import sys
 
-from absl import flags, logging
+from absl import flags
 
 from larq_filter import plots
 from larq_filter.cli import command_line, run_flags
@@ -109,21 +109,17 @@ def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
         tf.config.experimental.set_memory_growth(gpu, True)
-    try:
-        base = run_flags.config()
-        chosen, source = choose_recipes()
-        names = "compare", run_flags.dataset_name(), base.model
-        folder = FLAGS.results or run_flags.default_folder(*names)
-        compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
-        if FLAGS.train:
-            compared.train(wait=FLAGS.wait)
-        with compared.alone(), files.plain_errors(compared.folder):
-            table, failed = write_tables(compared, source)
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    base = run_flags.config()
+    chosen, source = choose_recipes()
+    names = "compare", run_flags.dataset_name(), base.model
+    folder = FLAGS.results or run_flags.default_folder(*names)
+    compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
+    if FLAGS.train:
+        compared.train(wait=FLAGS.wait)
+    with compared.alone(), files.plain_errors(compared.folder):
+        table, failed = write_tables(compared, source)
     print(f"\n{table}\nTables and figures: {folder}")
     if failed:
         sys.exit(

@@ -13,7 +13,7 @@ command again continues an interrupted run; a finished one is only reported.
 import dataclasses
 import pathlib
 
-from absl import flags, logging
+from absl import flags
 
 from larq_filter.cli import command_line, run_flags
 
@@ -54,7 +54,7 @@ def define_knobs():
 define_knobs()
 
 # Run
-flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
+command_line.define_flags(run_folder.Config, ["seed"])
 flags.DEFINE_string("output_dir", None, "Run folder. Default: runs/DATASET-MODEL-METHOD-SEED.")
 flags.DEFINE_enum(
     "control",
@@ -113,7 +113,6 @@ def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
         names = run_flags.dataset_name(), config.model, config.method, config.seed
@@ -129,8 +128,6 @@ def main():
                 frozen = dataclasses.replace(config, method="frozen", knobs=own)
                 beside = folder.with_name(f"{folder.name}-control")
                 control = training.run(frozen, beside, **scaled)
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
     except Exception as error:
         if not strategies.is_lost_worker(error):
             raise

@@ -16,8 +16,9 @@ import re
 import numpy as np
 
 from larq_filter._keras import tf
+from larq_filter._validation import validate_integer
 from larq_filter.datasets import splits
-from larq_filter.datasets.image_data import ImageData, validate_integer
+from larq_filter.datasets.image_data import ImageData
 from larq_filter.datasets.pipelines import Augmentation, Memory, Stream
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, all parts together
@@ -65,7 +66,7 @@ def load(
             differ in size, or a number is outside its interval.
     """
     if image_size is not None:
-        validate_integer("image_size", image_size, 1, None)
+        validate_integer("image_size", image_size)
     if name == "digits":
         source, class_names = _digits(image_size), tuple("0123456789")
     else:
@@ -74,8 +75,8 @@ def load(
     for part, count in (("train", train_examples), ("validation", validation_examples)):
         if count is not None:
             size, noun = source.sizes[part], "training" if part == "train" else part
-            fix = f": {name} has {size} {noun} images"
-            source = source.first(part, validate_integer(f"{part}_examples", count, 1, size, fix))
+            hint = f": {name} has {size} {noun} images"
+            source = source.first(part, validate_integer(f"{part}_examples", count, 1, size, hint))
     mean, std = _statistics(source.statistics_images())
     height, _, channels = source.shape
     return ImageData(
