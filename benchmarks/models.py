@@ -32,6 +32,7 @@ from larq_filter import (  # first: tf.keras is Keras 2 then
     models,
 )
 from larq_filter._keras import keras
+from larq_filter._validation import first_line
 from larq_filter.cli import command_line
 from larq_filter.experiments import files, methods, run_folder, tables, training
 from larq_filter.experiments.methods.knobs import Knobs
@@ -230,10 +231,6 @@ def exported(model, images, labels) -> dict:
         "top1_agreement": numbers.get("top-1", {}).get("equal"),
         "trouble": "; ".join(reasons) or (first_line(failed[0]) if failed else None),
     }
-
-
-def first_line(error) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def rows(folder: pathlib.Path):

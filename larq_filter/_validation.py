@@ -35,6 +35,11 @@ def shown(value) -> str:
         return f"a {type(value).__name__} that can't be printed"
 
 
+def first_line(error: Exception) -> str:
+    """What an error says in its first line; the name of its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def is_number(value) -> bool:
     """Whether ``value`` is a real number; True and False are none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

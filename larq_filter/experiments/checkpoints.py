@@ -21,6 +21,7 @@ import re
 import shutil
 
 from larq_filter._keras import tf
+from larq_filter._validation import first_line
 from larq_filter.experiments.files import commit, write_whole
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Checkpoints:
             reader = read_all(str(self._path(number)))
             owner = json.loads(reader.get_tensor(_OWNER)) if reader.has_tensor(_OWNER) else None
         except Exception as error:  # the reader of damaged files raises a dozen types
-            return f"can't be read ({(str(error).strip().splitlines() or [type(error)])[0]})"
+            return f"can't be read ({first_line(error)})"
         if not isinstance(owner, dict):
             return "is of no run"
         differs = differences(owner, self.owner)

@@ -129,7 +129,7 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
-        _new_model(config, data)  # a wrong argument is found before the first stage, not after it
+        new_model(config, data)  # a wrong argument is found before the first stage, not after it
         way.write_config(folder, config)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
@@ -242,7 +242,7 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
     )
 
 
-def _new_model(config: run_folder.Config, data):
+def new_model(config: run_folder.Config, data):
     """The latent model that every method starts from."""
     arguments = {} if config.width is None else {"width": config.width}
     return models.build(
@@ -252,7 +252,7 @@ def _new_model(config: run_folder.Config, data):
 
 def _compiled_model(config: run_folder.Config, data, steps: int, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
-    model = _new_model(config, data)
+    model = new_model(config, data)
     total = steps * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter._validation import POSITIVE, UNIT, Rate, validate_rate
+from larq_filter._validation import POSITIVE, UNIT, Rate
 from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
@@ -38,13 +38,11 @@ class LeakyIntegrator(Filter):
     leak: Rate
     compensated: bool | None = None
 
-    def __post_init__(self):
-        object.__setattr__(self, "gain", validate_rate("gain", self.gain, POSITIVE))
-        object.__setattr__(self, "leak", validate_rate("leak", self.leak, UNIT))
-        is_compensated(self.compensated, self.leak)  # raises what is neither True, False nor None
+    intervals = {"gain": POSITIVE, "leak": UNIT}
 
-    def rates(self) -> dict[str, Rate]:
-        return {"gain": self.gain, "leak": self.leak}
+    def __post_init__(self):
+        super().__post_init__()
+        is_compensated(self.compensated, self.leak)  # raises what is neither True, False nor None
 
     @property
     def order(self) -> int:

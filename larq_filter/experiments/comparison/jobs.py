@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from larq_filter import models
+from larq_filter._validation import first_line
 from larq_filter.experiments import files, methods, run_folder, training
 from larq_filter.experiments.comparison.recipes import Recipe
 from larq_filter.experiments.locks import FileLock
@@ -226,7 +226,7 @@ class _Progress:
             logger.info("%s: stopped", head)
             raise
         except Exception as error:  # whatever it is, it must not stop the other jobs
-            level, text = logging.WARNING, f"FAILED: {type(error).__name__}: {_first_line(error)}"
+            level, text = logging.WARNING, f"FAILED: {type(error).__name__}: {first_line(error)}"
         self.done += 1
         now = time.monotonic()
         left = (now - self.began) / self.done * (remaining - 1)
@@ -241,18 +241,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
-
-
 def _check_shared_part(config: run_folder.Config) -> None:
     """Raises for what would make every job fail the same way."""
     data = training.load_data(config)
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
-    arguments = {} if config.width is None else {"width": config.width}
-    models.build(
-        config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
-    )
+    training.new_model(config, data)
 
 
 def _look_up(job: Job, folder: pathlib.Path) -> run_folder.Result:
