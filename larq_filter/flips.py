@@ -133,10 +133,7 @@ class GrowingThreshold(FlipRule):
     threshold: Rate
 
     intervals = {"threshold": _NOT_NEGATIVE}
-
-    @property
-    def state_size(self) -> int:
-        return 1
+    state_size = 1
 
     def flip(self, weight, signal, state, rates, xp):
         n = state[0]
@@ -172,10 +169,7 @@ class Hysteresis(FlipRule):
     eta: Rate
 
     intervals = {"eta": _NOT_NEGATIVE}
-
-    @property
-    def state_size(self) -> int:
-        return 1
+    state_size = 1
 
     def flip(self, weight, signal, state, rates, xp):
         v = state[0] + rates["eta"] * (rates["gradient"] * rates["gradient"])

@@ -51,14 +51,11 @@ class EMA(Filter):
     compensated: bool | None = None
 
     intervals = {"alpha": UP_TO_ONE}
+    order = 1
 
     def __post_init__(self):
         super().__post_init__()
         is_compensated(self.compensated, self.alpha)  # raises what is neither True, False nor None
-
-    @property
-    def order(self) -> int:
-        return 1
 
     @property
     def state_size(self) -> int:
@@ -108,6 +105,7 @@ class CascadedEMA(Filter):
     compensated: bool | None = None
 
     intervals = {"alpha": UP_TO_ONE, "gamma": UP_TO_ONE}
+    order = 2
 
     def __post_init__(self):
         super().__post_init__()
@@ -115,10 +113,6 @@ class CascadedEMA(Filter):
 
     def _stage(self, rate: Rate) -> EMA:
         return EMA(rate, self.compensated)
-
-    @property
-    def order(self) -> int:
-        return 2
 
     @property
     def state_size(self) -> int:

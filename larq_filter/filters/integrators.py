@@ -39,14 +39,11 @@ class LeakyIntegrator(Filter):
     compensated: bool | None = None
 
     intervals = {"gain": POSITIVE, "leak": UNIT}
+    order = 1
 
     def __post_init__(self):
         super().__post_init__()
         is_compensated(self.compensated, self.leak)  # raises what is neither True, False nor None
-
-    @property
-    def order(self) -> int:
-        return 1
 
     @property
     def state_size(self) -> int:

@@ -67,6 +67,7 @@ class NormalizedEMA(Filter):
     compensated: bool | None = None
 
     intervals = {"alpha": UP_TO_ONE, "sigma": UP_TO_ONE}
+    order = 2
 
     def __post_init__(self):
         super().__post_init__()
@@ -74,10 +75,6 @@ class NormalizedEMA(Filter):
         validate_flag("bias_correction", self.bias_correction)
         averages = EMA(self.alpha, self.compensated), EMA(self.sigma, self.compensated)
         object.__setattr__(self, "_averages", averages)
-
-    @property
-    def order(self) -> int:
-        return 2
 
     @property
     def state_size(self) -> int:
@@ -133,10 +130,7 @@ class Limiter(Filter):
     level: Rate = 1.0
 
     intervals = {"level": POSITIVE}
-
-    @property
-    def order(self) -> int:
-        return 0
+    order = 0
 
     def step(self, x, state, rates, xp):
         return rates["level"] * xp.sign(x), state
@@ -171,6 +165,8 @@ class ResettingIntegrator(Filter):
     gain: Rate
     leak: Rate | None = None
 
+    order = 1
+
     def __post_init__(self):
         object.__setattr__(self, "gain", validate_rate("gain", self.gain, POSITIVE))
         if self.leak is not None:
@@ -178,10 +174,6 @@ class ResettingIntegrator(Filter):
 
     def rates(self) -> dict[str, Rate]:
         return {"gain": self.gain} if self.leak is None else {"gain": self.gain, "leak": self.leak}
-
-    @property
-    def order(self) -> int:
-        return 1
 
     @property
     def state_size(self) -> int:

@@ -164,6 +164,7 @@ class HeavyBall(Filter):
     compensated: bool | None = None
 
     intervals = {"gain": POSITIVE, "leak": UP_TO_ONE, "rate": POSITIVE}
+    order = 2
 
     def __post_init__(self):
         super().__post_init__()
@@ -174,10 +175,6 @@ class HeavyBall(Filter):
         constant = not any(is_schedule(rate) for rate in self.rates().values())
         compensate = is_compensated(self.compensated, slowest(rows) if constant else None)
         object.__setattr__(self, "_compensate", compensate)
-
-    @property
-    def order(self) -> int:
-        return 2
 
     @property
     def state_size(self) -> int:
