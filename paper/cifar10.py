@@ -238,9 +238,11 @@ def jobs() -> list[Job]:
 
 def make(job: Job) -> None:
     """Trains one run and writes its file."""
+    from larq_filter.cli import command_line
     from larq_filter.experiments import files, run_folder, training
     from larq_filter.experiments.methods import knobs
 
+    command_line.show_progress()
     config = run_folder.Config(
         dataset="cifar10_jpeg",
         data_dir=FLAGS.data_dir,
