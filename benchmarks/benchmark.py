@@ -42,6 +42,7 @@ import peers  # first: it makes sure that tf.keras is Keras 2
 import timing
 from larq_filter import callbacks, plots
 from larq_filter.cli import command_line
+from larq_filter.experiments.run_folder import setting
 from timing import bound, first_calls, interleave, ratio, result, rows_of, say
 
 import tensorflow as tf
@@ -59,19 +60,23 @@ MEMORY = (
 class Settings:
     """What the numbers depend on; each is a flag of the same name."""
 
-    repeats: int = 7
-    calls: int = 5
-    weights: int = peers.WEIGHTS
-    variables: int = 300
-    largest: int = 100_000_000
-    batch_size: int = 128
-    width: int = 16
-    image_size: int = 32
-    dataset: str = "random"
-    data_dir: str | None = None
-    train_examples: int | None = None
-    threads: int = 2
-    seed: int = 0
+    repeats: int = setting(7, "Rounds. More of them narrow the ratios.")
+    calls: int = setting(5, "Steps of each peer in a round, where steps are short.")
+    weights: int = setting(peers.WEIGHTS, "Binary weights of update, small and memory, about.")
+    variables: int = setting(300, "Kernels of the part small.")
+    largest: int = setting(
+        100_000_000, "Binary weights of scaling, at most; a multiple of 10,000.", 10_000
+    )
+    batch_size: int = setting(128, "Images per training step.")
+    width: int = setting(16, "Channels of the network's first stage.")
+    image_size: int = setting(32, "Pixels a side, a multiple of 4.", 8)
+    dataset: str = setting("random", "Of the part input: random, or as in train.py.")
+    data_dir: str | None = setting(None, "Folder of tensorflow-datasets' prepared data sets.")
+    train_examples: int | None = setting(
+        None, "Use only so many images. Default: all; 50,000 random ones."
+    )
+    threads: int = setting(2, "Threads of TensorFlow and of PyTorch, each.")
+    seed: int = setting(0, "Of weights, gradients, images, turns.", 0)
 
     def __post_init__(self):
         for name, unit in (("largest", 10_000), ("image_size", 4)):
@@ -80,27 +85,8 @@ class Settings:
 
 
 def define_flags() -> None:
-    default = Settings()
-    integer = functools.partial(flags.DEFINE_integer, lower_bound=1)
+    command_line.define_flags(Settings)
     flags.DEFINE_list("parts", "all", f"all, or some of: {', '.join(PARTS)}.")
-    integer("repeats", default.repeats, "Rounds. More of them narrow the ratios.")
-    integer("calls", default.calls, "Steps of each peer in a round, where steps are short.")
-    integer("weights", default.weights, "Binary weights of update, small and memory, about.")
-    integer("variables", default.variables, "Kernels of the part small.")
-    flags.DEFINE_integer(
-        "largest",
-        default.largest,
-        "Binary weights of scaling, at most; a multiple of 10,000.",
-        10_000,
-    )
-    integer("batch_size", default.batch_size, "Images per training step.")
-    integer("width", default.width, "Channels of the network's first stage.")
-    flags.DEFINE_integer("image_size", default.image_size, "Pixels a side, a multiple of 4.", 8)
-    flags.DEFINE_string("dataset", default.dataset, "Of the part input: random, or as in train.py.")
-    flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
-    integer("train_examples", None, "Use only so many images. Default: all; 50,000 random ones.")
-    integer("threads", default.threads, "Threads of TensorFlow and of PyTorch, each.")
-    flags.DEFINE_integer("seed", default.seed, "Of weights, gradients, images, turns.", 0)
     flags.DEFINE_bool("profile", False, "Also write a TensorBoard trace of 5 training steps.")
     flags.DEFINE_string("output_dir", "runs/benchmark", "Folder of results.json and table.md.")
 

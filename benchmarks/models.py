@@ -15,7 +15,6 @@ that says why, and the others go on; the exit status then is 1.
 """
 
 import collections
-import csv
 import dataclasses
 import functools
 import json
@@ -33,8 +32,9 @@ from larq_filter import (  # first: tf.keras is Keras 2 then
     models,
 )
 from larq_filter._keras import keras
+from larq_filter._validation import first_line
 from larq_filter.cli import command_line
-from larq_filter.experiments import files, methods, run_folder, training
+from larq_filter.experiments import files, methods, run_folder, tables, training
 from larq_filter.experiments.methods.knobs import Knobs
 
 FLAGS = flags.FLAGS
@@ -43,13 +43,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("models", "all", f"all, or some of: {', '.join(models.names())}.")
 
 # Data
-flags.DEFINE_string(
-    "dataset", "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
-)
-flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
-flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
-flags.DEFINE_integer("train_examples", None, "Use only so many training images.", 1)
-flags.DEFINE_integer("validation_examples", None, "Use only so many validation images.", 1)
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples")
+OF_RUNS = (*DATA, "batch_size", "seed")
+command_line.define_flags(run_folder.Config, OF_RUNS, batch_size=32)
 flags.DEFINE_integer(
     "image_size",
     None,
@@ -66,7 +62,6 @@ flags.DEFINE_integer(
     "The losses are means over the last STEPS/PARTS steps; after each part: validation.",
     1,
 )
-flags.DEFINE_integer("batch_size", 32, "Images per step.", 1)
 flags.DEFINE_float("alpha", 0.3, "Of the filter, linear to 0: a memory that begins with 3 steps.")
 flags.DEFINE_float("gamma", 0.3, "Of the filter.")
 flags.DEFINE_float("learning_rate", 1e-2, "Of Adam, for the real-valued variables, cosine to 0.")
@@ -75,7 +70,6 @@ flags.DEFINE_string(
     str(pathlib.Path(__file__).with_name("models.json")),
     "JSON file: for single models other values of alpha, gamma or learning_rate.",
 )
-flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
 
 # Where
 flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the extra lce is there.")
@@ -136,18 +130,12 @@ def config_of(name: str) -> run_folder.Config:
     """The filter's run."""
     own = {key: FLAGS[key].value for key in SETTINGS} | own_settings().get(name, {})
     return run_folder.Config(
-        dataset=FLAGS.dataset,
-        data_dir=FLAGS.data_dir,
-        download=FLAGS.download,
-        train_examples=FLAGS.train_examples,
-        validation_examples=FLAGS.validation_examples,
+        **{name: FLAGS[name].value for name in OF_RUNS},
         image_size=image_size_of(name),
         model=name,
         knobs=Knobs(**own),
-        batch_size=FLAGS.batch_size,
         epochs=FLAGS.parts,
         steps_per_epoch=max(1, FLAGS.steps // FLAGS.parts),
-        seed=FLAGS.seed,
     )
 
 
@@ -245,10 +233,6 @@ def exported(model, images, labels) -> dict:
     }
 
 
-def first_line(error) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def rows(folder: pathlib.Path):
     """One row a model, old ones from their files; a model that fails stops only itself."""
     configs = []
@@ -274,34 +258,18 @@ def rows(folder: pathlib.Path):
             logging.exception("%s failed", name)
             yield {"model": name, "image_size": config.image_size, "trouble": first_line(error)}
             continue
-        file.write_text(json.dumps({"config": key, "row": row}, indent=2) + "\n")
+        files.write_json(file, {"config": key, "row": row})
         for run in ("filter", "frozen"):  # of no more use, and 20 GB for all models
             shutil.rmtree(folder / name / run / "checkpoints", ignore_errors=True)
         yield row
 
 
-def text_of(value) -> str:
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/")
-
-
-def markdown(table: list[dict]) -> str:
-    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
-    lines += [[text_of(row.get(column)) for column in COLUMNS] for row in table]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def write(folder: pathlib.Path, table: list[dict]) -> None:
     name = pathlib.Path(FLAGS.dataset).name
     title = f"# {name}, {FLAGS.steps} steps of {FLAGS.batch_size} images, seed {FLAGS.seed}\n"
-    (folder / "table.md").write_text(f"{title}\n{markdown(table)}\n{READING}")
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    text = f"{title}\n{tables.markdown(table, COLUMNS)}\n\n{READING}"
+    files.write_whole(folder / "table.md", text)
+    tables.write_csv(folder / "table.csv", table, COLUMNS)
 
 
 def main():
@@ -313,8 +281,8 @@ def main():
     for row in rows(folder):
         table.append(row)
         write(folder, table)  # after each model: an interruption leaves what is known
-        print(", ".join(f"{COLUMNS[key]} {text_of(row[key])}" for key in row), flush=True)
-    print(f"\n{markdown(table)}\nTables: {folder}")
+        print(", ".join(f"{COLUMNS[key]} {tables.text_of(row[key])}" for key in row), flush=True)
+    print(f"\n{tables.markdown(table, COLUMNS)}\n\nTables: {folder}")
     # A claim that fails is a finding; a model that could not be trained is a failure.
     if any("loss" not in row for row in table):
         sys.exit("Some models failed. The same command tries them again.")

@@ -5,7 +5,6 @@ peer, a ratio is formed within each round, and the rounds' ratios have a median 
 whatever moves the whole machine for longer than a round drops out.
 """
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -15,6 +14,9 @@ import statistics
 import time
 
 import numpy as np
+
+from larq_filter.experiments import files, run_folder, tables
+from larq_filter.experiments.checkpoints import differences
 
 LONG = 1.0  # seconds
 # Measuring ----------------------------------------------------------------------------------------
@@ -97,16 +99,6 @@ def say(text: str) -> None:
 # What is written ----------------------------------------------------------------------------------
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("larq_filter", "tensorflow", "tf_keras", "larq", "numpy", "torch"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def machine() -> dict:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -116,32 +108,23 @@ def machine() -> dict:
 
 def open_results(path: pathlib.Path, settings: dict) -> dict:
     """What is in the file already, if it is of the same settings, versions and machine."""
-    new = {"settings": settings, "versions": versions(), "machine": machine()}
+    new = {"settings": settings, "versions": run_folder.versions("torch"), "machine": machine()}
     if not path.exists():
         return new | {"parts": {}}
     old = json.loads(path.read_text())
-    for name, value in new.items():
-        if old.get(name) != value:
-            raise ValueError(
-                f"{path} has the {name} {old.get(name)}, and this run has {value}. Choose another "
-                "--output_dir, or delete the file."
-            )
+    differs = differences({name: old.get(name) for name in new}, new)
+    if differs:
+        raise ValueError(
+            f"{path} is of other settings, versions or another machine ({differs}). Choose another "
+            "--output_dir, or delete the file."
+        )
     return old
 
 
 def text_of(value) -> str:
     if isinstance(value, dict):
         return f"{value['median']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-    if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return "-" if value is None else str(value)
-
-
-def table(rows: list[dict]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[text_of(row.get(column)) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tables.text_of(value)
 
 
 def markdown(results: dict) -> str:
@@ -156,14 +139,12 @@ def markdown(results: dict) -> str:
         if "error" in part:
             blocks.append(f"Failed: {part['error']}")
             continue
-        blocks += [table(part[key]) for key in ("rows", "bounds") if part[key]]
+        written = [part[key] for key in ("rows", "bounds") if part[key]]
+        blocks += [tables.markdown(rows, text=text_of) for rows in written]
         blocks.append("\n".join(f"- {note}" for note in part["notes"]))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def write(folder: pathlib.Path, results: dict) -> None:
-    texts = {"results.json": json.dumps(results, indent=1) + "\n", "table.md": markdown(results)}
-    for name, text in texts.items():
-        part = folder / f"{name}.part"
-        part.write_text(text)
-        os.replace(part, folder / name)
+    files.write_json(folder / "results.json", results, indent=1)
+    files.write_whole(folder / "table.md", markdown(results))

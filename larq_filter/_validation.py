@@ -2,7 +2,8 @@
 
 validate_rate        a number or a schedule
 validate_constant    a number that no schedule may stand for, of a size that float32 holds
-validate_number, validate_count, validate_flag, validate_seed, validate_choice, validate_numbers
+validate_number, validate_integer, validate_seed, validate_text, validate_flag, validate_choice
+validate_numbers
 """
 
 import dataclasses
@@ -32,6 +33,11 @@ def shown(value) -> str:
         return _SHOWN.repr(value)
     except Exception:  # Python prints no integer of 5,000 digits, and a class may print nothing
         return f"a {type(value).__name__} that can't be printed"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in its first line; the name of its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def is_number(value) -> bool:
@@ -162,30 +168,21 @@ def validate_constant(name: str, value, interval: Interval) -> float:
     return validate_rate(name, validate_number(name, value, interval), interval)
 
 
-def validate_count(name: str, value, highest: int | None = None) -> int:
-    """``value`` as an int of at least 1.
+def validate_integer(
+    name: str, value, low: int = 1, high: int | None = None, hint: str = ""
+) -> int:
+    """``value`` as an int in [low, high]; ``hint`` ends the error's text.
 
     Raises:
         TypeError: not an integer.
-        ValueError: below 1 or above ``highest``.
+        ValueError: outside the interval.
     """
-    interval = "[1, inf)" if highest is None else f"[1, {highest}]"
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    interval = f"[{low}, inf)" if high is None else f"[{low}, {high}]"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be an integer in {interval}, not {shown(value)}.")
-    if value < 1 or (highest is not None and value > highest):
-        raise ValueError(f"`{name}` is {shown(value)}; it must lie in {interval}.")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"`{name}` is {shown(value)}; it must lie in {interval}{hint}.")
     return int(value)
-
-
-def validate_flag(name: str, value) -> bool:
-    """``value`` as True or False.
-
-    Raises:
-        TypeError: anything else, 0 and 1 included.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, not {shown(value)}.")
-    return bool(value)
 
 
 def validate_seed(name: str, value) -> int | None:
@@ -197,11 +194,29 @@ def validate_seed(name: str, value) -> int | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` must be an integer or None, not {shown(value)}.")
-    if not -(2**31) <= value < 2**31:
-        raise ValueError(f"`{name}` is {shown(value)}; it must fit into 32 bits.")
-    return int(value)
+    return validate_integer(name, value, -(2**31), 2**31 - 1, ", the integers of 32 bits")
+
+
+def validate_text(name: str, value) -> str:
+    """``value`` if it is text.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be text, not {shown(value)}.")
+    return value
+
+
+def validate_flag(name: str, value) -> bool:
+    """``value`` as True or False.
+
+    Raises:
+        TypeError: anything else, 0 and 1 included.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, not {shown(value)}.")
+    return bool(value)
 
 
 def validate_choice(name: str, value, choices: Iterable[str]) -> str:

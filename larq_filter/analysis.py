@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize
 
 from larq_filter import filters
-from larq_filter._validation import validate_count
+from larq_filter._validation import validate_integer
 from larq_filter.filters.state_space import (
     energies,
     forgetting,
@@ -302,7 +302,7 @@ def _samples(transfer, f: filters.Filter, steps, settling: float | None = None) 
                 "give `steps`."
             )
         steps = math.ceil(settling)
-    return impulse_samples(transfer, validate_count("steps", steps, MOST_STEPS))
+    return impulse_samples(transfer, validate_integer("steps", steps, high=MOST_STEPS))
 
 
 def __getattr__(name):

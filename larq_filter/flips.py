@@ -24,12 +24,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from larq_filter._validation import validate_flag, validate_seed
-from larq_filter.filters import Interval, Rate, Value, validate_rate
+from larq_filter._validation import POSITIVE, Interval, Rate, validate_flag, validate_seed
+from larq_filter.filters import Value
 from larq_filter.ranking import value_of_rank
 
 _NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
-_POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
 _BELOW_ONE = Interval(0.0, 1.0, high_open=True)
 
 
@@ -105,12 +104,7 @@ class Threshold(FlipRule):
 
     threshold: Rate
 
-    def __post_init__(self):
-        threshold = validate_rate("threshold", self.threshold, _NOT_NEGATIVE)
-        object.__setattr__(self, "threshold", threshold)
-
-    def rates(self) -> dict[str, Rate]:
-        return {"threshold": self.threshold}
+    intervals = {"threshold": _NOT_NEGATIVE}
 
     def flip(self, weight, signal, state, rates, xp):
         return weight * signal > rates["threshold"], state
@@ -138,16 +132,8 @@ class GrowingThreshold(FlipRule):
 
     threshold: Rate
 
-    def __post_init__(self):
-        threshold = validate_rate("threshold", self.threshold, _NOT_NEGATIVE)
-        object.__setattr__(self, "threshold", threshold)
-
-    def rates(self) -> dict[str, Rate]:
-        return {"threshold": self.threshold}
-
-    @property
-    def state_size(self) -> int:
-        return 1
+    intervals = {"threshold": _NOT_NEGATIVE}
+    state_size = 1
 
     def flip(self, weight, signal, state, rates, xp):
         n = state[0]
@@ -182,15 +168,8 @@ class Hysteresis(FlipRule):
 
     eta: Rate
 
-    def __post_init__(self):
-        object.__setattr__(self, "eta", validate_rate("eta", self.eta, _NOT_NEGATIVE))
-
-    def rates(self) -> dict[str, Rate]:
-        return {"eta": self.eta}
-
-    @property
-    def state_size(self) -> int:
-        return 1
+    intervals = {"eta": _NOT_NEGATIVE}
+    state_size = 1
 
     def flip(self, weight, signal, state, rates, xp):
         v = state[0] + rates["eta"] * (rates["gradient"] * rates["gradient"])
@@ -218,11 +197,7 @@ class Fire(FlipRule):
 
     level: Rate = 1.0
 
-    def __post_init__(self):
-        object.__setattr__(self, "level", validate_rate("level", self.level, _POSITIVE))
-
-    def rates(self) -> dict[str, Rate]:
-        return {"level": self.level}
+    intervals = {"level": POSITIVE}
 
     def flip(self, weight, signal, state, rates, xp):
         return weight * signal >= rates["level"], state
@@ -267,18 +242,14 @@ class Probabilistic(FlipRule):
     count_flips: bool = False
     seed: int = 0
 
+    intervals = {"threshold": POSITIVE, "randomness": _BELOW_ONE}
+
     def __post_init__(self):
-        threshold = validate_rate("threshold", self.threshold, _POSITIVE)
-        object.__setattr__(self, "threshold", threshold)
-        randomness = validate_rate("randomness", self.randomness, _BELOW_ONE)
-        object.__setattr__(self, "randomness", randomness)
+        super().__post_init__()
         validate_flag("count_flips", self.count_flips)
         if self.seed is None:
             raise TypeError("`seed` must be an integer, not None: training is to be repeatable.")
         object.__setattr__(self, "seed", validate_seed("seed", self.seed))
-
-    def rates(self) -> dict[str, Rate]:
-        return {"threshold": self.threshold, "randomness": self.randomness}
 
     @property
     def state_size(self) -> int:

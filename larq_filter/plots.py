@@ -1,4 +1,4 @@
-"""Figures: what filters do, how often weights flip, and what became of the latent knobs.
+"""Figures: what filters do, how often weights flip, and how training goes.
 
 Every function returns a ``matplotlib.figure.Figure`` and leaves the state of ``pyplot`` alone:
 ``figure.savefig("bode.pdf")`` writes it, a notebook shows it. Lines differ in style as well as in
@@ -8,7 +8,6 @@ Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs 
 """
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -362,62 +361,10 @@ def _interpolated(x, y, values, logarithmic):
     return (*(10**a if log else a for a, log in zip(axes, logarithmic, strict=True)), surface)
 
 
-def knobs_table(
-    rows: Sequence[Sequence[str]],
-    columns: Sequence[str] = ("latent training", "gradient filter", "status"),
-):
-    """A table in print style: what each latent hyperparameter becomes.
-
-    Args:
-        rows: one tuple of texts per knob, as many as there are columns. Long texts are wrapped.
-        columns: the headings.
-
-    Returns:
-        A figure as tall as its text.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
-        ValueError: no row, or a row of another length than the headings.
-    """
-    if not rows:
-        raise ValueError("`rows` is empty; give one tuple of texts per latent hyperparameter.")
-    for row in rows:
-        if isinstance(row, str) or len(row) != len(columns):
-            raise ValueError(
-                f"Each row must have {len(columns)} texts {tuple(columns)}, not {row!r}."
-            )
-    table = [tuple(map(str, columns)), *(tuple(map(str, row)) for row in rows)]
-    shares = _shares(table)
-    characters = WIDTH * 72 / (0.56 * FONT["size"])  # on one line; DejaVu's mean advance
-    cells = [
-        [
-            textwrap.wrap(text, max(8, int(s * characters) - 2)) or [""]
-            for text, s in zip(row, shares, strict=True)
-        ]
-        for row in table
-    ]
-    heights = [max(map(len, row)) + 0.7 for row in cells]  # lines of text
-    figure, axes = _figure(1, height=(sum(heights) + 0.6) * FONT["size"] * 1.3 / 72)
-    figure.set_layout_engine("none")
-    axes.set_position((0, 0, 1, 1))
-    axes.set(xlim=(-0.01, 1.01), ylim=(sum(heights) + 0.3, -0.3))
-    axes.set_axis_off()
-    _draw_cells(axes, cells, np.cumsum([0.0, *shares[:-1]]), heights)
-    return figure
-
-
-def _draw_cells(axes, cells, starts, heights) -> None:
-    """Texts and rules of a table; ``cells[row][column]`` is a list of lines, row 0 the headings."""
-    heavy, light = {"color": "black", "linewidth": 1.2}, {"color": "0.8", "linewidth": 0.6}
-    top = 0.0
-    for index, (row, height) in enumerate(zip(cells, heights, strict=True)):
-        axes.axhline(top, **(heavy if index < 2 else light))
-        for start, lines in zip(starts, row, strict=True):
-            weight = "bold" if index == 0 else "normal"
-            for line, text in enumerate(lines):  # one by one, so that baselines agree
-                axes.text(start + 0.005, top + 1.05 + line, text, weight=weight, **FONT)
-        top += height
-    axes.axhline(top, **heavy)
+def __getattr__(name: str):
+    if name == "knobs_table":
+        raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _matplotlib(module: str):
@@ -506,9 +453,3 @@ def _runs(name: str, values, label: str) -> dict[str, np.ndarray]:
         if len(outside):
             raise ValueError(f"`{name}` contains {outside[0]} in {key!r}; it must lie in [0, 1].")
     return runs
-
-
-def _shares(table) -> list[float]:
-    """Width of each column as a share of the figure: the square root of its longest text."""
-    weights = [math.sqrt(max(len(row[column]) for row in table)) for column in range(len(table[0]))]
-    return [weight / sum(weights) for weight in weights]

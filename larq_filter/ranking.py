@@ -32,6 +32,16 @@ def value_of_rank(y, rank: int, xp):
     return xp.cast(xp.where(found, xp.reduce_min(above, axis=0), largest), y.dtype)
 
 
+def _middle(low, high):
+    return low / 2 + high / 2
+
+
+def _is_open(rank: int, low, high, at_low, at_high):
+    """Whether the bracket of a column neither separates the ranks nor is as tight as can be."""
+    between = _middle(low, high)
+    return (at_low < rank) & (at_high > rank) & (between > low) & (between < high)
+
+
 def _search(y, rank: int, xp):
     """A number that ``rank`` values are at most; where there is none as some are equal, these."""
     size = y.shape[0]
@@ -39,15 +49,8 @@ def _search(y, rank: int, xp):
     def count(limit):
         return xp.reduce_sum(xp.cast(y <= limit, xp.int32), axis=0)
 
-    def middle(low, high):
-        return low / 2 + high / 2
-
-    def is_open(low, high, at_low, at_high):
-        between = middle(low, high)
-        return (at_low < rank) & (at_high > rank) & (between > low) & (between < high)
-
     def unfinished(step, guess, *bracket):
-        return xp.reduce_any(is_open(*bracket))
+        return xp.reduce_any(_is_open(rank, *bracket))
 
     def narrowed(step, guess, *bracket):
         return xp.cond(
@@ -58,7 +61,7 @@ def _search(y, rank: int, xp):
 
     def tried(step, guess, low, high, at_low, at_high):
         """Is it the largest value of the bracket? Then ``at_low`` becomes a count of none."""
-        going = is_open(low, high, at_low, at_high)
+        going = _is_open(rank, low, high, at_low, at_high)
         value = xp.reduce_max(xp.where(y <= high, y, -largest), axis=0)
         is_it = going & (xp.reduce_sum(xp.cast(y < value, xp.int32), axis=0) <= rank)
         smallest = xp.reduce_min(y, axis=0)
@@ -69,8 +72,8 @@ def _search(y, rank: int, xp):
 
     def divided(step, guess, low, high, at_low, at_high):
         usable = (guess > low) & (guess < high) & ((step < _OFTEN) | (step % 2 == 0))
-        guess = xp.where(usable, guess, middle(low, high))
-        counted, going = count(guess), is_open(low, high, at_low, at_high)
+        guess = xp.where(usable, guess, _middle(low, high))
+        counted, going = count(guess), _is_open(rank, low, high, at_low, at_high)
         below, above = going & (counted < rank), going & (counted >= rank)
         low, at_low = xp.where(below, guess, low), xp.where(below, counted, at_low)
         high, at_high = xp.where(above, guess, high), xp.where(above, counted, at_high)

@@ -238,9 +238,11 @@ def jobs() -> list[Job]:
 
 def make(job: Job) -> None:
     """Trains one run and writes its file."""
-    from larq_filter.experiments import run_folder, training
+    from larq_filter.cli import command_line
+    from larq_filter.experiments import files, run_folder, training
     from larq_filter.experiments.methods import knobs
 
+    command_line.show_progress()
     config = run_folder.Config(
         dataset="cifar10_jpeg",
         data_dir=FLAGS.data_dir,
@@ -269,9 +271,7 @@ def make(job: Job) -> None:
         content["flips"] = _columns(folder / "flips.csv")
     path = RESULTS / f"{job.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content) + "\n")
-    os.replace(part, path)
+    files.write_json(path, content, indent=None)
     if not job.keep:
         shutil.rmtree(folder)
 

@@ -13,7 +13,6 @@ import dataclasses
 import importlib.metadata
 import io
 import json
-import os
 import pathlib
 import time
 
@@ -310,17 +309,9 @@ def draw_impulse():
     )
 
 
-def draw_knobs():
-    decay = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 400 * STEPS_PER_EPOCH, 0.0)
-    translation = hyperparameters.filter_from_sgd(
-        decay, 5e-4, 0.9, decoupled=True, velocity="pytorch"
-    )
-    return plots.knobs_table([(knob.name, knob.became, knob.status) for knob in translation.knobs])
-
-
 # Numbers, files, story ----------------------------------------------------------------------------
 
-OF_FILTERS = {"bode": draw_bode, "impulse": draw_impulse, "knobs": draw_knobs}
+OF_FILTERS = {"bode": draw_bode, "impulse": draw_impulse}
 OF_RUNS = {name: globals()[f"draw_{name}"] for name in claims.CLAIMS}
 flags.DEFINE_enum("figure", "all", ["all", *OF_RUNS, *OF_FILTERS], "Which figure.")
 
@@ -347,9 +338,7 @@ def numbers(name: str, folder: pathlib.Path, lab, config: dict) -> dict:
     began = time.monotonic()
     data = claims.CLAIMS[name](lab(), config["seeds"])
     content = {"figure": name, "config": config, "data": data}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    files.write_json(path, content, indent=1)
     print(f"{name}: trained in {time.monotonic() - began:.0f} s")
     return json.loads(json.dumps(data))
 

@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 
 from larq_filter._keras import keras, tf  # before any test imports Larq or tf.keras
+from listening import listening
 
 # Two logical devices, so that MirroredStrategy has replicas. TensorFlow takes the number of
 # devices only before it computes anything.
@@ -30,6 +31,13 @@ def dtypes_restored():
     yield
     keras.backend.set_floatx("float32")
     keras.mixed_precision.set_global_policy(None)  # whatever floatx says
+
+
+@pytest.fixture
+def said():
+    """What the library logs during the test, a text a message."""
+    with listening() as lines:
+        yield lines
 
 
 @pytest.fixture

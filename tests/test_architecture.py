@@ -61,6 +61,10 @@ def imported(node):
     return []
 
 
+def parsed(name):
+    return ast.parse(FILES[name].read_text())
+
+
 def imports(path):
     """Everything that a file imports, and the part of it that is imported with the file."""
     tree = ast.parse(path.read_text())
@@ -138,6 +142,12 @@ def test_importing_the_package_imports_no_optional_package():
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if unit(name) != "cli"])
+def test_only_commands_print(name):
+    named = [node for node in ast.walk(parsed(name)) if isinstance(node, ast.Name)]
+    assert not [node.lineno for node in named if node.id == "print"], "log it: logging.getLogger"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if unit(name) != "cli"])

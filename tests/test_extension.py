@@ -54,8 +54,7 @@ class RestingSign(lf.flips.FlipRule):
 
     rest: lf.filters.Rate
 
-    def rates(self):
-        return {"rest": self.rest}
+    intervals = {"rest": lf.filters.Interval(0.0, 1e6)}
 
     @property
     def state_size(self):

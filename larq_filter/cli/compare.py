@@ -17,12 +17,12 @@ method), runs.csv (one row a run), learning_curves.png and flip_ratio.png.
 import pathlib
 import sys
 
-from absl import flags, logging
+from absl import flags
 
 from larq_filter import plots
 from larq_filter.cli import command_line, run_flags
-from larq_filter.experiments import comparison, files, methods
-from larq_filter.experiments.comparison import recipes, summaries, tables
+from larq_filter.experiments import comparison, files, methods, tables
+from larq_filter.experiments.comparison import recipes, report, summaries
 
 import tensorflow as tf
 
@@ -76,11 +76,11 @@ def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, boo
     outcomes = compared.outcomes()
     summed = summaries.summarize(outcomes)
     title = f"{run_flags.description()}, seeds 0 to {FLAGS.seeds - 1}"
-    table = tables.markdown(summed, title, [source, *summaries.versions(outcomes)])
-    (compared.folder / "table.md").write_text(table)
+    table = report.markdown(summed, title, [source, *summaries.versions(outcomes)])
+    files.write_whole(compared.folder / "table.md", table)
     context = {"hyperparameters": source}
-    tables.write_csv(compared.folder / "runs.csv", tables.run_rows(outcomes, context))
-    tables.write_csv(compared.folder / "summary.csv", tables.summary_rows(summed, context))
+    tables.write_csv(compared.folder / "runs.csv", report.run_rows(outcomes, context))
+    tables.write_csv(compared.folder / "summary.csv", report.summary_rows(summed, context))
     draw(compared.folder, [each for each in summed if each.results])
     return table, any(each.status == "failed" for each in outcomes)
 
@@ -104,25 +104,22 @@ def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
         print(f"No figures. {error}")
         return
     for name, figure in figures.items():
-        figure.savefig(folder / name)
+        with files.whole(folder / name) as part:
+            figure.savefig(part)
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
         tf.config.experimental.set_memory_growth(gpu, True)
-    try:
-        base = run_flags.config()
-        chosen, source = choose_recipes()
-        names = "compare", run_flags.dataset_name(), base.model
-        folder = FLAGS.results or run_flags.default_folder(*names)
-        compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
-        if FLAGS.train:
-            compared.train(wait=FLAGS.wait)
-        with compared.alone(), files.plain_errors(compared.folder):
-            table, failed = write_tables(compared, source)
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    base = run_flags.config()
+    chosen, source = choose_recipes()
+    names = "compare", run_flags.dataset_name(), base.model
+    folder = FLAGS.results or run_flags.default_folder(*names)
+    compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
+    if FLAGS.train:
+        compared.train(wait=FLAGS.wait)
+    with compared.alone(), files.plain_errors(compared.folder):
+        table, failed = write_tables(compared, source)
     print(f"\n{table}\nTables and figures: {folder}")
     if failed:
         sys.exit(

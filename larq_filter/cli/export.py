@@ -9,18 +9,18 @@ and OUTPUT.report.json beside it. Else nothing is written, and the exit status i
 """
 
 import json
-import os
 import pathlib
 import statistics
 import time
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line
 from larq_filter.datasets import splits
+from larq_filter.experiments import files, run_folder
 
 FLAGS = flags.FLAGS
 
@@ -34,24 +34,14 @@ flags.DEFINE_list(
 )
 
 # Data to verify with; what is not given comes from the run.
-flags.DEFINE_string(
-    "dataset", None, "digits (embedded), a tensorflow-datasets name, or a prepared folder."
-)
-flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
-flags.DEFINE_integer("image_size", None, "Pixels a side, as in training.", 1)
-flags.DEFINE_integer(
-    "train_examples",
-    None,
-    "Training images, as in training: their mean and deviation normalise the images.",
-    1,
-)
+# Size and number of the training images are to be those of the training: they normalise the images.
+DATA = ("dataset", "data_dir", "image_size", "train_examples")
+command_line.define_flags(run_folder.Config, DATA, dataset=None)
 flags.DEFINE_integer("images", 256, "Validation images to compare the two networks on.", 2)
 
 # Speed
 flags.DEFINE_bool("benchmark", False, "Time both networks here, and say how to on a device.")
 flags.DEFINE_integer("repeats", 30, "Interleaved timings; their median is given.", 3)
-
-DATA = ("dataset", "data_dir", "image_size", "train_examples")
 
 ON_DEVICES = """
 On a Raspberry Pi with a 64-bit system, after copying {name} there:
@@ -94,16 +84,6 @@ def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray,
     return images, labels
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Writes whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def latencies(flatbuffers: dict, image: np.ndarray, repeats: int) -> dict:
     """Median milliseconds for one image, on one thread.
 
@@ -135,7 +115,6 @@ def benchmark(model, flatbuffer: bytes, image: np.ndarray, path: pathlib.Path) -
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on saving
     run = pathlib.Path(FLAGS.run) if FLAGS.run else None
     source = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
     path = pathlib.Path(FLAGS.output or source.with_name("model.tflite"))
@@ -153,8 +132,8 @@ def main():
     if not report.ok:
         raise SystemExit(f"\nNot every claim holds: {path} was not written.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path.with_suffix(".report.json"), json.dumps(report.to_dict(), indent=2).encode())
-    write(path, flatbuffer)
+    files.write_json(path.with_suffix(".report.json"), report.to_dict())
+    files.write_whole(path, flatbuffer)
     print(f"\nWritten: {path}")
     if FLAGS.benchmark:
         benchmark(model, flatbuffer, images[:1], path)

@@ -1,47 +1,18 @@
-"""Flags of data, model and budget, which the example scripts share."""
+"""Flags of data, model and budget, which the commands share: the fields of a run's config."""
 
+import dataclasses
 import pathlib
 
 from absl import flags
 
-from larq_filter import (
-    models,
-)
+from larq_filter.cli import command_line
 from larq_filter.experiments import files, run_folder
 
 FLAGS = flags.FLAGS
 
-# Data
-flags.DEFINE_string(
-    "dataset", "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
-)
-flags.DEFINE_string("data_dir", None, "Folder of tensorflow-datasets' prepared data sets.")
-flags.DEFINE_bool("download", False, "Let tensorflow-datasets download what is missing.")
-flags.DEFINE_integer(
-    "train_examples",
-    None,
-    "Use only so many of the training images left after the holding out. Default: all.",
-    1,
-)
-flags.DEFINE_integer(
-    "validation_examples", None, "Use only so many validation images. Default: all.", 1
-)
-flags.DEFINE_integer("image_size", None, "Resize images to this many pixels a side.", 1)
-flags.DEFINE_bool("augment", True, "Random crops; mirror images too if the images have colours.")
-
-# Model
-flags.DEFINE_string("model", "birealnet20", f"One of: {', '.join(models.names())}.")
-flags.DEFINE_integer("width", None, "Channels of the first stage, where the model has it.", 1)
-
-# Budget
-flags.DEFINE_integer("batch_size", 50, "Images per step.", 1)
-flags.DEFINE_integer("epochs", 30, "Passes over the training images.", 1)
-flags.DEFINE_integer("steps_per_epoch", None, "Steps per epoch. Default: a whole pass.", 1)
-
-NAMES = (
-    "dataset data_dir download train_examples validation_examples image_size augment model width "
-    "batch_size epochs steps_per_epoch"
-).split()
+OTHERS = ("method", "knobs", "seed")  # not every command has them, or has them alike
+NAMES = [field.name for field in dataclasses.fields(run_folder.Config) if field.name not in OTHERS]
+command_line.define_flags(run_folder.Config, NAMES)
 
 
 def config(**others) -> run_folder.Config:

@@ -13,12 +13,12 @@ command again continues an interrupted run; a finished one is only reported.
 import dataclasses
 import pathlib
 
-from absl import flags, logging
+from absl import flags
 
 from larq_filter.cli import command_line, run_flags
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
-from larq_filter.experiments import methods, run_folder, strategies, training
+from larq_filter.experiments import methods, run_folder, strategies, tables, training
 from larq_filter.experiments.methods import knobs
 
 FLAGS = flags.FLAGS
@@ -54,7 +54,7 @@ def define_knobs():
 define_knobs()
 
 # Run
-flags.DEFINE_integer("seed", 0, "Of initialisation, data order and augmentation.", 0)
+command_line.define_flags(run_folder.Config, ["seed"])
 flags.DEFINE_string("output_dir", None, "Run folder. Default: runs/DATASET-MODEL-METHOD-SEED.")
 flags.DEFINE_enum(
     "control",
@@ -69,13 +69,12 @@ flags.DEFINE_enum(
     "none",
     strategies.NAMES,
     "Devices that share each batch. none: one; mirrored: all GPUs of this machine, or logical CPUs "
-    "where there is none; multi_worker: all machines that TF_CONFIG names; tpu: all cores of a "
-    "TPU. --batch_size is that of all together.",
+    "where there is none; multi_worker: all machines that TF_CONFIG names. --batch_size is that of "
+    "all together.",
 )
 flags.DEFINE_integer(
     "replicas", None, "Of mirrored. Default: all GPUs, or 2 logical CPUs where there is none.", 1
 )
-flags.DEFINE_string("tpu", None, "Name or address of the TPU. Default: $TPU_NAME, else local.")
 flags.DEFINE_bool(
     "synchronized_batch_norm",
     True,
@@ -110,17 +109,15 @@ def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
         ("wall time", f"{result.seconds:.0f} s for {result.epochs} epochs"),
         ("run folder", result.output_dir),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return tables.aligned(rows)
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
     try:
         config = config_from_flags()
         names = run_flags.dataset_name(), config.model, config.method, config.seed
         folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
-        strategy = strategies.make(FLAGS.strategy, FLAGS.replicas, FLAGS.tpu)
+        strategy = strategies.make(FLAGS.strategy, FLAGS.replicas)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
         result = training.run(config, folder, **scaled)
         control = None
@@ -131,8 +128,6 @@ def main():
                 frozen = dataclasses.replace(config, method="frozen", knobs=own)
                 beside = folder.with_name(f"{folder.name}-control")
                 control = training.run(frozen, beside, **scaled)
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
     except Exception as error:
         if not strategies.is_lost_worker(error):
             raise

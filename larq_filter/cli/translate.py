@@ -16,6 +16,7 @@ from absl import flags
 
 from larq_filter import analysis, filters, hyperparameters, plots  # first: it makes sure of Keras 2
 from larq_filter.cli import command_line
+from larq_filter.experiments import tables
 
 import tensorflow as tf
 
@@ -54,19 +55,9 @@ flags.DEFINE_integer("epochs", 200, "Passes over them, the horizon of the schedu
 flags.DEFINE_string("plot", None, "Also draw the frequency response into this file (pdf, png).")
 
 
-def value(name):
-    """A flag, or what the preset says if the flag was not given."""
-    preset = PRESETS.get(FLAGS.preset, {})
-    return (
-        preset.get(name, FLAGS[name].value)
-        if FLAGS[name].using_default_value
-        else FLAGS[name].value
-    )
-
-
 def learning_rate_of(steps):
     """The learning rate as an object, and as Python."""
-    start = value("learning_rate")
+    start = FLAGS.learning_rate
     schedules = tf.keras.optimizers.schedules
     return {
         "constant": (start, repr(start)),
@@ -78,13 +69,13 @@ def learning_rate_of(steps):
             schedules.CosineDecay(start, steps),
             f"tf.keras.optimizers.schedules.CosineDecay({start!r}, {steps})",
         ),
-    }[value("schedule")]
+    }[FLAGS.schedule]
 
 
 def arguments(**changes):
     """What filter_from_sgd takes besides the learning rate."""
     names = ("weight_decay", "momentum", "decoupled", "velocity", "nesterov")
-    return {**{name: value(name) for name in names}, **changes}
+    return {**{name: FLAGS[name].value for name in names}, **changes}
 
 
 def rates_at(rate, **changes):
@@ -102,7 +93,7 @@ def course(translation, steps_per_epoch):
     shares = (0, 0.25, 0.5, 0.75, 0.95) if filters.is_schedule(rate) else (0,)
     rows = [("epoch", "alpha", "gamma", "window (steps)", "window (epochs)", "expected flip ratio")]
     for share in shares:
-        epoch = share * value("epochs")
+        epoch = share * FLAGS.epochs
         step = round(epoch * steps_per_epoch)
         now = float(rate(step)) if filters.is_schedule(rate) else rate
         window = analysis.time_constant(f, step)
@@ -116,11 +107,7 @@ def course(translation, steps_per_epoch):
                 flips,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
-        for row in rows
-    )
+    return tables.aligned(rows, right=True)
 
 
 def readings(translation):
@@ -129,7 +116,7 @@ def readings(translation):
     if not latent.weight_decay or not latent.momentum or latent.nesterov:
         return ""
     (inside, smooth), (beside, smoother) = (
-        rates_at(value("learning_rate"), decoupled=decoupled) for decoupled in (False, True)
+        rates_at(FLAGS.learning_rate, decoupled=decoupled) for decoupled in (False, True)
     )
     taken = "decoupled" if latent.decoupled else "L2 inside the gradient"
     return (
@@ -172,8 +159,10 @@ def draw(translation, steps_per_epoch):
 
 
 def main():
-    steps_per_epoch = math.ceil(value("dataset_size") / value("batch_size"))
-    rate, source = learning_rate_of(steps_per_epoch * value("epochs"))
+    for name, value in PRESETS.get(FLAGS.preset, {}).items():
+        FLAGS.set_default(name, value)  # in place of what was not given
+    steps_per_epoch = math.ceil(FLAGS.dataset_size / FLAGS.batch_size)
+    rate, source = learning_rate_of(steps_per_epoch * FLAGS.epochs)
     translation = hyperparameters.filter_from_sgd(rate, **arguments())
     print(f"{translation}\n\n{course(translation, steps_per_epoch)}")
     print("\nExpected flips: the share of weights that flip per step if gradients were noise.")

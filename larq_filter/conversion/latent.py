@@ -116,14 +116,7 @@ def to_latent(
             'so by `precision` 1, as "ste_sign" or larq.quantizers.SteSign(clip_value=1.25) do.'
         )
     require_graph(model)
-    values = {}
-    for layer in binary.layers_of(model):
-        for _, old, kernel in binary_kernels_of(layer):
-            if isinstance(old, larq.quantizers.NoOp):
-                values[id(kernel)] = magnitude * binary.sign(binary.latent(kernel))
-                _require_signs(layer, quantizer, values[id(kernel)], magnitude)
-    if not values:
-        raise ValueError(f"The model {model.name} has no kernel under NoOp(precision=1).")
+    values = _latent_values(model, quantizer, magnitude)
 
     def options(layer, old, prefix):
         if not isinstance(old, larq.quantizers.NoOp):
@@ -137,6 +130,19 @@ def to_latent(
     latent, clones = rebuild(model, options)
     copy_variables(clones, values)
     return latent
+
+
+def _latent_values(model, quantizer, magnitude: float) -> dict:
+    """The id of each latent-free kernel to its latent weights, which ``quantizer`` must take."""
+    values = {}
+    for layer in binary.layers_of(model):
+        for _, old, kernel in binary_kernels_of(layer):
+            if isinstance(old, larq.quantizers.NoOp):
+                values[id(kernel)] = magnitude * binary.sign(binary.latent(kernel))
+                _require_signs(layer, quantizer, values[id(kernel)], magnitude)
+    if not values:
+        raise ValueError(f"The model {model.name} has no kernel under NoOp(precision=1).")
+    return values
 
 
 def _latent_free_options(layer, quantizer, prefix: str) -> dict:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from larq_filter._keras import tf
+from larq_filter._validation import validate_integer
 from larq_filter.datasets.pipelines import AUGMENT, Augmentation, key
 
 
@@ -79,14 +80,12 @@ class ImageData:
         """
         available = self.steps_per_epoch(batch_size)
         steps = available if steps_per_epoch is None else steps_per_epoch
-        fix = (
-            f": there are {available} full batches of {batch_size} in {self.train_examples} images"
-        )
-        validate_integer("steps_per_epoch", steps, 1, available, fix)
+        hint = f": {self.train_examples} images make {available} full batches of {batch_size}"
+        validate_integer("steps_per_epoch", steps, 1, available, hint)
         validate_integer("seed", seed, 0, 2**32 - 1)
         validate_integer("first_epoch", first_epoch, 0, 2**30 - 1)
-        fix = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
-        validate_integer("epochs", epochs, first_epoch + 1, 2**30, fix)
+        hint = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
+        validate_integer("epochs", epochs, first_epoch + 1, 2**30, hint)
 
         def batches_of(epoch):
             batches = self._source.batches(seed, epoch, batch_size).take(steps)
@@ -113,7 +112,7 @@ class ImageData:
         return self._in_order("test", self.test_examples, batch_size)
 
     def _in_order(self, part, size, batch_size):
-        validate_integer("batch_size", batch_size, 1, None)
+        validate_integer("batch_size", batch_size)
         data = self._source.in_order(part).batch(batch_size)
         length = tf.data.experimental.assert_cardinality(-(-size // batch_size))
         data = data.map(lambda images, labels: (self._normalize(images), labels))
@@ -121,13 +120,3 @@ class ImageData:
 
     def _normalize(self, images):
         return (tf.cast(images, tf.float32) - self.mean) / self.std
-
-
-def validate_integer(name, value, low, high, fix=""):
-    """`value` as int if it is one in [low, high]; `high` None: no limit; `fix` ends the message."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < low or (high is not None and value > high):
-        allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be {allowed}, got {value}{fix}")
-    return int(value)

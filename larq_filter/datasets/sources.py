@@ -16,8 +16,9 @@ import re
 import numpy as np
 
 from larq_filter._keras import tf
+from larq_filter._validation import validate_integer
 from larq_filter.datasets import splits
-from larq_filter.datasets.image_data import ImageData, validate_integer
+from larq_filter.datasets.image_data import ImageData
 from larq_filter.datasets.pipelines import Augmentation, Memory, Stream
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, all parts together
@@ -65,21 +66,22 @@ def load(
             differ in size, or a number is outside its interval.
     """
     if image_size is not None:
-        validate_integer("image_size", image_size, 1, None)
+        validate_integer("image_size", image_size)
     if name == "digits":
         source, class_names = _digits(image_size), tuple("0123456789")
     else:
         builder = _builder(str(name), data_dir, download)
         source, class_names = _tfds_source(str(name), builder, image_size)
-    for part, count in (("train", train_examples), ("validation", validation_examples)):
-        if count is not None:
-            size, noun = source.sizes[part], "training" if part == "train" else part
-            fix = f": {name} has {size} {noun} images"
-            source = source.first(part, validate_integer(f"{part}_examples", count, 1, size, fix))
+    source = _limited(source, name, "train", train_examples)
+    source = _limited(source, name, "validation", validation_examples)
+    return _image_data(str(name), source, class_names)
+
+
+def _image_data(name, source, class_names):
     mean, std = _statistics(source.statistics_images())
     height, _, channels = source.shape
     return ImageData(
-        name=str(name),
+        name=name,
         input_shape=source.shape,
         num_classes=len(class_names),
         class_names=class_names,
@@ -89,6 +91,15 @@ def load(
         augmentation=Augmentation(pad=max(1, height // 8), flip=channels == 3),
         _source=source,
     )
+
+
+def _limited(source, name, part, count):
+    """The source with `count` images in a part; None: all of them."""
+    if count is None:
+        return source
+    size, noun = source.sizes[part], "training" if part == "train" else part
+    hint = f": {name} has {size} {noun} images"
+    return source.first(part, validate_integer(f"{part}_examples", count, 1, size, hint))
 
 
 def _digits(image_size):

@@ -15,12 +15,16 @@ rest.
 
 import contextlib
 import json
+import logging
 import pathlib
 import re
 import shutil
 
 from larq_filter._keras import tf
+from larq_filter._validation import first_line
 from larq_filter.experiments.files import commit, write_whole
+
+logger = logging.getLogger(__name__)
 
 _PART = "writing"
 _OWNER = "owner/.ATTRIBUTES/py_state"
@@ -73,7 +77,7 @@ class Checkpoints:
                     self._remove_parts()
                     self._sweep(number)
                 return number
-            print(f"Checkpoint {self._path(number)} {flaw}; trying the one before.")
+            logger.warning("Checkpoint %s %s; trying the one before.", self._path(number), flaw)
         # The data of the first without an index is a save that was interrupted.
         if numbers or max(map(_number, self._files()), default=0) > 1:
             raise RuntimeError(
@@ -92,7 +96,7 @@ class Checkpoints:
             reader = read_all(str(self._path(number)))
             owner = json.loads(reader.get_tensor(_OWNER)) if reader.has_tensor(_OWNER) else None
         except Exception as error:  # the reader of damaged files raises a dozen types
-            return f"can't be read ({(str(error).strip().splitlines() or [type(error)])[0]})"
+            return f"can't be read ({first_line(error)})"
         if not isinstance(owner, dict):
             return "is of no run"
         differs = differences(owner, self.owner)
@@ -132,7 +136,7 @@ class Checkpoints:
                 path.unlink()
         lines = [f'all_model_checkpoint_paths: "ckpt-{number}"\n' for number in kept]
         lines.insert(0, f'model_checkpoint_path: "ckpt-{newest}"\n')
-        write_whole(self.folder / "checkpoint", "".join(lines).encode())
+        write_whole(self.folder / "checkpoint", "".join(lines))
 
     def _remove_parts(self) -> None:
         for path in self.folder.glob(f"{_PART}*"):
@@ -187,7 +191,7 @@ class Tables(tf.train.experimental.PythonState):
         tables = json.loads(string_value)
         for path in self.paths:
             if path.name in tables:
-                write_whole(path, tables[path.name].encode())
+                write_whole(path, tables[path.name])
             else:
                 path.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ of them repeat. Rejected: testing before each write, which says nothing about th
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import re
@@ -21,16 +22,32 @@ class NotWritable(OSError):
     """The disk is full, or the folder can't be written."""
 
 
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-    """Writes whole or not at all: a reader never sees half a file, nor does one after a kill."""
-    part = path.with_suffix(".part")
+@contextlib.contextmanager
+def whole(path: pathlib.Path):
+    """Gives the name to write a file under, which gets the name ``path`` once it is on the disk.
+
+    A reader never sees half a file, nor does one after a kill. Only one process at a time may write
+    a file of one name. The name given ends as ``path`` does: some writers go by that.
+    """
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        part.write_bytes(content)
+        yield part
         commit(part, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
-            part.unlink()  # on a full disk the space is needed
+            part.unlink(missing_ok=True)  # on a full disk the space is needed
         raise
+
+
+def write_whole(path: pathlib.Path, content: bytes | str) -> None:
+    """Writes whole or not at all; text as UTF-8."""
+    with whole(path) as part:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def write_json(path: pathlib.Path, content, indent: int | None = 2) -> None:
+    """Writes whole or not at all."""
+    write_whole(path, f"{json.dumps(content, indent=indent)}\n")
 
 
 def commit(part: pathlib.Path, path: pathlib.Path) -> None:

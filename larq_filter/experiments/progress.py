@@ -8,6 +8,7 @@ import pathlib
 import time
 
 from larq_filter._keras import keras, tf
+from larq_filter._validation import first_line
 from larq_filter.experiments import strategies
 from larq_filter.experiments.checkpoints import Checkpoints, Tables, read_all
 
@@ -114,10 +115,9 @@ class Backup(keras.callbacks.BackupAndRestore):
                 return 0
             epoch = int(read_all(path).get_tensor(_EPOCH))
         except Exception as error:  # the reader of damaged files raises a dozen types
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RuntimeError(
-                f"The backup in {folder} can't be read ({reason}), so the run can't be continued. "
-                "Choose another output_dir, or remove the folder to start again."
+                f"The backup in {folder} can't be read ({first_line(error)}), so the run can't be "
+                "continued. Choose another output_dir, or remove the folder to start again."
             ) from error
         with self.run_model.distribute_strategy.scope():
             if callable(getattr(self.run_model.optimizer, "build", None)):  # Keras 2.15 does not

@@ -10,80 +10,84 @@ one. Rejected: to keep them in the checkpoints, which only TensorFlow reads and 
 import dataclasses
 import importlib.metadata
 import json
-import numbers
+import logging
 import pathlib
+import platform
 import sys
-from types import NoneType
 from typing import get_args
 
+from larq_filter import models
+from larq_filter._validation import validate_flag, validate_integer, validate_text
 from larq_filter.datasets import splits
 from larq_filter.experiments import files, methods
 from larq_filter.experiments.checkpoints import differences
-from larq_filter.filters import shown
+
+logger = logging.getLogger(__name__)
 
 
-def _validate_setting(name: str, value, kind):
-    """``value`` if it is of ``kind``: str, bool, int, or one of these or None.
+def setting(default, text: str, low: int = 1, high: int = 10**12):
+    """A field with a default, which is a flag of commands too: ``text`` is its help.
+
+    ``low`` and ``high``: of an integer.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+def _validated(field: dataclasses.Field, value):
+    """``value`` if it is of the field's type: str, bool, int, or one of these or None.
 
     Raises:
         TypeError: of another type.
-        ValueError: an integer below 1 (``seed``: 0) or above 10^12 (``seed``: 2^32 - 1).
+        ValueError: an integer outside the field's interval.
     """
-    wanted = [each for each in get_args(kind) or (kind,) if each is not NoneType]
-    if value is None and wanted != [kind]:
+    kind, *others = get_args(field.type) or (field.type,)
+    if value is None and others:
         return None
-    accepted = {int: numbers.Integral, str: str, bool: bool}[wanted[0]]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
-        none = "" if wanted == [kind] else " or None"
-        raise TypeError(f"{name} is {shown(value)}; it must be of type {wanted[0].__name__}{none}.")
-    if accepted is numbers.Integral:
-        low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**12)
-        if not low <= value <= high:
-            raise ValueError(
-                f"{name} is {shown(value)}; it must be at least {low}, and at most {high:,}."
-            )
-        return int(value)
-    return value
+    if kind is int:
+        return validate_integer(field.name, value, field.metadata["low"], field.metadata["high"])
+    return {str: validate_text, bool: validate_flag}[kind](field.name, value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that determines a run. Two runs of one config on one machine are the same run.
 
-    Attributes:
-        dataset, data_dir, download, train_examples, validation_examples, image_size: as in
-            ``datasets.load``.
-        model: a name from ``models.names()``.
-        width: channels of the model's first stage, for models that have that argument.
-        method: a name from ``methods.METHODS``; its knobs: ``methods.Knobs``.
-        batch_size: images per step.
-        epochs: passes over the training images, the first step of a two-step method included, the
-            training of a teacher not.
-        steps_per_epoch: fewer steps than a whole pass; None: a whole pass.
-        seed: of initialisation, data order, augmentation and what the method draws.
-        augment: random crops (and mirror images of colour images).
+    Each field is a flag of the commands, with the default and the help that stand here. Raises
+    TypeError and ValueError for what is of another type, outside its interval, or unknown.
     """
 
-    dataset: str = "digits"
-    data_dir: str | None = None
-    download: bool = False
-    train_examples: int | None = None
-    validation_examples: int | None = None
-    image_size: int | None = None
-    model: str = "birealnet20"
-    width: int | None = None
-    method: str = "filter"
+    dataset: str = setting(
+        "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
+    )
+    data_dir: str | None = setting(None, "Folder of tensorflow-datasets' prepared data sets.")
+    download: bool = setting(False, "Let tensorflow-datasets download what is missing.")
+    train_examples: int | None = setting(
+        None, "Use only so many of the training images left after the holding out. Default: all."
+    )
+    validation_examples: int | None = setting(
+        None, "Use only so many validation images. Default: all."
+    )
+    image_size: int | None = setting(None, "Resize images to this many pixels a side.")
+    model: str = setting("birealnet20", f"One of: {', '.join(models.names())}.")
+    width: int | None = setting(None, "Channels of the first stage, where the model has it.")
+    method: str = setting("filter", "Who trains the binary kernels; ``methods.METHODS``.")
     knobs: methods.Knobs = dataclasses.field(default_factory=methods.Knobs)
-    batch_size: int = 50
-    epochs: int = 20
-    steps_per_epoch: int | None = None
-    seed: int = 0
-    augment: bool = True
+    batch_size: int = setting(50, "Images per step.")
+    epochs: int = setting(
+        20,
+        "Passes over the training images, the first step of a two-step method included, the "
+        "training of a teacher not.",
+    )
+    steps_per_epoch: int | None = setting(None, "Steps per epoch. Default: a whole pass.")
+    seed: int = setting(
+        0, "Of initialisation, data order, augmentation and what the method draws.", 0, 2**32 - 1
+    )
+    augment: bool = setting(True, "Random crops; mirror images too if the images have colours.")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if field.name != "knobs":
-                value = _validate_setting(field.name, getattr(self, field.name), field.type)
+                value = _validated(field, getattr(self, field.name))
                 object.__setattr__(self, field.name, value)
         methods.resolve(self.method, self.knobs)
 
@@ -154,7 +158,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
                 "or repeat the command of that run to continue it."
             )
     # A kill at the very start leaves the first file half written.
-    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part"}:
+    elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part.json"}:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
 
 
@@ -202,11 +206,10 @@ def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if not path.exists():
-        versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
-        content = {"config": as_json(config), "versions": versions, "command": sys.argv}
+        content = {"config": as_json(config), "versions": versions(), "command": sys.argv}
         if scale is not None:
             content["strategy"] = scale
-        _write_json(path, content)
+        files.write_json(path, content)
 
 
 def as_json(config: Config) -> dict:
@@ -214,23 +217,20 @@ def as_json(config: Config) -> dict:
     return json.loads(json.dumps({**dataclasses.asdict(config), "split": splits.SPLIT}))
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
-    for package in packages:
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python and of the packages that decide what comes out, and of ``more``."""
+    found = {"python": platform.python_version()}
+    for package in ("larq_filter", "tensorflow", "tf_keras", "larq", "numpy", *more):
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _write_json(path: pathlib.Path, content) -> None:
-    files.write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
+            found[package] = "not installed"
+    return found
 
 
 def write_result(folder: pathlib.Path, result: Result) -> None:
     """Writes result.json, which marks the run as finished."""
-    _write_json(folder / "result.json", dataclasses.asdict(result))
+    files.write_json(folder / "result.json", dataclasses.asdict(result))
 
 
 def read_result(folder: pathlib.Path) -> Result | None:
@@ -249,5 +249,5 @@ def read_result(folder: pathlib.Path) -> Result | None:
         reason = f"{wrong[0]!r} is no number"
     except (ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
-    print(f"{path} is damaged ({reason}). It is made again from the last checkpoint.")
+    logger.warning("%s is damaged (%s). It is made again from the last checkpoint.", path, reason)
     return None

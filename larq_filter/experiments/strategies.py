@@ -10,7 +10,8 @@ batch normalisation that takes its statistics from its own replica's images: see
 |---|---|
 | ``mirrored`` | all GPUs of this machine; without one, logical CPUs, to try it out |
 | ``multi_worker`` | all GPUs of every machine that ``TF_CONFIG`` names; a CPU where there is none |
-| ``tpu`` | all cores of a TPU |
+
+``training.run`` takes any other synchronous strategy too, such as ``TPUStrategy``: untried.
 
 A run of several machines is backed up and resumed by Keras' ``BackupAndRestore``. Rejected:
 parameter servers, whose gradients are stale: a filter would remember those of other weights. And
@@ -19,6 +20,7 @@ restarting a lost worker from here: that is the work of whatever started it.
 
 import atexit
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -27,25 +29,26 @@ import tempfile
 from larq_filter import binary
 from larq_filter._keras import keras, tf
 
-NAMES = ("none", "mirrored", "multi_worker", "tpu")
+logger = logging.getLogger(__name__)
+
+NAMES = ("none", "mirrored", "multi_worker")
 EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
 
 
-def make(name: str, replicas: int | None = None, tpu: str | None = None):
+def make(name: str, replicas: int | None = None):
     """The strategy of that name. Call it before TensorFlow computes anything.
 
     Args:
         name: one of ``NAMES``; "none" gives None.
         replicas: for "mirrored" only. Default: all GPUs, or two logical CPUs where there is none.
-        tpu: name or address of the TPU. Default: the environment variable TPU_NAME, else "local".
 
     Raises:
         ValueError: unknown name, ``replicas`` that the machine or the strategy does not have,
             ``TF_CONFIG`` missing or malformed.
-        RuntimeError: no TPU; TensorFlow has already started with fewer logical CPUs.
+        RuntimeError: TensorFlow has already started with fewer logical CPUs.
     """
     if name not in NAMES:
         raise ValueError(f"Unknown strategy {name!r}; choose one of {', '.join(NAMES)}.")
@@ -58,7 +61,7 @@ def make(name: str, replicas: int | None = None, tpu: str | None = None):
     if name == "multi_worker":
         check_tf_config(os.environ.get("TF_CONFIG"))
         return tf.distribute.MultiWorkerMirroredStrategy()
-    return _tpu(tpu) if name == "tpu" else None
+    return None
 
 
 def _mirrored(replicas: int | None):
@@ -84,23 +87,6 @@ def _mirrored(replicas: int | None):
     reduction = tf.distribute.ReductionToOneDevice()
     devices = [f"CPU:{i}" for i in range(replicas)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
-
-
-def _tpu(name: str | None):
-    name = name or os.environ.get("TPU_NAME") or "local"
-    try:
-        # In steps: TPUClusterResolver.connect of TensorFlow 2.15 raises TypeError.
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
-        if name != "local":
-            tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        return tf.distribute.TPUStrategy(resolver)
-    except (tf.errors.OpError, ValueError, RuntimeError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
-        raise RuntimeError(
-            f"There is no TPU {name!r} here ({reason}). Name yours by --tpu or TPU_NAME; on a TPU "
-            "virtual machine that is 'local'."
-        ) from error
 
 
 def check_tf_config(text: str | None) -> None:
@@ -232,7 +218,7 @@ def prepare(model, strategy, synchronized: bool) -> None:
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if replicas == 1:
         return
-    print(f"{type(strategy).__name__}: {replicas} replicas share each batch.")
+    logger.info("%s: %d replicas share each batch.", type(strategy).__name__, replicas)
     norms = [
         layer.name
         for layer in binary.layers_of(model)
@@ -240,10 +226,12 @@ def prepare(model, strategy, synchronized: bool) -> None:
     ]
     alone = synchronize_batch_norm(model) if synchronized else norms
     if alone:
-        print(
-            f"{len(alone)} of {len(norms)} batch normalisations ({alone[0]}, ...) take their "
-            "statistics from the images of one replica: the binary kernels will be others than "
-            "those of one device."
+        logger.warning(
+            "%d of %d batch normalisations (%s, ...) take their statistics from the images of one "
+            "replica: the binary kernels will be others than those of one device.",
+            len(alone),
+            len(norms),
+            alone[0],
         )
 
 

@@ -24,6 +24,7 @@ tables are part of each checkpoint, so that a continued run has no row twice and
 import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
 import sys
 from collections.abc import Callable
@@ -44,6 +45,8 @@ from larq_filter.experiments import (
 from larq_filter.experiments.checkpoints import Tables
 from larq_filter.experiments.methods import distillation
 from larq_filter.optimizers import FilterOptimizer
+
+logger = logging.getLogger(__name__)
 
 Config, Result = run_folder.Config, run_folder.Result  # what users of this module name
 
@@ -86,13 +89,17 @@ def run(
 ) -> run_folder.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
+    Which of these it does is logged, and damage is as a warning; ``logging.basicConfig(level=
+    logging.INFO)`` shows all of it.
+
     Args:
         config: what to train.
         output_dir: the run folder; created if need be.
         verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
         report: called as ``report(epoch, logs)`` once an epoch's checkpoint is written; what it
             raises ends the training, and the folder can be continued. A first stage isn't reported.
-        strategy: of ``strategies.make``: the replicas that share each batch. It is no part of the
+        strategy: of ``strategies.make``: the replicas that share each batch. Another one of
+            ``tf.distribute`` that is synchronous is taken too, and untried. It is no part of the
             config, but config.json holds it, and a run is continued under the one it began with.
             With several machines each calls this function, and all see the folder.
         synchronized: whether batch normalisation takes its statistics from all replicas.
@@ -121,7 +128,7 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     run_folder.refuse_other_run(folder, config, way.scale)
     result = run_folder.read_result(folder)
     if result is not None:
-        print(f"{folder} holds the finished run of this config: nothing to train.")
+        logger.info("%s holds the finished run of this config: nothing to train.", folder)
         return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
@@ -130,24 +137,24 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
-        _new_model(config, data)  # a wrong argument is found before the first stage, not after it
+        new_model(config, data)  # a wrong argument is found before the first stage, not after it
         way.write_config(folder, config)
         before, earlier = _first_stage(config, stage, folder, way)
-        print(f"Now {config.method}: {methods.METHODS[config.method].summary}.")
+        logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
         own = dataclasses.replace(config, epochs=stage.own_epochs)
         return _train(own, data, earlier, folder, way, before)
 
 
 def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _Way):
     """The result of a first stage and its model."""
-    print(f"First stage, {stage.name}: {methods.METHODS[stage.method].summary}.")
+    logger.info("First stage, %s: %s.", stage.name, methods.METHODS[stage.method].summary)
     first = dataclasses.replace(config, method=stage.method, knobs=stage.knobs, epochs=stage.epochs)
     folder, way = folder / stage.name, way.of_first_stage()
     result = _run(first, folder, way)
     try:
         return result, serialization.load_model(folder / "model.keras")
     except (ValueError, FileNotFoundError) as error:
-        print(f"{error} It is made again from the last checkpoint.")
+        logger.warning("%s It is made again from the last checkpoint.", error)
     (folder / "result.json").unlink()
     return _run(first, folder, way), serialization.load_model(folder / "model.keras")
 
@@ -199,7 +206,9 @@ def _train(
     saver = progress.saver(model, monitor.counters, tables, folder, run_folder.as_json(config))
     first_epoch = saver.restore()
     if first_epoch:
-        print(f"Continues the run in {folder} after epoch {first_epoch} of {config.epochs}.")
+        logger.info(
+            "Continues the run in %s after epoch %d of %d.", folder, first_epoch, config.epochs
+        )
     else:
         tables.remove()  # rows of an epoch that was not saved
     if first_epoch < config.epochs:  # else only the model and the result are still to be written
@@ -241,7 +250,7 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
     )
 
 
-def _new_model(config: run_folder.Config, data):
+def new_model(config: run_folder.Config, data):
     """The latent model that every method starts from."""
     arguments = {} if config.width is None else {"width": config.width}
     return models.build(
@@ -251,7 +260,7 @@ def _new_model(config: run_folder.Config, data):
 
 def _compiled_model(config: run_folder.Config, data, steps: int, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
-    model = _new_model(config, data)
+    model = new_model(config, data)
     total = steps * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):
@@ -290,7 +299,8 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     own = strategies.own_folder(folder, strategy)
     # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
     saved = to_latent_free(model) if config.method == "larq_bop" else model
-    _save_model(saved, own / "model.keras")
+    with files.whole(own / "model.keras") as part:
+        saved.save(part)
     if own != folder:  # the first worker has the tables and writes the result
         strategies.wait_for_all(strategy)
         result = run_folder.read_result(folder)
@@ -312,13 +322,3 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     run_folder.write_result(folder, result)
     strategies.wait_for_all(strategy)
     return result
-
-
-def _save_model(model, path: pathlib.Path) -> None:
-    """Writes whole or not at all."""
-    part = path.with_suffix(".part.keras")  # Keras goes by the end of the name
-    try:
-        model.save(part)
-        files.commit(part, path)
-    finally:
-        part.unlink(missing_ok=True)

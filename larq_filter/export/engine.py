@@ -8,6 +8,8 @@ import warnings
 
 import numpy as np
 
+from larq_filter._validation import first_line
+
 BINARY_CONVOLUTION = "LceBconv2d"
 
 
@@ -41,8 +43,8 @@ def to_flatbuffer(saved_model: str) -> bytes:
             warnings.simplefilter("error", UserWarning)
             return engine.convert_saved_model(saved_model)
     except Exception as error:  # the converter raises bare Exceptions
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"Larq Compute Engine cannot convert the model: {reason[0]}") from error
+        reason = first_line(error)
+        raise ValueError(f"Larq Compute Engine cannot convert the model: {reason}") from error
 
 
 class Interpreter:

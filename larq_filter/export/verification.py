@@ -56,20 +56,12 @@ def verify(model, flatbuffer: bytes, inputs, labels=None, allow_float=()) -> Rep
     inputs, labels = _checked_inputs(model, inputs), _checked_labels(model, labels, inputs)
     original, model = model, conversions.in_float32(model)
     calls = [c for c in graphs.calls_of(model) if linting.has_binary_kernel(c.layer)]
-    unknown = set(allow_float) - {call.name for call in calls}
-    if unknown:
-        raise ValueError(
-            f"`allow_float` names {', '.join(sorted(unknown))}; the layers with binary kernels "
-            f"are {', '.join(call.name for call in calls)}."
-        )
+    _require_known(allow_float, calls)
     floats = _float_layers(calls, flatbuffer)
     claims = [_kernels(model), _operators(calls, floats, flatbuffer, set(allow_float))]
     expected = graphs.predict(lambda x: graphs.output_of(model, x), inputs)
-    if labels is not None and expected.shape[1] == 1 and not _are_probabilities(expected):
-        raise ValueError(
-            f"`labels` were given, and {model.name} has one output, from {expected.min():.3g} to "
-            f"{expected.max():.3g}, so it is no probability and says no class: leave them out."
-        )
+    if labels is not None:
+        _require_classes(model, expected)
     found = None
     try:
         given = engine.Interpreter(flatbuffer).predict(inputs)[0]
@@ -84,6 +76,15 @@ def verify(model, flatbuffer: bytes, inputs, labels=None, allow_float=()) -> Rep
             claims.append(_accuracy(expected, given, labels))
     claims.append(_sizes(model, flatbuffer))
     return Report(original.name, tuple(claims), floats, found)
+
+
+def _require_known(allow_float, calls: list) -> None:
+    unknown = set(allow_float) - {call.name for call in calls}
+    if unknown:
+        raise ValueError(
+            f"`allow_float` names {', '.join(sorted(unknown))}; the layers with binary kernels "
+            f"are {', '.join(call.name for call in calls)}."
+        )
 
 
 def _checked_inputs(model, inputs) -> np.ndarray:
@@ -120,6 +121,14 @@ def _checked_labels(model, labels, inputs) -> np.ndarray | None:
             f"since {model.name} gives outputs of shape {shape}."
         )
     return labels.astype(np.int64)
+
+
+def _require_classes(model, expected: np.ndarray) -> None:
+    if expected.shape[1] == 1 and not _are_probabilities(expected):
+        raise ValueError(
+            f"`labels` were given, and {model.name} has one output, from {expected.min():.3g} to "
+            f"{expected.max():.3g}, so it is no probability and says no class: leave them out."
+        )
 
 
 def _kernels(model) -> Claim:

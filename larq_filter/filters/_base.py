@@ -14,20 +14,28 @@ can't be run in float64, drawn, or compared with SciPy without a second copy of 
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from larq_filter._validation import Interval, Probe, Rate, is_schedule, shown
+from larq_filter._validation import Interval, Probe, Rate, is_schedule, shown, validate_rate
 from larq_filter.filters.transfer import Transfer, from_sos
 
 
 class Value:
     """A frozen dataclass that is its config: round trip, equality and hash go through it."""
 
+    intervals: ClassVar[Mapping[str, Interval]] = {}
+    """The fields that are rates, and the interval that each must lie in."""
+
+    def __post_init__(self):
+        for name, interval in self.intervals.items():
+            object.__setattr__(self, name, validate_rate(name, getattr(self, name), interval))
+
     def rates(self) -> dict[str, Rate]:
         """The numbers that may change during training: name to number or schedule."""
-        return {}
+        return {name: getattr(self, name) for name in self.intervals}
 
     def rates_at(self, step: int) -> dict[str, float]:
         """The rates at ``step`` (counted from 0), schedules evaluated, as Python floats."""
@@ -125,8 +133,9 @@ def _plain(item):
 class Filter(Value):
     """A gradient filter: gradients in, signal out, one value per weight and step.
 
-    A subclass is a frozen dataclass (``eq=False``) that gives ``rates``, ``order``, ``step`` and,
-    if it is linear, ``sos``. See ``larq_filter/filters/averages.py`` for the shortest example.
+    A subclass is a frozen dataclass (``eq=False``) that gives ``intervals`` (or ``rates`` and
+    checks of its own), ``order``, ``step`` and, if it is linear, ``sos``. See
+    ``larq_filter/filters/averages.py`` for the shortest example.
     """
 
     @property

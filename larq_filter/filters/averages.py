@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter._validation import UP_TO_ONE, Rate, validate_rate
+from larq_filter._validation import UP_TO_ONE, Rate
 from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
@@ -50,16 +50,12 @@ class EMA(Filter):
     alpha: Rate
     compensated: bool | None = None
 
+    intervals = {"alpha": UP_TO_ONE}
+    order = 1
+
     def __post_init__(self):
-        object.__setattr__(self, "alpha", validate_rate("alpha", self.alpha, UP_TO_ONE))
+        super().__post_init__()
         is_compensated(self.compensated, self.alpha)  # raises what is neither True, False nor None
-
-    def rates(self) -> dict[str, Rate]:
-        return {"alpha": self.alpha}
-
-    @property
-    def order(self) -> int:
-        return 1
 
     @property
     def state_size(self) -> int:
@@ -108,20 +104,15 @@ class CascadedEMA(Filter):
     gamma: Rate
     compensated: bool | None = None
 
+    intervals = {"alpha": UP_TO_ONE, "gamma": UP_TO_ONE}
+    order = 2
+
     def __post_init__(self):
-        object.__setattr__(self, "alpha", validate_rate("alpha", self.alpha, UP_TO_ONE))
-        object.__setattr__(self, "gamma", validate_rate("gamma", self.gamma, UP_TO_ONE))
+        super().__post_init__()
         object.__setattr__(self, "_stages", (self._stage(self.gamma), self._stage(self.alpha)))
 
     def _stage(self, rate: Rate) -> EMA:
         return EMA(rate, self.compensated)
-
-    def rates(self) -> dict[str, Rate]:
-        return {"alpha": self.alpha, "gamma": self.gamma}
-
-    @property
-    def order(self) -> int:
-        return 2
 
     @property
     def state_size(self) -> int:

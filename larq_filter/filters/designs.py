@@ -25,7 +25,7 @@ from larq_filter._validation import (
     is_number,
     shown,
     validate_choice,
-    validate_count,
+    validate_integer,
     validate_number,
     validate_numbers,
 )
@@ -168,7 +168,7 @@ def iir(
         ValueError: an argument outside its interval, missing, or given to a family without it.
     """
     _validate_family(ftype, {"ripple": ripple, "attenuation": attenuation})
-    order = validate_count("order", order, HIGHEST_ORDER)
+    order = validate_integer("order", order, high=HIGHEST_ORDER)
     edges = _validate_cutoff(cutoff, btype, steps_per_epoch)
     zeros, poles, gain = signal.iirfilter(
         order,

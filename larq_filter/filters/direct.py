@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter._validation import MOST_NUMBERS, validate_count, validate_numbers
+from larq_filter._validation import MOST_NUMBERS, validate_integer, validate_numbers
 from larq_filter.filters._base import Filter
 from larq_filter.filters.transfer import DirectForm, Transfer
 
@@ -185,5 +185,5 @@ def moving_average(length: int) -> FIR:
         TypeError: not an integer.
         ValueError: less than 1, more than 4,096.
     """
-    length = validate_count("length", length, MOST_NUMBERS)
+    length = validate_integer("length", length, high=MOST_NUMBERS)
     return FIR((1.0 / length,) * length)

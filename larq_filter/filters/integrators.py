@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter._validation import POSITIVE, UNIT, Rate, validate_rate
+from larq_filter._validation import POSITIVE, UNIT, Rate
 from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
 
@@ -38,17 +38,12 @@ class LeakyIntegrator(Filter):
     leak: Rate
     compensated: bool | None = None
 
+    intervals = {"gain": POSITIVE, "leak": UNIT}
+    order = 1
+
     def __post_init__(self):
-        object.__setattr__(self, "gain", validate_rate("gain", self.gain, POSITIVE))
-        object.__setattr__(self, "leak", validate_rate("leak", self.leak, UNIT))
+        super().__post_init__()
         is_compensated(self.compensated, self.leak)  # raises what is neither True, False nor None
-
-    def rates(self) -> dict[str, Rate]:
-        return {"gain": self.gain, "leak": self.leak}
-
-    @property
-    def order(self) -> int:
-        return 1
 
     @property
     def state_size(self) -> int:

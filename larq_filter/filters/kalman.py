@@ -58,6 +58,9 @@ class Kalman(Filter):
     transition: float = 5.0
     initial_variance: float = 0.01
 
+    order = 1
+    state_size = 2
+
     def __post_init__(self):
         intervals = {
             "process_variance": VARIANCE,
@@ -68,14 +71,6 @@ class Kalman(Filter):
         for name, interval in intervals.items():
             value = validate_number(name, getattr(self, name), interval)
             object.__setattr__(self, name, value)
-
-    @property
-    def order(self) -> int:
-        return 1
-
-    @property
-    def state_size(self) -> int:
-        return 2
 
     def zero_state(self, like, xp):
         return (xp.zeros_like(like), self._initial_variance(like, xp))

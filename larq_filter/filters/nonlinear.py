@@ -11,7 +11,7 @@ from larq_filter._validation import (
     UNIT,
     UP_TO_ONE,
     Rate,
-    shown,
+    validate_constant,
     validate_flag,
     validate_rate,
 )
@@ -66,22 +66,15 @@ class NormalizedEMA(Filter):
     bias_correction: bool = False
     compensated: bool | None = None
 
+    intervals = {"alpha": UP_TO_ONE, "sigma": UP_TO_ONE}
+    order = 2
+
     def __post_init__(self):
-        for name, interval in (("alpha", UP_TO_ONE), ("sigma", UP_TO_ONE)):
-            object.__setattr__(self, name, validate_rate(name, getattr(self, name), interval))
-        if callable(self.epsilon):
-            raise TypeError(f"`epsilon` must be a number in {POSITIVE}, not {shown(self.epsilon)}.")
-        object.__setattr__(self, "epsilon", validate_rate("epsilon", self.epsilon, POSITIVE))
+        super().__post_init__()
+        object.__setattr__(self, "epsilon", validate_constant("epsilon", self.epsilon, POSITIVE))
         validate_flag("bias_correction", self.bias_correction)
         averages = EMA(self.alpha, self.compensated), EMA(self.sigma, self.compensated)
         object.__setattr__(self, "_averages", averages)
-
-    def rates(self) -> dict[str, Rate]:
-        return {"alpha": self.alpha, "sigma": self.sigma}
-
-    @property
-    def order(self) -> int:
-        return 2
 
     @property
     def state_size(self) -> int:
@@ -136,15 +129,8 @@ class Limiter(Filter):
 
     level: Rate = 1.0
 
-    def __post_init__(self):
-        object.__setattr__(self, "level", validate_rate("level", self.level, POSITIVE))
-
-    def rates(self) -> dict[str, Rate]:
-        return {"level": self.level}
-
-    @property
-    def order(self) -> int:
-        return 0
+    intervals = {"level": POSITIVE}
+    order = 0
 
     def step(self, x, state, rates, xp):
         return rates["level"] * xp.sign(x), state
@@ -179,6 +165,8 @@ class ResettingIntegrator(Filter):
     gain: Rate
     leak: Rate | None = None
 
+    order = 1
+
     def __post_init__(self):
         object.__setattr__(self, "gain", validate_rate("gain", self.gain, POSITIVE))
         if self.leak is not None:
@@ -186,10 +174,6 @@ class ResettingIntegrator(Filter):
 
     def rates(self) -> dict[str, Rate]:
         return {"gain": self.gain} if self.leak is None else {"gain": self.gain, "leak": self.leak}
-
-    @property
-    def order(self) -> int:
-        return 1
 
     @property
     def state_size(self) -> int:

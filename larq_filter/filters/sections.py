@@ -23,7 +23,6 @@ from larq_filter._validation import (
     is_schedule,
     shown,
     validate_flag,
-    validate_rate,
 )
 from larq_filter.filters._base import Filter
 from larq_filter.filters.compensation import accumulate, is_compensated, state_of_sum
@@ -164,9 +163,11 @@ class HeavyBall(Filter):
     nesterov: bool = False
     compensated: bool | None = None
 
+    intervals = {"gain": POSITIVE, "leak": UP_TO_ONE, "rate": POSITIVE}
+    order = 2
+
     def __post_init__(self):
-        for name, interval in {"gain": POSITIVE, "leak": UP_TO_ONE, "rate": POSITIVE}.items():
-            object.__setattr__(self, name, validate_rate(name, getattr(self, name), interval))
+        super().__post_init__()
         object.__setattr__(self, "nesterov", validate_flag("nesterov", self.nesterov))
         rows = to_delta(self.sos())
         if 0 not in self.rates_at(0).values():  # where a schedule warms up
@@ -174,13 +175,6 @@ class HeavyBall(Filter):
         constant = not any(is_schedule(rate) for rate in self.rates().values())
         compensate = is_compensated(self.compensated, slowest(rows) if constant else None)
         object.__setattr__(self, "_compensate", compensate)
-
-    def rates(self) -> dict[str, Rate]:
-        return {"gain": self.gain, "leak": self.leak, "rate": self.rate}
-
-    @property
-    def order(self) -> int:
-        return 2
 
     @property
     def state_size(self) -> int:

@@ -19,9 +19,6 @@ from larq_filter.hyperparameters.translation import (
     LatentSGD,
     Translation,
     filter_from_sgd,
-    translate_adam,
-    translate_clipping,
-    translate_scaling,
 )
 
 __all__ = [
@@ -38,7 +35,13 @@ __all__ = [
     "filter_from_sgd",
     "sgd_from_filter",
     "suggest",
-    "translate_adam",
-    "translate_clipping",
-    "translate_scaling",
 ]
+
+
+def __getattr__(name: str):
+    if name in ("translate_adam", "translate_clipping", "translate_scaling"):
+        raise AttributeError(
+            f"hyperparameters.{name} is gone: print(filter_from_sgd(...)) says what becomes of "
+            "clipping and scaling; Adam has no linear equivalent, translate an SGD recipe."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,17 +45,7 @@ def sgd_from_filter(
             "Only EMA, CascadedEMA, HeavyBall and LeakyIntegrator(gain, leak=0) have a known "
             f"latent SGD, not {filters.shown(f)}."
         )
-    if (learning_rate is None) == (weight_decay is None):
-        raise ValueError(
-            "The filter fixes the product of learning_rate and weight_decay only: give one of the "
-            f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
-        )
-    if learning_rate is not None:
-        validate_number("learning_rate", learning_rate, filters.POSITIVE)
-    else:
-        validate_latent_number(
-            "weight_decay", weight_decay, filters.Interval(0, math.inf, False, True)
-        )
+    _validate_one_of(learning_rate, weight_decay)
     per_step, momentum, nesterov = _product(f, decoupled, velocity)
     if weight_decay is None:
         start = per_step(0) if is_schedule(per_step) else per_step
@@ -71,6 +61,20 @@ def sgd_from_filter(
         else learning_rate
     )
     return LatentSGD(eps, weight_decay, momentum, decoupled, velocity, nesterov)
+
+
+def _validate_one_of(learning_rate: float | None, weight_decay: float | None) -> None:
+    if (learning_rate is None) == (weight_decay is None):
+        raise ValueError(
+            "The filter fixes the product of learning_rate and weight_decay only: give one of the "
+            f"two; received learning_rate={learning_rate}, weight_decay={weight_decay}."
+        )
+    if learning_rate is not None:
+        validate_number("learning_rate", learning_rate, filters.POSITIVE)
+    else:
+        validate_latent_number(
+            "weight_decay", weight_decay, filters.Interval(0, math.inf, False, True)
+        )
 
 
 def _product(

@@ -5,7 +5,7 @@ import math
 
 from larq_filter import filters
 from larq_filter._keras import keras
-from larq_filter._validation import validate_count
+from larq_filter._validation import validate_integer
 from larq_filter.analysis import MOST_STEPS
 
 
@@ -58,8 +58,8 @@ def suggest(steps_per_epoch: int, epochs: int) -> Suggestion:
         TypeError: an argument is not an integer.
         ValueError: an argument is not positive; the window would be shorter than a step.
     """
-    per_epoch = validate_count("steps_per_epoch", steps_per_epoch, MOST_STEPS)
-    steps = validate_count("epochs", epochs, MOST_STEPS)
+    per_epoch = validate_integer("steps_per_epoch", steps_per_epoch, high=MOST_STEPS)
+    steps = validate_integer("epochs", epochs, high=MOST_STEPS)
     steps *= per_epoch
     window = math.sqrt(per_epoch / 2 * steps / 3)
     if window < 1:

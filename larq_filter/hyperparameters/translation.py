@@ -32,6 +32,11 @@ differ in the schedule's place, and the last one in the size of eps. Keras' ``re
 has the gradient ``2 c w``: weight_decay is ``2 * c`` and decoupled False. ``SGD(weight_decay=...)``
 of Keras is decoupled; that of PyTorch is inside the gradient.
 
+Clipping is that of ``weight_clip`` and of ``SteSign(clip_value)``; weight decay bounds the weights
+as well. Adam's division by the root of the squared gradients is a gain that depends on the
+gradients themselves, and has no linear equivalent: start from the SGD recipe of the network, or
+from ``suggest``.
+
 Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452; schedules, L2, Nesterov and initial
 states derived here and checked in tests/hyperparameters/test_hyperparameters.py.
 """
@@ -42,7 +47,7 @@ import math
 import numpy as np
 
 from larq_filter import binary, filters
-from larq_filter._validation import one_minus, validate_choice, validate_flag, validate_number
+from larq_filter._validation import one_minus, validate_choice, validate_flag
 from larq_filter.filters import is_schedule
 from larq_filter.hyperparameters.schedules import show, times
 
@@ -297,66 +302,14 @@ def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, .
         Knob("lr decay", *(course if scheduled else (NO_EFFECT, "none: constant"))),
         Knob("weight decay", *decays),
         Knob("momentum", *((EXACT, smoothing) if mu else (NO_EFFECT, "none: gamma = 1"))),
-        Knob("clipping", NOT_LINEAR, "none assumed: weight_clip and SteSign's clip_value saturate"),
-        Knob("scaling", NO_EFFECT, "a positive factor per filter changes no sign"),
-    )
-
-
-# The way back -------------------------------------------------------------------------------------
-
-
-# The other knobs ----------------------------------------------------------------------------------
-
-
-def translate_clipping(limit: float | None) -> Knob:
-    """Latent clipping to ``[-limit, limit]``: Larq's ``weight_clip``, ``SteSign(clip_value)``.
-
-    Raises:
-        TypeError: ``limit`` is no number.
-        ValueError: there is a limit. No linear filter saturates.
-    """
-    if limit is not None:
-        limit = validate_number("limit", limit, filters.Interval(0, math.inf))
-    if limit is None or limit == math.inf:
-        return Knob("clipping", NO_EFFECT, "none")
-    raise ValueError(
-        f"Clipping latent weights to {limit:g} has {NOT_LINEAR}: it saturates the state, so that "
-        "what a gradient does depends on those before it. Train without a constraint and with "
-        "SteSign(clip_value=None) to compare; weight decay bounds the weights as well."
-    )
-
-
-def translate_scaling(scaling: str | None) -> Knob:
-    """Scaling in the forward pass: None, "mean_abs" (magnitude-aware sign) or "standardised".
-
-    Raises:
-        ValueError: standardised weights, or an unknown scaling.
-    """
-    if scaling is None:
-        return Knob("scaling", NO_EFFECT, "none")
-    if isinstance(scaling, str) and scaling == "mean_abs":
-        return Knob(
-            "scaling", NO_EFFECT, "one positive factor per filter, which batch norm divides out"
-        )
-    if isinstance(scaling, str) and scaling == "standardised":
-        raise ValueError(
-            f"Standardised latent weights have {NOT_LINEAR}: dividing by the standard deviation "
-            "has no effect on signs, but subtracting the mean of the filter makes each binary "
-            "weight depend on all others. Equal halves of +1 and -1 need a flip rule, not a filter."
-        )
-    raise ValueError(
-        f'`scaling` is {filters.shown(scaling)}; it must be None, "mean_abs" or "standardised".'
-    )
-
-
-def translate_adam(*_, **__) -> Knob:
-    """Adam on latent weights.
-
-    Raises:
-        ValueError: always.
-    """
-    raise ValueError(
-        f"Adam's division by the root of the squared gradients has {NOT_LINEAR}: it is a gain that "
-        "depends on the gradients themselves. Start from the latent SGD recipe of the network "
-        "instead, or from larq_filter.hyperparameters.suggest."
+        Knob(
+            "clipping",
+            NOT_LINEAR,
+            "none assumed: it saturates, what a gradient does depends on those before it",
+        ),
+        Knob(
+            "scaling",
+            NO_EFFECT,
+            "a factor per filter changes no sign; subtracting the mean does (flips.Balanced)",
+        ),
     )

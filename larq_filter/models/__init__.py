@@ -15,6 +15,7 @@ channels. Those of this package need Larq alone; all models of larq-zoo come wit
 import difflib
 import inspect
 
+from larq_filter._validation import validate_integer
 from larq_filter.models import zoo
 from larq_filter.models.activations import ChannelShift, RPReLU
 from larq_filter.models.binarynet import binarynet
@@ -83,6 +84,7 @@ def build(name, *, input_shape, num_classes, **kwargs):
 
     Raises:
         ImportError: a larq-zoo model without the extra `zoo`.
+        TypeError: a number that is no integer.
         ValueError: unknown name, an argument that the model does not take, or a shape that the
             model cannot take.
     """
@@ -95,8 +97,7 @@ def build(name, *, input_shape, num_classes, **kwargs):
         raise ValueError(
             f"{name} takes no argument {', '.join(unknown)}: it takes {', '.join(takes)}"
         )
-    if not (isinstance(num_classes, int) and num_classes >= 2):
-        raise ValueError(f"num_classes must be an integer >= 2, got {num_classes!r}")
+    validate_integer("num_classes", num_classes, 2)
     own = {} if name in _OWN else {"name": name}
     return builder(**own, input_shape=input_shape, num_classes=num_classes, **kwargs)
 

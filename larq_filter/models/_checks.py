@@ -21,10 +21,3 @@ def divisible(name, input_shape, factor, low):
             f"got {shape[0]}x{shape[1]}: load the data with image_size={nearest}"
         )
     return shape
-
-
-def at_least(name, value, low=1):
-    """`value` if it is an integer >= `low`, or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
-    return value

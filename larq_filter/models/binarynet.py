@@ -9,7 +9,8 @@ one thing: their first convolution does not pad.
 """
 
 from larq_filter._keras import tf
-from larq_filter.models._checks import at_least, image_shape
+from larq_filter._validation import validate_integer
+from larq_filter.models._checks import image_shape
 from larq_filter.models._parts import LATENT, batch_norm, binary_conv
 
 import larq
@@ -46,7 +47,7 @@ def binarynet(input_shape=(32, 32, 3), num_classes=10, width=128, first_padding=
             f"binarynet takes images of {smallest}x{smallest} and more, got {shape[0]}x{shape[1]}: "
             f"load the data with image_size={smallest}, better 32"
         )
-    at_least("width", width)
+    validate_integer("width", width)
     image = layers.Input(shape)
     x = binary_conv(image, width, input_quantizer=None, padding=first_padding)
     x = batch_norm(x, scale=False)
@@ -55,7 +56,7 @@ def binarynet(input_shape=(32, 32, 3), num_classes=10, width=128, first_padding=
         x = batch_norm(binary_conv(x, filters, input_quantizer="ste_sign"), scale=False)
         x = _pair_end(x, filters)
     x = layers.Flatten()(x)
-    for units in (8 * width, 8 * width, at_least("num_classes", num_classes, 2)):
+    for units in (8 * width, 8 * width, validate_integer("num_classes", num_classes, 2)):
         x = larq.layers.QuantDense(units, input_quantizer="ste_sign", **LATENT)(x)
         x = batch_norm(x, scale=False)
     x = layers.Activation("softmax", dtype="float32")(x)

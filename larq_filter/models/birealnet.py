@@ -10,7 +10,8 @@ with zeros, so it has no parameters (He et al. 2016, option A; Liu et al. 2018 f
 """
 
 from larq_filter._keras import tf
-from larq_filter.models._checks import at_least, divisible
+from larq_filter._validation import validate_integer
+from larq_filter.models._checks import divisible
 from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
 
 layers = tf.keras.layers
@@ -26,7 +27,7 @@ class PadChannels(layers.Layer):
 
     def __init__(self, channels, **kwargs):
         super().__init__(**kwargs)
-        self.channels = at_least("channels", channels, 0)
+        self.channels = validate_integer("channels", channels, 0)
 
     def call(self, inputs):
         before = self.channels // 2
@@ -58,7 +59,7 @@ def birealnet20(input_shape=(32, 32, 3), num_classes=10, width=16):
         ValueError: a size outside the interval above.
     """
     shape = divisible("birealnet20", input_shape, 4, low=8)
-    at_least("width", width)
+    validate_integer("width", width)
     image = layers.Input(shape)
     x = layers.Conv2D(width, 3, padding="same", use_bias=False)(image)
     x = prelu(batch_norm(x))
@@ -66,7 +67,7 @@ def birealnet20(input_shape=(32, 32, 3), num_classes=10, width=16):
         for convolution in range(6):
             x = _binary_block(x, filters, strides=2 if stage and not convolution else 1)
     x = batch_norm(layers.GlobalAveragePooling2D()(x))
-    x = classifier(x, at_least("num_classes", num_classes, 2))
+    x = classifier(x, validate_integer("num_classes", num_classes, 2))
     return tf.keras.Model(image, x, name="birealnet20")
 
 

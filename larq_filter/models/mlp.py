@@ -1,7 +1,8 @@
 """A multilayer perceptron with binary hidden layers, for small images and quick experiments."""
 
 from larq_filter._keras import tf
-from larq_filter.models._checks import at_least, image_shape
+from larq_filter._validation import validate_integer
+from larq_filter.models._checks import image_shape
 
 import larq
 
@@ -26,9 +27,9 @@ def mlp(input_shape=(8, 8, 1), num_classes=10, width=128, depth=2):
     """
     image = tf.keras.layers.Input(image_shape(input_shape))
     x = tf.keras.layers.Flatten()(image)
-    for layer in range(at_least("depth", depth)):
+    for layer in range(validate_integer("depth", depth)):
         x = larq.layers.QuantDense(
-            at_least("width", width),
+            validate_integer("width", width),
             input_quantizer="ste_sign" if layer else None,
             kernel_quantizer="ste_sign",
             kernel_constraint="weight_clip",
@@ -36,6 +37,6 @@ def mlp(input_shape=(8, 8, 1), num_classes=10, width=128, depth=2):
             use_bias=False,
         )(x)
         x = tf.keras.layers.BatchNormalization(momentum=0.9, scale=False)(x)
-    x = tf.keras.layers.Dense(at_least("num_classes", num_classes, 2))(x)
+    x = tf.keras.layers.Dense(validate_integer("num_classes", num_classes, 2))(x)
     x = tf.keras.layers.Activation("softmax", dtype="float32")(x)
     return tf.keras.Model(image, x, name="mlp")

@@ -15,7 +15,8 @@ Source: Liu et al., "ReActNet", ECCV 2020, arXiv 2003.03488, and the authors' co
 """
 
 from larq_filter._keras import tf
-from larq_filter.models._checks import at_least, divisible
+from larq_filter._validation import validate_integer
+from larq_filter.models._checks import divisible
 from larq_filter.models._parts import batch_norm, binary_conv, classifier
 from larq_filter.models.activations import ChannelShift, RPReLU
 
@@ -44,7 +45,7 @@ def reactnet_a(input_shape=(224, 224, 3), num_classes=1000, width=32):
         ValueError: a size outside the interval above.
     """
     shape = divisible("reactnet_a", input_shape, 32, low=32)
-    at_least("width", width)
+    validate_integer("width", width)
     image = layers.Input(shape)
     x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(image)
     x = batch_norm(x)
@@ -52,7 +53,7 @@ def reactnet_a(input_shape=(224, 224, 3), num_classes=1000, width=32):
         doubles = width * multiple > x.shape[-1]
         x = _block(x, doubles, strides=2 if doubles and block else 1)
     x = layers.GlobalAveragePooling2D()(x)
-    x = classifier(x, at_least("num_classes", num_classes, 2))
+    x = classifier(x, validate_integer("num_classes", num_classes, 2))
     return tf.keras.Model(image, x, name="reactnet_a")
 
 

@@ -11,7 +11,8 @@ is no max-pooling.
 """
 
 from larq_filter._keras import tf
-from larq_filter.models._checks import at_least, divisible
+from larq_filter._validation import validate_integer
+from larq_filter.models._checks import divisible
 from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
 
 layers = tf.keras.layers
@@ -38,7 +39,7 @@ def resnet18_cifar(input_shape=(32, 32, 3), num_classes=10, width=64):
         ValueError: a size outside the interval above.
     """
     shape = divisible("resnet18_cifar", input_shape, 8, low=8)
-    at_least("width", width)
+    validate_integer("width", width)
     image = layers.Input(shape)
     x = layers.Conv2D(width, 3, padding="same", use_bias=False)(image)
     x = prelu(batch_norm(x))
@@ -46,7 +47,7 @@ def resnet18_cifar(input_shape=(32, 32, 3), num_classes=10, width=64):
         for convolution in range(4):
             x = _binary_block(x, width * 2**stage, strides=2 if stage and not convolution else 1)
     x = layers.GlobalAveragePooling2D()(x)
-    x = classifier(x, at_least("num_classes", num_classes, 2))
+    x = classifier(x, validate_integer("num_classes", num_classes, 2))
     return tf.keras.Model(image, x, name="resnet18_cifar")
 
 

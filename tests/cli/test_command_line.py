@@ -1,6 +1,8 @@
 """How commands start and end, and what they say of themselves."""
 
 import ast
+import dataclasses
+import logging
 import os
 import re
 import subprocess
@@ -9,6 +11,8 @@ import sys
 import pytest
 
 from larq_filter.cli import __main__ as entry
+from larq_filter.cli import command_line
+from larq_filter.experiments import run_folder
 from paths import ROOT
 
 COMMANDS = ROOT / "larq_filter" / "cli"
@@ -45,6 +49,19 @@ def test_one_line_and_a_status(body, arguments, status, said):
 
 def test_what_the_user_cannot_mend_keeps_its_traceback():
     assert "Traceback" in run("{}['x']").stderr
+
+
+def test_the_library_is_quiet_until_a_command_shows_what_it_says(capsys, monkeypatch):
+    logger = logging.getLogger("larq_filter")
+    assert (logger.handlers, logger.level, logger.propagate) == ([], logging.NOTSET, True)
+    for name, value in [("handlers", []), ("level", logging.NOTSET), ("propagate", True)]:
+        monkeypatch.setattr(logger, name, value)  # puts them back afterwards
+    logger.getChild("experiments").info("never")
+    for _ in range(2):
+        command_line.show_progress()
+    logger.getChild("experiments").info("epoch %d", 3)
+    logger.getChild("experiments").debug("never")
+    assert capsys.readouterr() == ("epoch 3\n", "")
 
 
 @pytest.mark.extras
@@ -87,6 +104,24 @@ def test_help_of_a_command_and_of_its_script(command):
         assert flags
         for flag in flags:
             assert f"--{flag}" in ended.stdout or f"--[no]{flag}" in ended.stdout, flag
+        if command == "train":
+            assert_shows_the_config(ended.stdout)
+
+
+def assert_shows_the_config(text):
+    """Each field with its default and the lowest number; the words are those of its metadata."""
+    shown = {
+        name: " ".join(body.split())
+        for name, body in re.findall(r"(?m)^  --(?:\[no\])?(\w+): ((?:.*\n(?!  -|\n))*.*)", text)
+    }
+    for field in dataclasses.fields(run_folder.Config):
+        if field.name not in ("knobs", "method"):
+            assert field.metadata["help"].split()[0] in shown[field.name]
+            default = str(field.default).lower() if field.type is bool else field.default
+            assert field.default is None or f"(default: '{default}')" in shown[field.name]
+            if field.type is int:
+                low = ("positive", "non-negative")[field.metadata["low"] == 0]
+                assert f"(a {low} integer)" in shown[field.name]
 
 
 def test_the_entry_says_which_commands_there_are(capsys):

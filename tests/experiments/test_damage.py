@@ -68,19 +68,20 @@ def test_without_a_folder_there_is_nothing_to_restore(tmp_path):
 
 @pytest.mark.parametrize("harm", interrupted.HARMS)
 @pytest.mark.parametrize("file", ["ckpt-5.index", "ckpt-5.data-00000-of-00001", "checkpoint"])
-def test_the_newest_that_is_whole_is_restored(file, harm, saved, capsys):
+def test_the_newest_that_is_whole_is_restored(file, harm, saved, said):
     folder, rng = saved.checkpoints.folder, random.Random(0)
     good = {path.name: path.read_bytes() for path in folder.iterdir()}
     for _ in range(20):
         interrupted.HARMS[harm](folder / file, rng)
         again = Saved(folder)
         number = again.checkpoints.restore()
-        said = capsys.readouterr().out
+        text = " ".join(said)
+        said.clear()
         assert number in (4, 5) and is_restored(again, number)
         if file == "checkpoint":  # only TensorFlow's own function goes by it
             assert number == 5
         elif not (file, harm) == ("ckpt-5.index", "removed"):  # then there is no such checkpoint
-            assert (number == 4) == ("ckpt-5 can't be read" in said), said
+            assert (number == 4) == ("ckpt-5 can't be read" in text), text
         if harm != "bit-flipped":  # a flipped bit in the padding of an index harms nothing
             assert number == (5 if file == "checkpoint" else 4)
         for name, content in good.items():
@@ -113,7 +114,7 @@ def test_a_damaged_one_changes_no_variable(saved):
     assert is_restored(again, 0)
 
 
-def test_one_of_another_run_is_told_by_its_config(saved, tmp_path, capsys):
+def test_one_of_another_run_is_told_by_its_config(saved, tmp_path, said):
     folder = saved.checkpoints.folder
     other = Saved(tmp_path / "other", {"method": "bop", "epochs": 9})
     other.save(5)
@@ -121,16 +122,16 @@ def test_one_of_another_run_is_told_by_its_config(saved, tmp_path, capsys):
         shutil.copy(path, folder)
     again = Saved(folder)
     assert again.checkpoints.restore() == 4 and is_restored(again, 4)
-    said = capsys.readouterr().out
-    assert "ckpt-5 is of another run (method: 'bop' there, 'filter' now)" in said
+    text = " ".join(said)
+    assert "ckpt-5 is of another run (method: 'bop' there, 'filter' now)" in text
 
 
-def test_one_that_no_run_has_made(saved, capsys):
+def test_one_that_no_run_has_made(saved, said):
     folder = saved.checkpoints.folder
     tf.train.Checkpoint(a=saved.a, b=saved.b).write(str(folder / "ckpt-6"))
     again = Saved(folder)
     assert again.checkpoints.restore() == 5 and is_restored(again, 5)
-    assert "ckpt-6 is of no run" in capsys.readouterr().out
+    assert "ckpt-6 is of no run" in " ".join(said)
 
 
 def test_other_variables_than_the_model_has_are_an_error(saved):
@@ -193,7 +194,7 @@ def crashed(both, tmp_path):
     return shutil.copytree(both / "crashed", tmp_path / "crashed")
 
 
-def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, both, capsys):
+def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, both, said):
     rng = random.Random(0)
     interrupted.HARMS["truncated"](crashed / "checkpoints" / "ckpt-3.index", rng)
     interrupted.HARMS["bit-flipped"](crashed / "checkpoints" / "ckpt-2.data-00000-of-00001", rng)
@@ -201,12 +202,12 @@ def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, both, capsys):
     interrupted.HARMS["overwritten"](crashed / "metrics.csv", rng)
     interrupted.HARMS["removed"](crashed / "flips.csv", rng)
     assert_continues_to_the_same_end(crashed, both)
-    said = capsys.readouterr().out
-    assert "ckpt-3 can't be read" in said and "ckpt-2 can't be read" in said
-    assert "after epoch 1 of 4" in said
+    text = " ".join(said)
+    assert "ckpt-3 can't be read" in text and "ckpt-2 can't be read" in text
+    assert "after epoch 1 of 4" in text
 
 
-def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, both, tmp_path, capsys):
+def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, both, tmp_path, said):
     other = dataclasses.replace(SMALL, knobs=training.methods.Knobs(gamma=0.5))
     with pytest.raises(interrupted.Stop):
         training.run(other, tmp_path / "other", verbose=0, report=interrupted.stop_after(3))
@@ -218,8 +219,8 @@ def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, both, tmp_pat
         n: len(v) for n, v in after.items() if "py_state" not in n
     }
     assert_continues_to_the_same_end(crashed, both)
-    said = capsys.readouterr().out
-    assert "ckpt-3 is of another run" in said and "after epoch 2 of 4" in said
+    text = " ".join(said)
+    assert "ckpt-3 is of another run" in text and "after epoch 2 of 4" in text
 
 
 @pytest.mark.parametrize("harm", ["truncated", "emptied", "overwritten"])
@@ -236,11 +237,11 @@ def test_a_config_of_another_form(text, crashed):
         training.run(SMALL, crashed, verbose=0)
 
 
-def test_a_damaged_result_is_made_again(both, tmp_path, capsys):
+def test_a_damaged_result_is_made_again(both, tmp_path, said):
     folder = shutil.copytree(both / "whole", tmp_path / "run")
     interrupted.HARMS["truncated"](folder / "result.json", random.Random(0))
     assert_continues_to_the_same_end(folder, both)
-    assert "result.json is damaged" in capsys.readouterr().out
+    assert "result.json is damaged" in " ".join(said)
     whole = json.loads((folder / "result.json").read_text())
     no_number = json.dumps({**whole, "accuracy": "high"})
     for text in ("", "[]", "{}", '{"flipped_layers": 3}', no_number):
@@ -248,7 +249,7 @@ def test_a_damaged_result_is_made_again(both, tmp_path, capsys):
         assert run_folder.read_result(folder) is None
 
 
-def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, capsys):
+def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, said):
     config = dataclasses.replace(SMALL, method="two_step", epochs=2, train_examples=100)
     for name in ("whole", "crashed"):
         with contextlib.suppress(interrupted.Stop):
@@ -257,14 +258,14 @@ def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, capsys):
     model = tmp_path / "crashed" / "step1" / "model.keras"
     interrupted.flip(model, model.stat().st_size // 2)
     training.run(config, tmp_path / "crashed", verbose=0)
-    assert "can't be read as a Keras model" in capsys.readouterr().out
+    assert "can't be read as a Keras model" in " ".join(said)
     assert not interrupted.difference(
         interrupted.left_behind(tmp_path / "whole"), interrupted.left_behind(tmp_path / "crashed")
     )
 
 
 def test_a_kill_in_the_first_write_leaves_a_folder_that_can_be_used(tmp_path):
-    (tmp_path / "config.part").write_text('{"conf')
+    (tmp_path / "config.part.json").write_text('{"conf')
     run_folder.refuse_other_run(tmp_path, SMALL)
     (tmp_path / "thesis.part").write_text("all my work")
     with pytest.raises(run_folder.RunExists, match="holds no run"):
@@ -303,11 +304,11 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, both, tmp_path)
     assert_continues_to_the_same_end(folder, both)
 
 
-def test_a_full_disk_ends_a_comparison(tmp_path):
+def test_a_full_disk_ends_a_comparison(tmp_path, said):
     jobs = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(), "adam": recipes.Recipe()}, 1)
-    compared, said = comparison.Comparison(tmp_path, jobs), []
+    compared = comparison.Comparison(tmp_path, jobs)
     with no_file_above(600), pytest.raises(files.NotWritable, match="Make room"):
-        compared.train(say=lambda text, **_: said.append(text))
+        compared.train()
     assert "adam" not in "".join(said)
 
 

@@ -230,12 +230,12 @@ def test_lost_indices_of_the_checkpoints_do_not_restart_the_run(tmp_path, monkey
         training.run(SMALL, folder, verbose=0)
 
 
-def test_it_says_that_it_continues(tmp_path, monkeypatch, capsys):
+def test_it_says_that_it_continues(tmp_path, monkeypatch, said):
     with monkeypatch.context() as patch, pytest.raises(Stop):
         crash_after(patch, 3)
         training.run(SMALL, tmp_path / "run", verbose=0)
     training.run(SMALL, tmp_path / "run", verbose=0)
-    assert "after epoch 3 of 4" in capsys.readouterr().out
+    assert "after epoch 3 of 4" in " ".join(said)
 
 
 def test_a_crash_between_log_and_checkpoint_leaves_no_double_row(tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def truncate(path):
 
 @pytest.mark.parametrize("harm", [damage, truncate])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    harm, uninterrupted, tmp_path, monkeypatch, capsys
+    harm, uninterrupted, tmp_path, monkeypatch, said
 ):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -267,9 +267,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         training.run(SMALL, folder, verbose=0)
     harm(folder / "checkpoints" / "ckpt-3.data-00000-of-00001")
     training.run(SMALL, folder, verbose=0)
-    said = capsys.readouterr().out
-    assert "ckpt-3 can't be read" in said
-    assert "after epoch 2 of 4" in said
+    text = " ".join(said)
+    assert "ckpt-3 can't be read" in text
+    assert "after epoch 2 of 4" in text
     expected = uninterrupted("filter")
     for a, b in zip(weights(folder), weights(expected.output_dir), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -318,12 +318,12 @@ def test_result_is_that_of_the_saved_model(uninterrupted):
     assert before == 4 * 6
 
 
-def test_a_finished_run_is_looked_up(uninterrupted, capsys):
+def test_a_finished_run_is_looked_up(uninterrupted, said):
     expected = uninterrupted("filter")
     model = pathlib.Path(expected.output_dir) / "model.keras"
     written = model.stat().st_mtime_ns
     assert training.run(SMALL, expected.output_dir, verbose=0) == expected
-    assert "nothing to train" in capsys.readouterr().out
+    assert "nothing to train" in " ".join(said)
     assert model.stat().st_mtime_ns == written
 
 
@@ -434,7 +434,7 @@ def test_bop_model_is_saved_without_the_optimizer_that_would_not_train(uninterru
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"epochs": 0}, ["epochs", "0", "at least 1"]),
+        ({"epochs": 0}, ["epochs", "0", "[1, 1000000000000]"]),
         ({"batch_size": -5}, ["batch_size", "-5"]),
         ({"seed": -1}, ["seed", "-1"]),
         ({"steps_per_epoch": 0}, ["steps_per_epoch"]),

@@ -218,7 +218,6 @@ ARGUMENTS = {
     "clipvalue": st.one_of(st.none(), st.floats(0.1, 10.0), ANYTHING),
     "global_clipnorm": st.one_of(st.none(), st.floats(0.1, 10.0), ANYTHING),
     "warm_start": st.one_of(st.none(), st.floats(0.1, 3.0), ANYTHING),
-    "scaling": st.one_of(st.sampled_from([None, "mean_abs", "standardised"]), NONSENSE),
 }
 
 
@@ -774,10 +773,7 @@ def any_translation(data):
         )
 
 
-def any_other_translation(data):
-    limit, scaling = data.draw(ANYTHING, label="limit"), data.draw(ARGUMENTS["scaling"])
-    attempt(lambda: hyperparameters.translate_clipping(limit), ["limit", "Clipping"])
-    attempt(lambda: hyperparameters.translate_scaling(scaling), ["scaling", "Standardised"])
+def any_scaled_schedule(data):
     values = arguments_of(data, hyperparameters.Scaled)
     scaled = attempt(lambda: hyperparameters.Scaled(**values), ["schedule", "factor", "surprise"])
     assert scaled is None or str(scaled)
@@ -870,7 +866,7 @@ PROPERTIES = {
     "recipe files": any_recipe_file,
     "search spaces": any_search_space,
     "translations": any_translation,
-    "other translations": any_other_translation,
+    "scaled schedules": any_scaled_schedule,
     "suggestions": any_suggestion,
     "default alpha": any_default_alpha,
     "initializers and quantizers": any_initializer_or_quantizer,

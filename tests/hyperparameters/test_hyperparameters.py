@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import references
-from larq_filter import binary, filters, to_latent_free
+from larq_filter import binary, filters, hyperparameters, to_latent_free
 from larq_filter._keras import keras, tf
 from larq_filter.filters import EMA, Cascade, CascadedEMA, HeavyBall, LeakyIntegrator
 from larq_filter.hyperparameters import (
@@ -28,9 +28,6 @@ from larq_filter.hyperparameters import (
     Scaled,
     filter_from_sgd,
     sgd_from_filter,
-    translate_adam,
-    translate_clipping,
-    translate_scaling,
 )
 from larq_filter.optimizers import FilterOptimizer
 from paths import ROOT
@@ -599,10 +596,7 @@ def scheduled_alpha():
             ValueError,
             ["pytorch", "gain"],
         ),
-        (lambda: translate_clipping(1.0), ValueError, [NOT_LINEAR, "saturates", "clip_value=None"]),
-        (lambda: translate_scaling("standardised"), ValueError, [NOT_LINEAR, "mean"]),
-        (lambda: translate_scaling("half"), ValueError, ["'half'", "mean_abs"]),
-        (lambda: translate_adam(1e-3), ValueError, [NOT_LINEAR, "gain"]),
+        (lambda: hyperparameters.translate_adam(1e-3), AttributeError, ["SGD recipe"]),
     ],
 )
 def test_errors_say_what_is_allowed(make, error, words):
@@ -612,15 +606,8 @@ def test_errors_say_what_is_allowed(make, error, words):
         assert word in str(raised.value)
 
 
-def test_the_other_knobs():
-    assert translate_clipping(None).status == NO_EFFECT
-    assert translate_clipping(float("inf")).status == NO_EFFECT
-    assert translate_scaling(None).status == NO_EFFECT
-    assert "batch norm" in translate_scaling("mean_abs").became
-
-
 def test_a_scale_changes_no_sign_and_standardising_does():
-    """The statuses of the second table, on latent weights of one filter."""
+    """What a translation says of scaling, on latent weights of one filter."""
     w = recorded(500).cumsum(axis=0)
     scaled = w * np.mean(np.abs(w), axis=1, keepdims=True)
     np.testing.assert_array_equal(np.sign(scaled), np.sign(w))

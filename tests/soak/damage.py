@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import itertools
 import pathlib
 import random
@@ -20,6 +19,7 @@ from larq_filter.experiments import (
 )
 from larq_filter.experiments.checkpoints import Checkpoints  # noqa: E402
 from larq_filter.experiments.methods.knobs import Knobs  # noqa: E402
+from listening import listening  # noqa: E402
 
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--epochs=4", "--train_examples=300", "--control=no"]
@@ -40,13 +40,12 @@ def crashed_after(epochs, config, folder):
 
 def ending(folder, expected):
     """Continues a run; what differs at its end, and what it said."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
+    with listening() as said:
+        try:
             training.run(SMALL, folder, verbose=0)
-    except Exception as error:  # whatever it is: the run was to be continued
-        return f"{type(error).__name__}: {error}", said.getvalue()
-    return interrupted.difference(expected, interrupted.left_behind(folder)), said.getvalue()
+        except Exception as error:  # whatever it is: the run was to be continued
+            return f"{type(error).__name__}: {error}", "\n".join(said)
+    return interrupted.difference(expected, interrupted.left_behind(folder)), "\n".join(said)
 
 
 def whole_and_crashed(folder):

@@ -9,7 +9,6 @@ fresh folder; knobs and accuracies with those of the uninterrupted search.
 
 import contextlib
 import csv
-import io
 import itertools
 import json
 import pathlib
@@ -134,8 +133,7 @@ def a_search(whole, run) -> str | None:
         content = json.loads(path.read_text())["config"]
         config = run_folder.Config(**{**content, "knobs": Knobs(**content["knobs"])})
         again = run / "again" / path.parent.relative_to(run)
-        with contextlib.redirect_stdout(io.StringIO()):
-            training.run(config, again, verbose=0)
+        training.run(config, again, verbose=0)
         if lost := like_the_whole(again, path.parent):
             return f"{path.parent.relative_to(run)}: {lost}"
     return None

@@ -3,7 +3,7 @@
 jobs         the runs, and who makes which of them
 recipes      hyperparameters by data set and method
 summaries    means, spread, differences, curves
-tables       Markdown for people, CSV for programs
+report       tables for people, rows of files for programs
 """
 
 from larq_filter.experiments.comparison.jobs import Comparison, Job, Outcome, duration, make_jobs

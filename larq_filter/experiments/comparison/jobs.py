@@ -13,17 +13,19 @@ network file system must pass locks on to all its machines (NFS 4 does).
 
 import contextlib
 import dataclasses
-import io
+import logging
 import os
 import pathlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from larq_filter import models
+from larq_filter._validation import first_line
 from larq_filter.experiments import files, methods, run_folder, training
 from larq_filter.experiments.comparison.recipes import Recipe
 from larq_filter.experiments.locks import FileLock
+
+logger = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds between two looks at the jobs of other processes
 
@@ -99,14 +101,13 @@ class Comparison:
             ) from None
         self._refuse_other_runs()
 
-    def train(self, wait: bool = True, say: Callable[..., None] = print) -> None:
+    def train(self, wait: bool = True) -> None:
         """Runs every job that is not finished and that no other process runs.
 
         A job that fails doesn't keep the others from running.
 
         Args:
             wait: whether to wait for jobs of other processes, and to run those that they leave.
-            say: where the progress goes; called like ``print``.
 
         Raises:
             ValueError, OSError, ImportError: data, model or batch size, the same for every job,
@@ -117,7 +118,7 @@ class Comparison:
         left = [job for job in self.jobs if not self._finished(job)]
         if left:
             _check_shared_part(left[0].config)
-        progress = _Progress(self.jobs, say)
+        progress = _Progress(self.jobs)
         waited_for = None
         while left:
             with files.plain_errors(self.folder):
@@ -126,7 +127,7 @@ class Comparison:
                 return
             if elsewhere != waited_for:
                 names = ", ".join(job.name for job in elsewhere)
-                say(f"Waiting for another process to finish {names}", flush=True)
+                logger.info("Waiting for another process to finish %s", names)
             left = waited_for = elsewhere
             time.sleep(POLL)
 
@@ -207,33 +208,30 @@ class Comparison:
 
 
 class _Progress:
-    """One line a job, with the time that is left."""
+    """A line where a job begins, and one where it ends with the time that is left."""
 
-    def __init__(self, all_jobs: Sequence[Job], say):
+    def __init__(self, all_jobs: Sequence[Job]):
         self.numbers = {job.name: number for number, job in enumerate(all_jobs, 1)}
-        self.say, self.began, self.done = say, time.monotonic(), 0
+        self.began, self.done = time.monotonic(), 0
 
     def run(self, job: Job, action: Callable[[], run_folder.Result], remaining: int) -> None:
         """Runs ``action`` and says what came of it; ``remaining`` counts this job too."""
         config = job.config
         head = f"[{self.numbers[job.name]}/{len(self.numbers)}] {config.method} seed {config.seed}"
-        self.say(f"{head} ... ", end="", flush=True)
-        began, notes = time.monotonic(), io.StringIO()
+        logger.info("%s ...", head)
+        began, level = time.monotonic(), logging.INFO
         try:
-            with contextlib.redirect_stdout(notes):
-                text = f"{action().accuracy:.4f}"
+            text = f"{action().accuracy:.4f}"
         except (run_folder.RunExists, files.NotWritable):  # no other job would fare better
-            self.say("stopped")
+            logger.info("%s: stopped", head)
             raise
         except Exception as error:  # whatever it is, it must not stop the other jobs
-            text = f"FAILED: {type(error).__name__}: {_first_line(error)}"
+            level, text = logging.WARNING, f"FAILED: {type(error).__name__}: {first_line(error)}"
         self.done += 1
         now = time.monotonic()
         left = (now - self.began) / self.done * (remaining - 1)
         end = f", about {duration(left)} left" if remaining > 1 else ""
-        self.say(f"{text} in {duration(now - began)}{end}", flush=True)
-        for line in notes.getvalue().splitlines():
-            self.say(f"    {line}", flush=True)
+        logger.log(level, "%s: %s in %s%s", head, text, duration(now - began), end)
 
 
 def duration(seconds: float) -> str:
@@ -243,20 +241,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
-
-
 def _check_shared_part(config: run_folder.Config) -> None:
     """Raises for what would make every job fail the same way."""
     data = training.load_data(config)
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
-    arguments = {} if config.width is None else {"width": config.width}
-    models.build(
-        config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
-    )
+    training.new_model(config, data)
 
 
-def _look_up(job: Job, folder) -> run_folder.Result:
-    with contextlib.redirect_stdout(io.StringIO()):  # a line for each of a hundred runs
-        return training.run(job.config, folder, verbose=0)
+def _look_up(job: Job, folder: pathlib.Path) -> run_folder.Result:
+    """The result of a finished job; trained again from its checkpoint if its file is damaged."""
+    run_folder.refuse_other_run(folder, job.config)
+    return run_folder.read_result(folder) or training.run(job.config, folder, verbose=0)

@@ -1,10 +1,8 @@
 """What came out of a study: tables, a summary for people, TensorBoard's HParams, pictures."""
 
-import csv
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,8 @@ from typing import Any
 
 from larq_filter import plots
 from larq_filter._keras import tf
-from larq_filter.experiments import run_folder
+from larq_filter.experiments import files, run_folder, tables
+from larq_filter.experiments.locks import FileLock
 from larq_filter.experiments.sweeps.spaces import Choices, Range
 
 HALF_A_POINT = 0.005  # of accuracy
@@ -165,20 +164,14 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = [field.name for field in dataclasses.fields(Trial) if field.name != "knobs"]
-    part = folder / f"trials.{os.getpid()}.part"
-    with part.open("w", newline="") as file:
-        table = csv.DictWriter(file, [*own[:2], *space, *own[2:]], lineterminator="\n")
-        table.writeheader()
-        for trial in sorted(trials, key=lambda t: t.number):
-            row = dataclasses.asdict(trial)
-            table.writerow(row.pop("knobs") | row)
-    os.replace(part, folder / "trials.csv")
+    rows = [dataclasses.asdict(trial) for trial in sorted(trials, key=lambda t: t.number)]
+    rows = [row.pop("knobs") | row for row in rows]
     best = best_trial(trials)
     outcome = None if best is None else dataclasses.asdict(effort(trials))
     content = {**about, "best_trial": best and dataclasses.asdict(best), "effort": outcome}
-    part = folder / f"sweep.{os.getpid()}.part"
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, folder / "sweep.json")
+    with FileLock(folder / "tables.lock"):
+        tables.write_csv(folder / "trials.csv", rows, [*own[:2], *space, *own[2:]])
+        files.write_json(folder / "sweep.json", content)
 
 
 def compare(folders: Sequence[str | pathlib.Path]) -> str:
@@ -204,10 +197,8 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
             needed["tried"],
         ]
         row += [f"{needed['best']:.4f}", needed["took"], f"{needed['expected']:.1f}"]
-        rows.append([str(cell) for cell in row])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+        rows.append(row)
+    return tables.aligned(rows)
 
 
 def write_hparams(folder: pathlib.Path, trial: Trial) -> None:
@@ -254,7 +245,6 @@ def draw(
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
-        part = folder / f"{name}.{os.getpid()}.part"
-        figure.savefig(part, format="png")
-        os.replace(part, paths[-1])
+        with FileLock(folder / "tables.lock"), files.whole(paths[-1]) as part:
+            figure.savefig(part)
     return paths

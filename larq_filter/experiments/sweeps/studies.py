@@ -20,6 +20,7 @@ Failed trials don't count: a knob at which training diverges costs no trial, and
 import contextlib
 import dataclasses
 import json
+import logging
 import pathlib
 import time
 import urllib.parse
@@ -33,6 +34,8 @@ from larq_filter.experiments.sweeps import _optuna, results, sampling, storages,
 from larq_filter.experiments.sweeps.objectives import Objective, reported_epochs
 from larq_filter.experiments.sweeps.spaces import Choices, Range
 from larq_filter.experiments.sweeps.storages import StudyError
+
+logger = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds between two looks at the trials of other processes
 FIRST_FAILURES = 3  # a process whose first trials all fail has an error, not bad luck
@@ -85,7 +88,7 @@ def work(
     storage: str,
     study: str,
     heartbeat: int = 60,
-    say: Callable = print,
+    say: Callable = logger.info,
 ) -> list[results.Trial]:
     """Runs trials until the study holds ``trials`` completed or pruned ones.
 
@@ -97,7 +100,7 @@ def work(
         study: name of the study in the storage; created if need be, else continued.
         heartbeat: seconds between two signs of life in a database; after twice that without one a
             process counts as dead. A file needs none.
-        say: prints a line.
+        say: takes a line.
 
     Returns:
         All trials of the study.

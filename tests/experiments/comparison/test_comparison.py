@@ -18,9 +18,10 @@ import pytest
 from scipy import stats
 
 from larq_filter.datasets import splits
-from larq_filter.experiments import comparison, methods, run_folder, training
-from larq_filter.experiments.comparison import recipes, summaries, tables
+from larq_filter.experiments import comparison, methods, run_folder, tables, training
+from larq_filter.experiments.comparison import recipes, report, summaries
 from larq_filter.experiments.methods.knobs import Knobs
+from listening import listening
 from paths import ROOT
 
 COMMITTED = ROOT / "larq_filter" / "cli" / "hyperparameters.json"
@@ -64,7 +65,7 @@ def rows(path):
 
 def numbers(outcomes):
     """What must not depend on interruptions: all but time and place."""
-    return [row | {"seconds": "", "output_dir": ""} for row in tables.run_rows(outcomes, {"x": ""})]
+    return [row | {"seconds": "", "output_dir": ""} for row in report.run_rows(outcomes, {"x": ""})]
 
 
 def text(values):
@@ -83,10 +84,11 @@ def starts(folder):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The comparison of RECIPES in one go, and what it said."""
-    folder, said = tmp_path_factory.mktemp("comparison") / "results", []
+    folder = tmp_path_factory.mktemp("comparison") / "results"
     compared = comparison.Comparison(folder, comparison.make_jobs(SMALL, RECIPES, 2))
-    compared.train(say=lambda line, end="\n", flush=False: said.append(line + end))
-    return compared, "".join(said)
+    with listening() as said:
+        compared.train()
+    return compared, said
 
 
 def test_a_job_that_fails_does_not_stop_the_others(uninterrupted):
@@ -104,9 +106,11 @@ def test_a_job_that_fails_does_not_stop_the_others(uninterrupted):
     assert "FileNotFoundError" in outcomes[1].error and "lost.keras" in outcomes[1].error
     traceback = (compared.folder / "errors" / "distilled-seed1.txt").read_text()
     assert "Traceback" in traceback and "lost.keras" in traceback
-    assert "[2/6] distilled seed 0 ... FAILED: FileNotFoundError" in said
-    assert f"[3/6] frozen seed 0 ... {outcomes[2].result.accuracy:.4f} in " in said
-    assert " left\n" in said.splitlines(True)[0] and " left" not in said.splitlines()[-1]
+    assert said[0] == "[1/6] filter seed 0 ..."
+    assert said[1].endswith(" left") and " left" not in said[-1]
+    text = "\n".join(said)
+    assert "[2/6] distilled seed 0: FAILED: FileNotFoundError" in text
+    assert f"[3/6] frozen seed 0: {outcomes[2].result.accuracy:.4f} in " in text
 
 
 def test_runs_are_those_of_training(uninterrupted, tmp_path):
@@ -149,7 +153,7 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
     assert [{**row, **source} for row in wanted] == found
     table = (folder / "table.md").read_text()
     assert table in out
-    ours = tables.markdown(summaries.summarize(expected), "any").splitlines()
+    ours = report.markdown(summaries.summarize(expected), "any").splitlines()
     theirs = table.splitlines()
     assert [line.split("|")[:-3] for line in theirs[2:7]] == [
         line.split("|")[:-3] for line in ours[2:7]
@@ -227,7 +231,7 @@ def instant(monkeypatch):
 def test_a_comparison_of_another_division_of_the_images_is_refused(tmp_path, instant, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(splits, "SPLIT", 1)
-        small(tmp_path).train(say=lambda *a, **k: None)
+        small(tmp_path).train()
     with pytest.raises(run_folder.RunExists, match="split 1, now 2.*may have been the test images"):
         small(tmp_path)
 
@@ -237,32 +241,28 @@ def small(folder, seeds=2, base=SMALL, chosen=("filter", "frozen")):
     return comparison.Comparison(folder, comparison.make_jobs(base, recipe, seeds))
 
 
-def silent(*_, **__):
-    pass
-
-
 def test_a_claimed_job_is_left_to_its_process(instant, tmp_path):
     compared = small(tmp_path)
     with (tmp_path / "locks" / "frozen-seed0.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        compared.train(wait=False, say=silent)
+        compared.train(wait=False)
         assert [each.status for each in compared.outcomes()] == [
             "finished", "running", "finished", "finished",
         ]  # fmt: skip
-        table = tables.markdown(summaries.summarize(compared.outcomes()), "any")
+        table = report.markdown(summaries.summarize(compared.outcomes()), "any")
         assert "frozen-seed0 is still being run by another process" in table
         assert "(1, 1 running)" in table
     assert compared.outcomes()[1].status == "missing"
-    compared.train(say=silent)
+    compared.train()
     assert instant.started == ["filter-seed0", "filter-seed1", "frozen-seed1", "frozen-seed0"]
 
 
-def test_it_waits_and_takes_over_what_is_left_unfinished(instant, tmp_path):
-    compared, said = small(tmp_path), []
+def test_it_waits_and_takes_over_what_is_left_unfinished(instant, tmp_path, said):
+    compared = small(tmp_path)
     lock = (tmp_path / "locks" / "filter-seed1.lock").open("a")
     fcntl.flock(lock, fcntl.LOCK_EX)
     threading.Timer(0.3, lock.close).start()
-    compared.train(say=lambda line, **_: said.append(line))
+    compared.train()
     assert said.count("Waiting for another process to finish filter-seed1") == 1
     assert instant.started[-1] == "filter-seed1" and len(instant.started) == 4
 
@@ -270,25 +270,25 @@ def test_it_waits_and_takes_over_what_is_left_unfinished(instant, tmp_path):
 def test_a_job_that_failed_is_tried_again(instant, tmp_path):
     compared = small(tmp_path, seeds=1)
     instant.broken.add("filter")
-    compared.train(say=silent)
+    compared.train()
     assert [each.status for each in compared.outcomes()] == ["failed", "finished"]
     assert compared.outcomes()[0].error == "RuntimeError: no luck"
     instant.broken.clear()
-    compared.train(say=silent)
+    compared.train()
     assert [each.status for each in compared.outcomes()] == ["finished", "finished"]
     assert not list((tmp_path / "errors").iterdir())
     assert instant.started == ["filter-seed0", "frozen-seed0", "filter-seed0"]
 
 
 def test_more_seeds_add_runs(instant, tmp_path):
-    small(tmp_path, seeds=1).train(say=silent)
-    small(tmp_path, seeds=2).train(say=silent)
+    small(tmp_path, seeds=1).train()
+    small(tmp_path, seeds=2).train()
     assert instant.started == ["filter-seed0", "frozen-seed0", "filter-seed1", "frozen-seed1"]
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_runs_of_another_config_are_never_mixed_in(finished, instant, tmp_path):
-    small(tmp_path, seeds=1).train(say=silent)
+    small(tmp_path, seeds=1).train()
     if not finished:
         (tmp_path / "filter-seed0" / "result.json").unlink()
     changed = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(Knobs(alpha=0.5))}, 1)
@@ -317,7 +317,7 @@ def test_an_argument_that_is_wrong_for_every_job_stops_at_once(tmp_path):
             pytest.importorskip("tensorflow_datasets")
         compared = small(tmp_path / words, base=dataclasses.replace(SMALL, **change))
         with pytest.raises((ValueError, OSError), match=words):
-            compared.train(say=silent)
+            compared.train()
         assert not list((tmp_path / words).glob("*-seed*"))
 
 
@@ -417,7 +417,7 @@ def test_spread_is_numpys():
 def test_table_of_hand_made_results():
     summed = summaries.summarize(outcomes_of(ACCURACIES, missing=("adam-seed1",)))
     assert [each.method for each in summed] == ["filter", "adam", "frozen"]
-    lines = tables.markdown(summed, "by hand", ["a note"]).splitlines()
+    lines = report.markdown(summed, "by hand", ["a note"]).splitlines()
     assert lines[0] == "# by hand"
     mean, deviation = np.mean(ACCURACIES["filter"]), np.std(ACCURACIES["filter"], ddof=1)
     assert lines[4] == (
@@ -441,7 +441,7 @@ def test_table_of_hand_made_results():
 
 def test_table_without_control_reference_or_spread():
     outcomes = outcomes_of({"adam": [0.5], "sgd": [0.7], "bold": [0.1]}, missing=("bold-seed0",))
-    lines = tables.markdown(summaries.summarize(outcomes), "one seed").splitlines()
+    lines = report.markdown(summaries.summarize(outcomes), "one seed").splitlines()
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| sgd", "| adam", "| bold"]
     assert "| 0.7000 (1) | 0.2500 | 1.3000 |" in lines[4]
     assert lines[6] == "| bold | - (0, 1 failed) | - | - | - | - | - | - |"
@@ -451,7 +451,7 @@ def test_table_without_control_reference_or_spread():
 def test_csv_files_say_what_the_table_says(tmp_path):
     outcomes = outcomes_of(ACCURACIES, missing=("adam-seed1",))
     summed = summaries.summarize(outcomes)
-    tables.write_csv(tmp_path / "runs.csv", tables.run_rows(outcomes, {"file": "f.json"}))
+    tables.write_csv(tmp_path / "runs.csv", report.run_rows(outcomes, {"file": "f.json"}))
     table = rows(tmp_path / "runs.csv")
     assert len(table) == 15
     assert [float(row["accuracy"]) for row in table[:5]] == ACCURACIES["filter"]
@@ -460,7 +460,7 @@ def test_csv_files_say_what_the_table_says(tmp_path):
     assert table[6]["accuracy"] == ""
     assert {row["file"] for row in table} == {"f.json"}
     assert table[0]["knobs"] == "{}" and table[0]["reason"] == "by hand"
-    tables.write_csv(tmp_path / "summary.csv", tables.summary_rows(summed))
+    tables.write_csv(tmp_path / "summary.csv", report.summary_rows(summed))
     by_name = {row["method"]: row for row in rows(tmp_path / "summary.csv")}
     assert (by_name["adam"]["n"], by_name["adam"]["failed"]) == ("4", "1")
     assert float(by_name["filter"]["accuracy_std"]) == np.std(ACCURACIES["filter"], ddof=1)
@@ -469,7 +469,7 @@ def test_csv_files_say_what_the_table_says(tmp_path):
     )
     found = [float(by_name["filter"][f"accuracy_above_frozen_{end}"]) for end in ("low", "high")]
     np.testing.assert_allclose(found, (low, high))
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_curves_end_where_the_budget_ends(tmp_path):
@@ -495,7 +495,7 @@ def test_curves_end_where_the_budget_ends(tmp_path):
 
 def test_runs_of_different_versions_are_named(instant, tmp_path):
     compared = small(tmp_path, seeds=1)
-    compared.train(say=silent)
+    compared.train()
     (line,) = summaries.versions(compared.outcomes())
     assert line.startswith("Made with larq_filter ")
     path = tmp_path / "frozen-seed0" / "config.json"

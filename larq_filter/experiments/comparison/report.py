@@ -1,10 +1,7 @@
-"""Tables of a comparison: Markdown for people, CSV files of full precision for programs."""
+"""The report of a comparison: tables for people, and the rows of the files for programs."""
 
-import csv
 import dataclasses
 import json
-import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from larq_filter.experiments.comparison.jobs import Outcome
@@ -17,8 +14,8 @@ from larq_filter.experiments.comparison.summaries import (
     difference,
 )
 from larq_filter.experiments.run_folder import Result
-
-NOTHING = "-"
+from larq_filter.experiments.tables import NOTHING
+from larq_filter.experiments.tables import markdown as table
 
 
 def markdown(summaries: Sequence[Summary], title: str, notes: Sequence[str] = ()) -> str:
@@ -39,9 +36,7 @@ def markdown(summaries: Sequence[Summary], title: str, notes: Sequence[str] = ()
 
 
 def _table(summaries: Sequence[Summary], columns: Mapping[str, Callable[[Summary], str]]) -> str:
-    rows = [list(columns), ["---"] * len(columns)]
-    rows += [[column(summary) for column in columns.values()] for summary in summaries]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table([{name: text(each) for name, text in columns.items()} for each in summaries])
 
 
 def _accuracy(summary: Summary) -> str:
@@ -143,7 +138,7 @@ def _troubles(summaries: Sequence[Summary]) -> list[str]:
 
 
 def run_rows(outcomes: Sequence[Outcome], context: Mapping[str, str] | None = None) -> list[dict]:
-    """One flat row a job: config, knobs and their reason, result; for ``write_csv``."""
+    """One flat row a job: config, knobs and their reason, result; for ``tables.write_csv``."""
     rows = []
     for each in outcomes:
         row = {"method": each.job.config.method, "seed": each.job.config.seed}
@@ -159,7 +154,7 @@ def run_rows(outcomes: Sequence[Outcome], context: Mapping[str, str] | None = No
 def summary_rows(
     summaries: Sequence[Summary], context: Mapping[str, str] | None = None
 ) -> list[dict]:
-    """One flat row a method: means, deviations, differences, knobs; for ``write_csv``."""
+    """One flat row a method: means, deviations, differences, knobs; for ``tables.write_csv``."""
     by_name, rows = {each.method: each for each in summaries}, []
     for each in summaries:
         row = {"method": each.method, "n": len(each.results), "failed": each.count("failed")}
@@ -193,14 +188,3 @@ _AVERAGED = (
 def _recipe_of(outcome: Outcome) -> dict[str, str]:
     job = outcome.job
     return {"knobs": json.dumps(job.config.knobs.given()), "reason": job.reason}
-
-
-def write_csv(path, rows: Sequence[Mapping]) -> None:
-    """Writes rows of the same columns, whole or not at all."""
-    path = pathlib.Path(path)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
