@@ -1,6 +1,7 @@
 """Storages: what can be opened, what is refused, and no password in any message."""
 
 import sys
+import threading
 
 import pytest
 
@@ -90,6 +91,30 @@ def test_a_process_that_ended_before_its_first_sign_of_life_is_known(tmp_path):
     again.set_user_attr(storages.BEGUN, again.number)
     storages.retry_dead(study, grace=0)
     assert [each.state.name for each in study.trials] == ["FAIL", "RUNNING"]
+
+
+@pytest.mark.extras
+def test_a_queued_trial_is_taken_once(tmp_path, monkeypatch):
+    """Two processes that look at it at the same time, here two threads."""
+    optuna = pytest.importorskip("optuna")
+    one, other = (storages.open_storage(str(tmp_path / "file"), 1) for _ in range(2))
+    study = optuna.create_study(storage=one)
+    study.enqueue_trial({})
+    (trial,) = study.trials
+    took, threads = [], []
+
+    def take(storage):
+        took.append(storage.set_trial_state_values(trial._trial_id, trial.state.RUNNING))
+
+    def meanwhile(*_):
+        threads.append(threading.Thread(target=take, args=(other,)))
+        threads[0].start()
+        threads[0].join(0.3)
+
+    monkeypatch.setattr(one, "check_trial_is_updatable", meanwhile)
+    take(one)
+    threads[0].join()
+    assert sorted(took) == [False, True]
 
 
 def test_without_optuna(tmp_path, monkeypatch):
