@@ -262,108 +262,13 @@ def _band(axes, runs: np.ndarray, line, shade: float) -> bool:
     return True
 
 
-def search_contour(
-    points: Sequence[tuple[float, float, float]],
-    pruned: Sequence[tuple[float, float]] = (),
-    names: tuple[str, str] = ("alpha", "gamma"),
-    logarithmic: tuple[bool, bool] = (True, True),
-):
-    """Accuracy over two hyperparameters, interpolated linearly between the trials of a search.
-
-    Args:
-        points: completed trials: the two hyperparameters and the accuracy.
-        pruned: trials that were stopped early; marked, and not interpolated.
-        names: of the two.
-        logarithmic: whether each has a logarithmic axis, on which it is interpolated too.
-
-    Returns:
-        A figure; the best trial is ringed. Outside the trials nothing is drawn, and no surface at
-        all for fewer than three trials or for trials on one line.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
-        ValueError: no completed trial.
-    """
-    if not points:
-        raise ValueError("`points` is empty; there is nothing to draw before a trial is complete.")
-    x, y, accuracy = np.asarray(points, np.float64).T
-    figure, axes = _figure(1, height=4.2)
-    spread = {"vmin": accuracy.min(), "vmax": max(accuracy.max(), accuracy.min() + 1e-6)}
-    surface = _interpolated(x, y, accuracy, logarithmic)
-    if surface is not None:
-        levels = np.linspace(spread["vmin"], spread["vmax"], 13)
-        axes.contourf(*surface, levels, cmap="viridis", **spread)
-    dots = axes.scatter(
-        x, y, c=accuracy, cmap="viridis", edgecolors="black", zorder=3, label="complete", **spread
-    )
-    figure.colorbar(dots, ax=axes).set_label("validation accuracy", **FONT)
-    best, ring = int(np.argmax(accuracy)), {"facecolors": "none", "edgecolors": COLOURS[2]}
-    axes.scatter(x[best], y[best], s=130, linewidths=2.0, zorder=4, label="best", **ring)
-    if len(pruned):
-        columns = np.asarray(pruned, np.float64).T
-        axes.scatter(*columns, marker="x", color="0.35", zorder=3, label="pruned")
-    for axis, name, log in zip("xy", names, logarithmic, strict=True):
-        axes.set(**{f"{axis}label": name, f"{axis}scale": "log" if log else "linear"})
-    axes.use_sticky_edges = False  # else the surface takes the margins, and the outer dots are cut
-    axes.margins(0.06)
-    axes.legend(
-        ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=FONT["size"] - 1
-    )
-    return figure
-
-
-def search_points(
-    points: Sequence[tuple[float | str, float]],
-    pruned: Sequence[tuple[float | str, float]] = (),
-    name: str = "alpha",
-    logarithmic: bool = True,
-):
-    """Accuracy over one hyperparameter, a dot for each trial of a search.
-
-    Args:
-        points: completed trials: the hyperparameter (a number or a choice) and the accuracy.
-        pruned: trials that were stopped early, and their accuracy then.
-        name: of the hyperparameter.
-        logarithmic: whether its axis is; not for choices.
-
-    Returns:
-        A figure.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
-        ValueError: no completed trial.
-    """
-    if not points:
-        raise ValueError("`points` is empty; there is nothing to draw before a trial is complete.")
-    figure, axes = _figure(1, height=3.4)
-    axes.scatter(*zip(*points, strict=True), color=COLOURS[1], label="complete")
-    if len(pruned):
-        axes.scatter(*zip(*pruned, strict=True), color="0.35", marker="x", label="pruned")
-        _legend(axes)
-    axes.set(xlabel=name, ylabel="validation accuracy")
-    if logarithmic:
-        axes.set_xscale("log")
-    return figure
-
-
-def _interpolated(x, y, values, logarithmic):
-    """A grid between the points and the values there, masked outside; None if they span no area."""
-    corners = [np.log10(v) if log else v for v, log in zip((x, y), logarithmic, strict=True)]
-    units = [(c - c.min()) / (np.ptp(c) or 1.0) for c in corners]  # else triangles are slivers
-    if np.linalg.matrix_rank(np.transpose(units) - [u[0] for u in units], tol=1e-9) < 2:
-        return None
-    triangulation = _matplotlib("tri").Triangulation(*units)
-    grid = np.linspace(0.0, 1.0, 201)
-    surface = _matplotlib("tri").LinearTriInterpolator(triangulation, values)(
-        *np.meshgrid(grid, grid)
-    )
-    axes = [np.linspace(c.min(), c.max(), 201) for c in corners]
-    return (*(10**a if log else a for a, log in zip(axes, logarithmic, strict=True)), surface)
-
-
 def __getattr__(name: str):
     if name == "knobs_table":
         raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
+    if name in ("search_contour", "search_points"):
+        raise AttributeError(
+            f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a search."
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -5,9 +5,11 @@
     python examples/sweep.py --space="alpha=1e-4:1e-1:log,gamma=0.1|1" --fixed=learning_rate=0.01
     python examples/sweep.py --summarize=runs/sweep-digits-mlp-filter,runs/sweep-digits-mlp-adam
 
-The same command again continues a search; given at the same time in another terminal it shares the
-work: the trials of all processes together are --trials. Processes on several machines share a
-database (pip install "larq_filter[distributed]"):
+The same command again continues a search: finished trials are kept, and one that was killed is
+tried again with the same knobs, from its start, after twice --heartbeat. Given at the same time in
+another terminal the command shares the work: the trials of all processes together are --trials, or
+up to one more for each process. The study is an SQLite file, which must lie on a disk of the
+machine. Processes on several machines share a database (pip install "larq_filter[distributed]"):
 
     python examples/sweep.py --storage=postgresql+psycopg2://user@host/database
     python examples/sweep.py --storage=mysql+pymysql://user@host/database      # pip install pymysql
@@ -16,11 +18,14 @@ Leave the password out of the command line, where others on the machine can read
 takes it from ~/.pgpass or the variable PGPASSWORD, MySQL from a file named in the URL
 (...?read_default_file=/home/me/.my.cnf).
 
-The output folder gets trials.csv, sweep.json, a picture of accuracy over alpha and gamma (over each
-knob, if not both are searched), the run folder of each trial and, for tensorboard --logdir, all
-trials in its HParams view.
+The output folder gets trials.csv, sweep.json, Optuna's pictures of the accuracy over trials and
+knobs, the run folder of each trial and, for tensorboard --logdir, all trials in its HParams view.
+Optuna's dashboard shows the study while it runs and afterwards (pip install optuna-dashboard):
+
+    optuna-dashboard sqlite:///runs/sweep-digits-mlp-filter/study.sqlite
 """
 
+import os
 import pathlib
 import sys
 
@@ -28,7 +33,7 @@ from absl import flags, logging
 
 from larq_filter.cli import command_line, run_flags
 from larq_filter.experiments import methods
-from larq_filter.experiments.sweeps import results, spaces, studies, urls
+from larq_filter.experiments.sweeps import results, spaces, storages, studies
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
@@ -63,14 +68,16 @@ flags.DEFINE_string(
     "output_dir", None, "Folder of the results. Default: runs/sweep-DATASET-MODEL-METHOD."
 )
 flags.DEFINE_string(
-    "storage", None, "File or database URL of the study. Default: study.journal in output_dir."
+    "storage",
+    None,
+    "SQLite file or database URL of the study. Default: study.sqlite in output_dir.",
 )
 flags.DEFINE_string("study", None, "Name of the study there. Default: that of the output folder.")
 flags.DEFINE_integer(
     "heartbeat",
     60,
-    "Databases only: seconds between two signs of life; after twice that a process counts as dead, "
-    "and its trial is taken over.",
+    "Seconds between two signs of life; after twice that without one a process counts as dead, and "
+    "its trial is tried again.",
     1,
 )
 flags.DEFINE_list(
@@ -90,37 +97,44 @@ def sweep_from_flags() -> studies.Sweep:
     )
 
 
+def default_storage(folder: pathlib.Path) -> str:
+    """An earlier version's file, which nothing reads any more, is not passed over in silence."""
+    study, journal = folder / "study.sqlite", folder / "study.journal"
+    return str(journal if journal.exists() and not study.exists() else study)
+
+
 def search() -> None:
     sweep = sweep_from_flags()
     names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
     folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
-    storage, study = FLAGS.storage or str(folder / "study.journal"), FLAGS.study or folder.name
-    print(f"Study {study} in {urls.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
+    storage, study = FLAGS.storage or default_storage(folder), FLAGS.study or folder.name
+    print(f"Study {study} in {storages.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
     for knob, part in sweep.space.items():
         print(f"  {knob}: {part}")
     trials = studies.work(sweep, folder, FLAGS.trials, storage, study, FLAGS.heartbeat)
-    about = {"study": study, "storage": urls.masked(storage), "config": sweep.fingerprint()}
+    about = {"study": study, "storage": storages.masked(storage), "config": sweep.fingerprint()}
     results.write(folder, trials, sweep.space, about)
     best = results.best_trial(trials)
     print(f"\n{results.summary(trials, sweep.configs(best.knobs) if best else [])}")
     print(f"\n{folder / 'trials.csv'}")
     try:
-        print(*results.draw(folder, trials, sweep.space), sep="\n")
+        print(*studies.draw(folder, storage, study), sep="\n")
     except ImportError as error:
         print(f"No picture: {error}")
     print(f"Next: tensorboard --logdir {folder / 'tensorboard'}    # its HParams view")
 
 
 def main():
+    os.environ.setdefault("MPLBACKEND", "agg")  # pictures go to files; there may be no screen
     logging.set_verbosity(logging.WARNING)  # absl would show TensorFlow's notes on checkpoints
-    sys.argv = [urls.masked(argument) for argument in sys.argv]  # run folders keep the command line
+    sys.argv = [storages.masked(argument) for argument in sys.argv]  # run folders keep them
     try:
         if FLAGS.summarize:
             print(results.compare(FLAGS.summarize))
         else:
             search()
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {urls.masked(str(error))}") from None
+    except command_line.ERRORS as error:
+        raise SystemExit(f"error: {storages.masked(str(error))}") from None
 
 
 def start() -> None:

@@ -28,7 +28,7 @@ def place(database, tmp_path, monkeypatch):
 
 
 def work(trials, place, **others):
-    return studies.work(SWEEP, trials=trials, say=lambda text: None, **{**place, **others})
+    return studies.work(SWEEP, trials=trials, **{**place, **others})
 
 
 def test_two_scripts_share_a_study(database, tmp_path, server):
@@ -41,10 +41,9 @@ def test_two_scripts_share_a_study(database, tmp_path, server):
     for output in outputs:
         with (output / "trials.csv").open(newline="") as file:
             tables.append(list(csv.DictReader(file)))
-    assert tables[0] == tables[1]
-    rows = tables[0]
-    assert len(rows) == len({row["number"] for row in rows}) == 6
-    assert len({row["alpha"] for row in rows}) == 6
+    rows = max(tables, key=len)  # the other process may have ended before
+    assert len(rows) == len({row["number"] for row in rows}) in (6, 7)
+    assert len({row["alpha"] for row in rows}) == len(rows)
     assert {row["state"] for row in rows} <= {"complete", "pruned"}
     runs = [
         path.name for output in outputs for path in (output / "trials").iterdir() if path.is_dir()
@@ -61,17 +60,18 @@ def test_two_scripts_share_a_study(database, tmp_path, server):
 
 def test_contested_trials_are_neither_lost_nor_doubled(place):
     assert sweeping.fork(4, sweep=SWEEP, trials=24, **place) == [0] * 4
-    sweeping.assert_complete(work(24, place), 24)
+    sweeping.assert_complete(work(24, place), 24, processes=4)
 
 
-def test_trial_of_a_killed_process_is_taken_over(place, tmp_path, monkeypatch):
+def test_the_trial_of_a_killed_process_is_tried_again(place, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(training, "run", sweeping.killed_once(tmp_path / "marker"))
         codes = sweeping.fork(2, sweep=SWEEP, trials=6, heartbeat=1, **place)
     assert sorted(codes) == [-signal.SIGKILL, 0]
     trials = work(6, place)
-    sweeping.assert_complete(trials, 6)
-    assert any(trial.number != int(trial.folder) for trial in trials)
+    sweeping.assert_complete(trials, 6, processes=2)
+    numbers = [trial.number for trial in trials]
+    assert numbers != list(range(len(trials)))  # the killed one has another number now
 
 
 def test_more_trials_later(place):

@@ -387,7 +387,7 @@ def test_no_search_reads_a_test_image(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets.ImageData, "test", refuse_test)
     sweep = studies.Sweep(dataclasses.replace(SMALL, epochs=1), spaces.build("filter", ["alpha"]))
-    trials = studies.work(sweep, tmp_path, 2, str(tmp_path / "study"), "s", say=lambda text: None)
+    trials = studies.work(sweep, tmp_path, 2, str(tmp_path / "study"), "s")
     assert [trial.state for trial in trials] == ["complete"] * 2
 
 

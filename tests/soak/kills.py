@@ -2,9 +2,9 @@
 
 Compared with the uninterrupted run are every weight of ``model.keras``, every variable of the kept
 checkpoints (model, optimizer, counters of flips), the rows of both tables, the result and the list
-of files. Each start must also go on after the last epoch that was saved, not before. The folders of
-a killed search have other names, so each of its runs is compared with the run of its config in a
-fresh folder; knobs and accuracies with those of the uninterrupted search.
+of files. Each start must also go on after the last epoch that was saved, not before. A search must
+have as many trials as the uninterrupted one, and must have tried the knobs of each killed trial
+again; each of its complete runs is compared with the run of its config in a fresh folder.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from larq_filter.experiments import (
 from larq_filter.experiments.methods.knobs import Knobs  # noqa: E402
 
 DATA = ["--model=mlp", "--width=16", "--batch_size=10", "--epochs=5"]
+SEARCH = ["--knobs=alpha,gamma", "--trials=3", "--heartbeat=1"]
 # What to wait for, how often at most, and how many seconds at most to wait after it came.
 MOMENTS = {
     "at any time": (None, 0, None),
@@ -113,29 +114,28 @@ def like_the_whole(whole, run) -> str | None:
 
 
 def a_search(whole, run) -> str | None:
-    """What a killed search has lost or changed: trials, or what one of them left behind."""
-    found, given_up = [], []
+    """What a killed search has lost: a trial, the knobs of a killed one, what a run left behind."""
+    tables = []
     for folder in (whole, run):
         with (folder / "trials.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        done = [row for row in rows if row["state"] == "complete"]
-        found.append([(row["alpha"], row["gamma"], row["accuracy"]) for row in done])
-        given_up = [row["folder"] for row in rows if "without another epoch" in row["error"]]
-    if len(found[0]) != len(found[1]):
-        return f"{len(found[1])} trials are complete, not {len(found[0])}"
-    if not given_up and found[0] != found[1]:
-        return f"knobs and accuracies are {found[1]}, not {found[0]}"
-    paths = sorted(run.glob("trials/*/*/config.json"))
-    paths = [path for path in paths if path.parent.parent.name not in given_up]
-    if len(paths) != len(found[1]):
-        return f"{len(paths)} runs, not {len(found[1])}"
-    for path in paths:
+            tables.append({row["folder"]: row for row in csv.DictReader(file)})
+    complete = [[n for n, row in table.items() if row["state"] == "complete"] for table in tables]
+    if len(complete[0]) != len(complete[1]):
+        return f"{len(complete[1])} trials are complete, not {len(complete[0])}"
+    tried = {(row["alpha"], row["gamma"]) for row in tables[1].values()}
+    for path in sorted(run.glob("trials/*/*/config.json")):
+        name = path.relative_to(run)
         content = json.loads(path.read_text())["config"]
-        config = run_folder.Config(**{**content, "knobs": Knobs(**content["knobs"])})
-        again = run / "again" / path.parent.relative_to(run)
+        knobs = content["knobs"]
+        if (str(knobs["alpha"]), str(knobs["gamma"])) not in tried:
+            return f"{name}: alpha and gamma were not tried again"
+        if path.parent.parent.name not in complete[1]:
+            continue
+        config = run_folder.Config(**{**content, "knobs": Knobs(**knobs)})
+        again = run / "again" / name.parent
         training.run(config, again, verbose=0)
         if lost := like_the_whole(again, path.parent):
-            return f"{path.parent.relative_to(run)}: {lost}"
+            return f"{name.parent}: {lost}"
     return None
 
 
@@ -190,7 +190,5 @@ CASES = {
     "kill compare.py": killed(
         "compare.py", "--results", [*DATA, "--methods=filter,two_step", "--seeds=1"], 8
     ),
-    "kill sweep.py": killed(
-        "sweep.py", "--output_dir", [*DATA, "--knobs=alpha,gamma", "--trials=3"], 8, a_search
-    ),
+    "kill sweep.py": killed("sweep.py", "--output_dir", [*DATA, *SEARCH], 8, a_search),
 }

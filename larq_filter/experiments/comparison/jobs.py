@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from larq_filter._validation import first_line
 from larq_filter.experiments import files, methods, run_folder, training
 from larq_filter.experiments.comparison.recipes import Recipe
-from larq_filter.experiments.locks import FileLock
+from larq_filter.experiments.files import FileLock
 
 logger = logging.getLogger(__name__)
 

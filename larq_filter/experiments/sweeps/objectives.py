@@ -1,56 +1,78 @@
 """What a trial does: train its knobs with each seed, report each epoch, stop early if it lags."""
 
+import logging
 import math
 import os
 import pathlib
 import socket
-from collections.abc import Callable
 
 import numpy as np
 
-from larq_filter.experiments import files, methods, run_folder, training
-from larq_filter.experiments.locks import FileLock
-from larq_filter.experiments.sweeps import _optuna, results, sampling
+from larq_filter.experiments import methods, run_folder, training
+from larq_filter.experiments.sweeps import _optuna, results, storages
+from larq_filter.experiments.sweeps.spaces import Choices, Range
+
+logger = logging.getLogger(__name__)
+
+
+class Failed(Exception):
+    """A trial that can't be trained; recorded as such."""
 
 
 class Objective:
-    """Trains one trial of a sweep; ``run`` returns its accuracy.
+    """Trains the trials that Optuna calls it with, and returns their accuracy.
 
     Args:
         sweep: the ``studies.Sweep``.
-        trial: Optuna's trial.
-        reported: the epochs reported before, by a process that ended.
         folder: of the sweep.
-        say: prints a line.
+        storage: the opened one.
+
+    Attributes:
+        number: of the last trial.
     """
 
-    def __init__(self, sweep, trial, reported, folder: pathlib.Path, say: Callable):
-        self.sweep, self.trial, self.folder, self.say = sweep, trial, folder, say
-        self.reported = set(reported)
-        self.last = None
+    def __init__(self, sweep, folder: pathlib.Path, storage):
+        self.sweep, self.folder, self.storage = sweep, folder, storage
+        self.number: int | None = None
+
+    def __call__(self, trial) -> float:
+        """Raises ``Failed``, or ``optuna.TrialPruned`` if the trial was stopped early."""
+        self.number = trial.number
+        self.storage.record_heartbeat(trial._trial_id)  # not sooner or later, as Optuna's thread
+        trial.set_user_attr(storages.BEGUN, trial.number)
+        own = _optuna.load().exceptions
+        try:
+            return _Trial(self.sweep, trial, self.folder).run()
+        except (own.TrialPruned, own.StorageInternalError, own.UpdateFinishedTrialError):
+            raise
+        except KeyboardInterrupt:
+            trial.study.enqueue_trial(trial.params)
+            logger.info("Trial %d: interrupted; the same command tries it again.", trial.number)
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or ["no reason given."])[0][:500]
+            text = storages.masked(f"{type(error).__name__}: {reason}")
+            trial.set_user_attr("error", text)
+            logger.warning("Trial %d: failed. %s", trial.number, text)
+            raise Failed from error
+
+
+class _Trial:
+    """One trial."""
+
+    def __init__(self, sweep, trial, folder: pathlib.Path):
+        self.sweep, self.trial, self.folder = sweep, trial, folder
+        self.name = results.folder_name(trial.number)
+        self.epochs, self.reported = reported_epochs(sweep.config), 0
+        self.last: float | None = None
 
     def run(self) -> float:
-        """Trains; raises ``optuna.TrialPruned`` if the trial was stopped early.
-
-        Raises:
-            FloatingPointError: the loss is not finite.
-            RuntimeError: the folder is in use by another study.
-        """
-        lock = self._choose_folder()
-        try:
-            return self._run()
-        finally:
-            lock.release()
-
-    def _run(self) -> float:
         space, trial = self.sweep.space, self.trial
-        knobs = {name: sampling.suggest(trial, name, part) for name, part in space.items()}
+        knobs = {name: _suggest(trial, name, part) for name, part in space.items()}
         trial.set_user_attr("knobs", knobs)
-        trial.set_user_attr("folder", self.name)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        self.say(f"Trial {trial.number}: {results.listed(knobs)}")
+        logger.info("Trial %d: %s", trial.number, results.listed(knobs))
         configs = self.sweep.configs(knobs)
-        self.epochs = reported_epochs(configs[0])
         try:
             trained = [self._train(index, config) for index, config in enumerate(configs)]
         except _optuna.load().TrialPruned:
@@ -64,19 +86,8 @@ class Objective:
         for name in ("flip_ratio", "flips_per_weight"):
             trial.set_user_attr(name, float(np.mean([getattr(each, name) for each in trained])))
         trial.set_user_attr("seconds", round(sum(each.seconds for each in trained), 1))
-        self.say(f"Trial {trial.number}: validation accuracy {accuracy:.4f}")
+        logger.info("Trial %d: validation accuracy %.4f", trial.number, accuracy)
         return accuracy
-
-    def _choose_folder(self) -> FileLock:
-        """Takes the folder of the trial that this one repeats, unless a live process is in it."""
-        repeated = self.trial.user_attrs.get("folder")
-        repeated = repeated and files.name_of(repeated)  # a shared database can hold anything
-        for name in filter(None, (repeated, f"{self.trial.number:04d}")):
-            lock = FileLock(self.folder / "trials" / f"{name}.lock")
-            if lock.acquire(wait=False):
-                self.name = name
-                return lock
-        raise RuntimeError(f"{lock.path} is held by another study. Choose another output folder.")
 
     def _train(self, index: int, config: run_folder.Config) -> run_folder.Result:
         folder = self.folder / "trials" / self.name / f"seed{config.seed}"
@@ -91,22 +102,29 @@ class Objective:
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(f"the loss is {logs['loss']} after epoch {step + 1}.")
         self.last = float(logs["val_accuracy"])
-        if step not in self.reported:
-            self.trial.report(self.last, step)
-            self.reported.add(step)
+        self.trial.report(self.last, step)
+        self.reported += 1
         steps = self.sweep.seeds * self.epochs
         if step + 1 < steps and self.trial.should_prune():  # after the last one nothing is saved
-            self.say(
-                f"Trial {self.trial.number}: pruned after epoch {step + 1} of {steps}, "
-                f"validation accuracy {self.last:.4f}"
+            logger.info(
+                "Trial %d: pruned after epoch %d of %d, validation accuracy %.4f",
+                *(self.trial.number, step + 1, steps, self.last),
             )
             raise _optuna.load().TrialPruned
 
     def _log(self, state: str, knobs: dict, accuracy: float | None) -> None:
         trial = results.Trial(
-            self.trial.number, state, knobs, accuracy, len(self.reported), folder=self.name
+            self.trial.number, state, knobs, accuracy, self.reported, folder=self.name
         )
         results.write_hparams(self.folder, trial)
+
+
+def _suggest(trial, name: str, part: Range | Choices):
+    """The value of one knob for a trial."""
+    if isinstance(part, Choices):
+        return trial.suggest_categorical(name, part.values)
+    draw = trial.suggest_int if part.whole else trial.suggest_float
+    return part.legible(draw(name, part.low, part.high, log=part.log))
 
 
 def reported_epochs(config: run_folder.Config) -> int:

@@ -8,10 +8,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from larq_filter import plots
 from larq_filter._keras import tf
 from larq_filter.experiments import files, run_folder, tables
-from larq_filter.experiments.locks import FileLock
+from larq_filter.experiments.sweeps import _optuna
 from larq_filter.experiments.sweeps.spaces import Choices, Range
 
 HALF_A_POINT = 0.005  # of accuracy
@@ -30,7 +32,7 @@ class Trial:
         epochs: how many epochs were reported, all seeds together.
         flip_ratio, flips_per_weight, seconds: as in ``runs.Result``, mean over the seeds (the
             seconds: sum); None unless complete.
-        folder: name of its folder; that of the trial it repeats after an interruption.
+        folder: name of its folder.
         error: why it failed.
         worker: host and process id.
     """
@@ -46,6 +48,11 @@ class Trial:
     folder: str = ""
     error: str = ""
     worker: str = ""
+
+
+def folder_name(number: int) -> str:
+    """Name of the folder of a trial."""
+    return f"{number:04d}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +176,7 @@ def write(
     best = best_trial(trials)
     outcome = None if best is None else dataclasses.asdict(effort(trials))
     content = {**about, "best_trial": best and dataclasses.asdict(best), "effort": outcome}
-    with FileLock(folder / "tables.lock"):
+    with files.FileLock(folder / "tables.lock"):
         tables.write_csv(folder / "trials.csv", rows, [*own[:2], *space, *own[2:]])
         files.write_json(folder / "sweep.json", content)
 
@@ -211,40 +218,35 @@ def write_hparams(folder: pathlib.Path, trial: Trial) -> None:
             tf.summary.scalar("validation accuracy", trial.accuracy, step=trial.epochs)
 
 
-def draw(
-    folder: pathlib.Path, trials: Sequence[Trial], space: Mapping[str, Range | Choices]
-) -> list[pathlib.Path]:
-    """Draws alpha against gamma if both are searched, else accuracy over each knob.
+def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
+    """Draws Optuna's pictures: accuracies in the order of the trials, and over the knobs.
+
+    Args:
+        folder: of the results.
+        study: of Optuna.
 
     Returns:
-        The pictures' paths; none while there is no completed trial.
+        The pictures' paths; none while fewer than two trials are complete.
 
     Raises:
         ImportError: Matplotlib is not installed.
     """
-    complete = [t for t in trials if t.state == "complete"]
-    pruned = [t for t in trials if t.state == "pruned"]
-    if not complete:
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    if len(complete) < 2:
         return []
-    figures = {}
-    pair = ("alpha", "gamma")
-    if all(isinstance(space.get(name), Range) for name in pair):
-        figures["alpha-gamma"] = plots.search_contour(
-            [(*(t.knobs[name] for name in pair), t.accuracy) for t in complete],
-            [tuple(t.knobs[name] for name in pair) for t in pruned],
-            names=pair,
-            logarithmic=[space[name].log for name in pair],
-        )
-    for name in space if not figures else ():
-        figures[name] = plots.search_points(
-            [(t.knobs[name], t.accuracy) for t in complete],
-            [(t.knobs[name], t.accuracy) for t in pruned],
-            name=name,
-            logarithmic=isinstance(space[name], Range) and space[name].log,
-        )
+    drawn, pyplot = _optuna.load().visualization.matplotlib, plots._matplotlib("pyplot")
+    knobs = len(complete[0].params)
+    pictures = {"history": (drawn.plot_optimization_history, 1)}
+    pictures |= {"contour": (drawn.plot_contour, knobs)} if knobs > 1 else {}
+    pictures |= {"slice": (drawn.plot_slice, 1)} if knobs == 1 else {}
     paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        with FileLock(folder / "tables.lock"), files.whole(paths[-1]) as part:
-            figure.savefig(part)
+    for name, (plot, size) in pictures.items():
+        width = 4 + 2.5 * size
+        with _optuna.experimental(), pyplot.rc_context({"figure.figsize": (width, 0.8 * width)}):
+            axes = plot(study, target_name="validation accuracy")
+            figure = np.ravel(axes)[0].figure
+            paths.append(folder / f"{name}.png")
+            with files.whole(paths[-1]) as part:
+                figure.savefig(part, format="png", bbox_inches="tight")
+            pyplot.close(figure)
     return paths

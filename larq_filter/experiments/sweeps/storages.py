@@ -1,82 +1,58 @@
-"""Where a study lives: a file that several processes append to, or a database.
+"""Where a study lives: an SQLite file, or a database that several machines share.
 
-The file is Optuna's journal. Of its locks none was taken, see ``locks``. Rejected for the default:
-SQLite, which Optuna itself advises against for more than one process.
+Both are Optuna's ``RDBStorage`` and take the same way. A running trial gives a sign of life every
+``heartbeat`` seconds. After twice that without one its process counts as dead: the trial is closed,
+and queued again with its knobs.
 """
 
 import contextlib
+import datetime
 import pathlib
+import re
 import threading
 import time
-from collections.abc import Callable
+import urllib.parse
 
-from larq_filter.experiments.locks import FileLock, drop_torn_line
-from larq_filter.experiments.sweeps import _optuna, urls
+from larq_filter.experiments.sweeps import _optuna
 
-# Repeats of a trial in a row whose process ended before the trial had reported another epoch; one
-# more would likely end its process too. Epochs of a first stage are not reported.
-MAX_REPEATS = 3
-STUCK, EPOCHS = "repeats_in_vain", "epochs_at_start"  # attributes of a trial
+REPEATS = 3  # of a trial that ends its process; one more would likely do so too
+BEGUN = "begun"  # attribute of a trial: its number, once it has given its first sign of life
+HIDDEN = "***"  # in place of a password
+_IN_USER = re.compile(r"(?<=://)([^/?#\s:]*):(\S*)@")  # greedy: a password may hold an @
+_IN_QUERY = re.compile(r"([?&](?:password|passwd|sslpassword|secret|token)=)([^&\s]*)", re.I)
 
 
 class StudyError(RuntimeError):
     """A storage that can't be used, a study of something else, trials that all fail."""
 
 
-def open_storage(storage: str, heartbeat: int, say: Callable):
-    """The opened storage, and for a file the gate that its processes pass one by one.
+def open_storage(storage: str, heartbeat: int):
+    """The opened storage, its tables created; several processes may do so at the same time.
 
     Args:
-        storage: path of a file, or a database URL as SQLAlchemy reads it.
-        heartbeat: seconds between two signs of life in a database.
-        say: prints a line.
+        storage: path of an SQLite file, or a database URL as SQLAlchemy reads it.
+        heartbeat: seconds between two signs of life of a trial.
 
     Raises:
         ImportError: the driver of the database is not installed.
-        StudyError: the file holds something else.
+        StudyError: the file holds something else, the URL can't be read.
     """
-    if urls.is_url(storage):
-        return _open_database(storage, heartbeat), None
-    path = pathlib.Path(storage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    locks = path.with_name(f"{path.name}.locks")
-    optuna, lock = _optuna.load(), FileLock(locks / "journal")
-    with lock:
-        if drop_torn_line(path):
-            say(f"{path} ended in half a record, left by a full disk or a power failure: removed.")
-    try:
-        backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
-        return optuna.storages.JournalStorage(backend), FileLock(locks / "gate")
-    except (ValueError, KeyError, TypeError) as error:  # its reader's for a file of something else
-        raise StudyError(f"{path} is no study file of Optuna: {error}") from None
-
-
-def _open_database(url: str, heartbeat: int):
-    """The database, its tables created; several processes may do so at the same time."""
     import sqlalchemy
 
+    url = storage if "://" in storage else _url_of_file(pathlib.Path(storage))
     try:
         sqlalchemy.engine.make_url(url).get_dialect()
     except ImportError:
         _refuse_without_driver(url)
     except (ValueError, sqlalchemy.exc.ArgumentError):  # may quote parts of a password
         raise StudyError(
-            f"The storage {urls.masked(url)} is neither a file nor a database URL that SQLAlchemy "
+            f"The storage {masked(url)} is neither a file nor a database URL that SQLAlchemy "
             "reads: DIALECT+DRIVER://USER@HOST:PORT/DATABASE; in a password write @ as %40, : as "
             "%3A, / as %2F."
         ) from None
-    options = {}
-    if url.startswith(("postgresql", "mysql")):
-        options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
     for left in reversed(range(5)):
         try:
-            with _optuna.experimental():
-                return _optuna.load().storages.RDBStorage(
-                    url,
-                    engine_kwargs=options,
-                    heartbeat_interval=heartbeat,
-                    heartbeat_stale_trial_callback=again(),
-                )
+            return _connect(url, heartbeat)
         except ImportError:
             _refuse_without_driver(url)
         except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
@@ -88,59 +64,111 @@ def _open_database(url: str, heartbeat: int):
         time.sleep(0.5)  # another process creates the tables just now
 
 
+def _url_of_file(path: pathlib.Path) -> str:
+    """The URL of an SQLite file, whose folder is made."""
+    import sqlalchemy
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(16) not in (b"", b"SQLite format 3\0"):
+                raise StudyError(
+                    f"{path} is no SQLite file. Journals of earlier versions can't be continued: "
+                    "choose another output folder and storage, or copy the study with "
+                    "optuna.copy_study from a JournalStorage into an SQLite file, and name that."
+                )
+    return sqlalchemy.engine.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _connect(url: str, heartbeat: int):
+    import sqlalchemy
+
+    options, sqlite = {}, url.startswith("sqlite")
+    if sqlite:
+        options = {"connect_args": {"timeout": 60, "isolation_level": None}}
+    elif url.startswith(("postgresql", "mysql")):
+        options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
+    with _optuna.experimental():
+        opened = _optuna.load().storages.RDBStorage(
+            url,
+            engine_kwargs=options,
+            heartbeat_interval=heartbeat,
+            heartbeat_stale_trial_callback=_retry(),
+        )
+    if sqlite:
+        # SQLite knows no SELECT FOR UPDATE, with which Optuna keeps two processes from taking the
+        # same waiting trial. So each transaction is alone from its beginning.
+        sqlalchemy.event.listen(
+            opened.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
+    return opened
+
+
 def _refuse_without_driver(url: str):
     raise ImportError(
-        f"The driver of {urls.masked(url)} is not installed. For PostgreSQL type: pip install "
+        f"The driver of {masked(url)} is not installed. For PostgreSQL type: pip install "
         '"larq_filter[distributed]", and begin the URL with postgresql+psycopg2://; for MySQL: '
         "pip install pymysql, and mysql+pymysql://"
     ) from None
 
 
-def again():
-    """A function of study and trial that queues a trial again whose process has ended.
-
-    With its knobs, and what it had reported; not if it has been repeated too often in vain.
-    """
+def _retry():
+    """Optuna's function that queues a trial again whose process has ended."""
     with _optuna.experimental():
-        queue = _optuna.load().storages.RetryHeartbeatStaleTrialCallback(
-            inherit_intermediate_values=True
-        )
+        return _optuna.load().storages.RetryHeartbeatStaleTrialCallback(max_retry=REPEATS)
 
-    def put_back(study, trial):
-        if not is_given_up(trial):
-            queue(study, trial)
 
-    return put_back
+def retry_dead(study, grace: float) -> None:
+    """Closes the trials of dead processes, and queues their knobs again.
+
+    Args:
+        study: of Optuna.
+        grace: seconds without a sign of life after which a process counts as dead.
+    """
+    optuna = _optuna.load()
+    states = optuna.trial.TrialState
+    with _optuna.experimental():
+        optuna.storages.fail_stale_trials(study)
+    # Optuna overlooks a process that ended before its first sign of life.
+    latest = datetime.datetime.now() - datetime.timedelta(seconds=grace)
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        if trial.user_attrs.get(BEGUN) != trial.number and trial.datetime_start < latest:
+            with contextlib.suppress(*late_errors()):  # another process has done both
+                study.tell(trial.number, state=states.FAIL)
+                _retry()(study, trial)
+
+
+def late_errors() -> tuple:
+    """Optuna's errors for a result that comes after its trial was closed."""
+    return _optuna.load().exceptions.UpdateFinishedTrialError, ValueError
 
 
 def is_given_up(trial) -> bool:
-    """Whether a trial whose process has ended is not to be repeated any more."""
-    told = trial.user_attrs
-    in_vain = told.get(EPOCHS) == len(trial.intermediate_values)
-    return in_vain and told.get(STUCK, 0) >= MAX_REPEATS
+    """Whether a trial whose process has ended is not repeated any more."""
+    with _optuna.experimental():
+        retry = _optuna.load().storages.RetryHeartbeatStaleTrialCallback
+        return len(retry.retry_history(trial)) >= REPEATS
 
 
-def count_repeat(trial, epochs: int) -> None:
-    """Notes at the start of a trial how often it has been repeated in vain.
-
-    Args:
-        trial: which brings the attributes of the one that it repeats, if it does.
-        epochs: how many it has reported, or brings.
-    """
-    before = trial.user_attrs.get(EPOCHS)
-    stuck = trial.user_attrs.get(STUCK, 0) + 1 if before == epochs else 0
-    trial.set_user_attr(STUCK, stuck)
-    trial.set_user_attr(EPOCHS, epochs)
+def masked(text: str) -> str:
+    """The text with the passwords of all URLs in it replaced by ``***``."""
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", _IN_USER.sub(rf"\1:{HIDDEN}@", text))
 
 
-def forgive(trial) -> None:
-    """Lets the next repeat of a trial count as the first: somebody stopped it on purpose."""
-    trial.set_user_attr(EPOCHS, None)
+def without_secrets(text: str, url: str) -> str:
+    """The text without the passwords of ``url``, as written there or decoded."""
+    found = [match.group(2) for match in (_IN_USER.search(url), _IN_QUERY.search(url)) if match]
+    spellings = {
+        spelling for secret in found for spelling in (secret, urllib.parse.unquote(secret))
+    }
+    for secret in sorted(filter(None, spellings), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return masked(text)
 
 
 @contextlib.contextmanager
 def errors_in_one_line(storage: str):
-    """Turns a storage's errors into StudyError: the cause and the cure, without a password."""
+    """Turns a storage's errors into StudyError: the cause and the fix, without a password."""
     import sqlalchemy.exc
 
     kinds = (_optuna.load().exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
@@ -154,10 +182,10 @@ def errors_in_one_line(storage: str):
             raise
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         text = (
-            f"The storage {urls.masked(storage)} can't be used: {reason}. Repair it and give the "
+            f"The storage {masked(storage)} can't be used: {reason}. Repair it and give the "
             "same command again; what it holds is kept."
         )
-        raise StudyError(urls.without_secrets(text, storage)) from None
+        raise StudyError(without_secrets(text, storage)) from None
 
 
 def _chain(error: BaseException | None):
@@ -169,7 +197,7 @@ def _chain(error: BaseException | None):
 
 @contextlib.contextmanager
 def _silent_threads(kinds):
-    """Threads that can't give a heartbeat end without a traceback; their process says why."""
+    """Threads that can't give a sign of life end without a traceback; their process says why."""
     before = threading.excepthook
     threading.excepthook = lambda args: isinstance(args.exc_value, kinds) or before(args)
     try:
