@@ -1,4 +1,4 @@
-"""The one door to `tf.keras`: Keras 2, or an error that says what to type.
+"""Where the package takes `tf.keras` from: Keras 2, or an error that says what to type.
 
 Larq is written for Keras 2. TensorFlow 2.15 ships it. TensorFlow 2.16 and later ship Keras 3 as
 `tf.keras` and load Keras 2 from the package tf-keras if `TF_USE_LEGACY_KERAS` is 1 at the moment

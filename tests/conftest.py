@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 
 from larq_filter._keras import keras, tf  # before any test imports Larq or tf.keras
+from larq_filter.experiments import memory
 from listening import listening
 
 # Two logical devices, so that MirroredStrategy has replicas. TensorFlow takes the number of
@@ -16,6 +17,13 @@ tf.config.set_logical_device_configuration(
 # Examples are not timed: the machine may be doing other work.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_given_back():
+    """A worker of the tests builds hundreds of networks."""
+    with memory.graphs_forgotten():
+        yield
 
 
 @pytest.fixture(autouse=True)

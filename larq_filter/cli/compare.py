@@ -5,7 +5,7 @@
     python examples/compare.py --dataset=cifar10 --data_dir=DIR --epochs=6 --steps_per_epoch=50
 
 Every method gets the same network, images, order of the images and budget; its own hyperparameters
-come from larq_filter/cli/hyperparameters.json, which says where each was found. The last line above
+come from larq_filter/cli/settings.json, which says where each was found. The last line above
 compares the training losses after 300 steps: the last epoch's loss is the mean of steps 251 to 300.
 
 The same command again continues an interrupted comparison, and runs only what is missing; given at
@@ -22,13 +22,13 @@ from absl import flags
 from larq_filter import plots
 from larq_filter.cli import command_line, run_flags
 from larq_filter.experiments import comparison, files, methods, tables
-from larq_filter.experiments.comparison import recipes, report, summaries
+from larq_filter.experiments.comparison import report, settings, summaries
 
 import tensorflow as tf
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
-HYPERPARAMETERS = pathlib.Path(__file__).with_name("hyperparameters.json")
+HYPERPARAMETERS = pathlib.Path(__file__).with_name("settings.json")
 
 FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a control
 
@@ -53,11 +53,11 @@ flags.DEFINE_bool(
 )
 
 
-def choose_recipes() -> tuple[dict[str, recipes.Recipe], str]:
+def choose_settings() -> tuple[dict[str, settings.Setting], str]:
     """The methods with their hyperparameters, and the line that says where these come from."""
-    names = recipes.choose_methods(FLAGS.methods)
+    names = settings.choose_methods(FLAGS.methods)
     section = FLAGS.section or run_flags.dataset_name()
-    chosen = recipes.load_recipes(FLAGS.hyperparameters, section, names)
+    chosen = settings.load_settings(FLAGS.hyperparameters, section, names)
     file = pathlib.Path(FLAGS.hyperparameters).name
     if chosen is not None:
         return chosen, f"Hyperparameters: {file}, section {section}."
@@ -68,7 +68,7 @@ def choose_recipes() -> tuple[dict[str, recipes.Recipe], str]:
         )
     source = f"Hyperparameters: the methods' defaults ({file} has no section {section})."
     print(source)
-    return dict.fromkeys(names, recipes.Recipe()), source
+    return dict.fromkeys(names, settings.Setting()), source
 
 
 def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, bool]:
@@ -112,7 +112,7 @@ def main():
     for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all memory
         tf.config.experimental.set_memory_growth(gpu, True)
     base = run_flags.config()
-    chosen, source = choose_recipes()
+    chosen, source = choose_settings()
     names = "compare", run_flags.dataset_name(), base.model
     folder = FLAGS.results or run_flags.default_folder(*names)
     compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))

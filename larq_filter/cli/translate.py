@@ -7,7 +7,8 @@
 
 The first line gives alpha 5.0e-4 and gamma 0.0995: it reads the weight decay as L2 inside the
 gradient, as PyTorch's SGD and Keras' regularizers do. With --decoupled, as in Keras'
-SGD(weight_decay=...), the same numbers mean alpha 5e-5 and gamma 0.1, a window ten times as long.
+SGD(weight_decay=...), the same numbers mean alpha 5e-5 and gamma 0.1, a time constant ten
+times as long.
 """
 
 import math
@@ -24,13 +25,13 @@ FLAGS = flags.FLAGS
 
 # Published recipes for 1-bit ResNets on CIFAR-10, in PyTorch: SGD, cosine learning rate.
 RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "velocity": "pytorch", "schedule": "cosine"}
-PRESETS = {
+RECIPES = {
     "irnet": {**RECIPE, "weight_decay": 1e-4, "batch_size": 128},  # Qin et al. 2020
     "equalbits": {**RECIPE, "weight_decay": 5e-4},  # Li et al. 2022
     "recu": {**RECIPE, "weight_decay": 5e-4},  # Xu et al. 2021
 }
 
-flags.DEFINE_enum("preset", None, list(PRESETS), "A published recipe; other flags go before it.")
+flags.DEFINE_enum("preset", None, list(RECIPES), "A published recipe; other flags go before it.")
 flags.DEFINE_float("learning_rate", 0.1, "Of latent SGD, positive; the value it starts from.", 0.0)
 flags.DEFINE_float(
     "weight_decay", 5e-4, "Per step and unit of learning rate; 2 c for Keras' l2(c).", 0.0
@@ -88,22 +89,22 @@ def rates_at(rate, **changes):
 
 
 def course(translation, steps_per_epoch):
-    """Alpha, gamma, window and expected flips, over training where there is a schedule."""
+    """Alpha, gamma, time constant and expected flips, over training where there is a schedule."""
     f, rate = translation.filter, translation.latent.learning_rate
     shares = (0, 0.25, 0.5, 0.75, 0.95) if filters.is_schedule(rate) else (0,)
-    rows = [("epoch", "alpha", "gamma", "window (steps)", "window (epochs)", "expected flip ratio")]
+    rows = [("epoch", "alpha", "gamma", "time constant (steps)", "(epochs)", "expected flip ratio")]
     for share in shares:
         epoch = share * FLAGS.epochs
         step = round(epoch * steps_per_epoch)
         now = float(rate(step)) if filters.is_schedule(rate) else rate
-        window = analysis.time_constant(f, step)
-        flips = f"{analysis.expected_flip_ratio(f, step):.2e}" if window < math.inf else "-"
+        constant = analysis.time_constant(f, step)
+        flips = f"{analysis.expected_flip_ratio(f, step):.2e}" if constant < math.inf else "-"
         rows.append(
             (
                 f"{epoch:g}",
                 *rates_at(now),
-                f"{window:.0f}",
-                f"{window / steps_per_epoch:.1f}",
+                f"{constant:.0f}",
+                f"{constant / steps_per_epoch:.1f}",
                 flips,
             )
         )
@@ -159,7 +160,7 @@ def draw(translation, steps_per_epoch):
 
 
 def main():
-    for name, value in PRESETS.get(FLAGS.preset, {}).items():
+    for name, value in RECIPES.get(FLAGS.preset, {}).items():
         FLAGS.set_default(name, value)  # in place of what was not given
     steps_per_epoch = math.ceil(FLAGS.dataset_size / FLAGS.batch_size)
     rate, source = learning_rate_of(steps_per_epoch * FLAGS.epochs)

@@ -75,14 +75,14 @@ def plain_errors(folder: pathlib.Path):
         text = " ".join(str(error).split())
         reason = _reason(error, text, _FULL)
         if reason:
-            cure = "Make room"
+            advice = "Make room"
         else:
             reason = _concerns(error, text, folder) and _reason(error, text, _REFUSED)
-            cure = "Choose another folder, or make this one writable"
+            advice = "Choose another folder, or make this one writable"
         if not reason:
             raise
         raise NotWritable(
-            f"{folder} can't be written: {reason}. {cure} and give the same command again; what "
+            f"{folder} can't be written: {reason}. {advice} and give the same command again; what "
             "was saved before is intact and will be continued."
         ) from error
 

@@ -132,13 +132,13 @@ class DeltaSections(Filter):
         return Series(tuple(map(Section.from_row, self.coefficients)))
 
 
-def refuse_unstable(rows, cure: str) -> None:
+def refuse_unstable(rows, advice: str) -> None:
     """Raises unless all poles are inside the unit circle."""
     distance = slowest(rows)
     if not distance > 0:
         raise ValueError(
             f"The largest pole has radius {1 - distance:.9g}; all poles must lie "
-            f"strictly inside the unit circle, or the signal never forgets. {cure}"
+            f"strictly inside the unit circle, or the signal never forgets. {advice}"
         )
 
 

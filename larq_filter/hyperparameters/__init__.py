@@ -15,7 +15,7 @@ from larq_filter.hyperparameters.translation import (
     NO_EFFECT,
     NOT_LINEAR,
     VELOCITIES,
-    Knob,
+    Counterpart,
     LatentSGD,
     Translation,
     filter_from_sgd,
@@ -27,7 +27,7 @@ __all__ = [
     "NOT_LINEAR",
     "NO_EFFECT",
     "VELOCITIES",
-    "Knob",
+    "Counterpart",
     "LatentSGD",
     "Scaled",
     "Suggestion",
@@ -44,4 +44,6 @@ def __getattr__(name: str):
             f"hyperparameters.{name} is gone: print(filter_from_sgd(...)) says what becomes of "
             "clipping and scaling; Adam has no linear equivalent, translate an SGD recipe."
         )
+    if name == "Knob":
+        raise AttributeError("hyperparameters.Knob is hyperparameters.Counterpart now.")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,12 +42,12 @@ class Suggestion:
 def suggest(steps_per_epoch: int, epochs: int) -> Suggestion:
     """Rates for a run of known length: a place to start a search from, not its result.
 
-    The window ``1/alpha`` starts between half an epoch and a third of the run, at their geometric
-    mean, and grows as alpha falls linearly to 0:
+    The time constant ``1/alpha`` starts between half an epoch and a third of the run, at their
+    geometric mean, and grows as alpha falls linearly to 0:
 
-        window = sqrt(steps_per_epoch / 2 * steps_per_epoch * epochs / 3)
+        time constant = sqrt(steps_per_epoch / 2 * steps_per_epoch * epochs / 3)
 
-    gamma is 0.1 (momentum 0.9), or 1 (no smoothing) where the window is shorter than the 10 steps
+    gamma is 0.1 (momentum 0.9), or 1 (no smoothing) where that is shorter than the 10 steps
     that 0.1 smooths over.
 
     Args:
@@ -56,13 +56,13 @@ def suggest(steps_per_epoch: int, epochs: int) -> Suggestion:
 
     Raises:
         TypeError: an argument is not an integer.
-        ValueError: an argument is not positive; the window would be shorter than a step.
+        ValueError: an argument is not positive; the time constant would be shorter than a step.
     """
     per_epoch = validate_integer("steps_per_epoch", steps_per_epoch, high=MOST_STEPS)
     steps = validate_integer("epochs", epochs, high=MOST_STEPS)
     steps *= per_epoch
-    window = math.sqrt(per_epoch / 2 * steps / 3)
-    if window < 1:
+    constant = math.sqrt(per_epoch / 2 * steps / 3)
+    if constant < 1:
         raise ValueError(
             f"A run of {steps} steps ({per_epoch} an epoch) is too short to average anything; "
             "it must have at least 6/steps_per_epoch^2 epochs."
@@ -71,16 +71,20 @@ def suggest(steps_per_epoch: int, epochs: int) -> Suggestion:
         0.1,
         (
             "Gamma 0.1 is momentum 0.9, as in the published latent recipes: about four times fewer "
-            "flips than without smoothing, at the same memory."
+            "flips than without smoothing, at the same time constant."
         ),
     )
-    if window < 10:
-        gamma, smoothing = 1.0, "Gamma 1: so short a window leaves no room to smooth before it."
+    if constant < 10:
+        gamma, smoothing = (
+            1.0,
+            "Gamma 1: so short a time constant leaves no room to smooth before it.",
+        )
     reason = (
-        f"The window 1/alpha starts at {window:,.0f} steps ({window / per_epoch:.2g} epochs), the "
-        f"geometric mean of half an epoch ({per_epoch / 2:,.0f} steps), to have seen enough of the "
+        f"The time constant 1/alpha starts at {constant:,.0f} steps "
+        f"({constant / per_epoch:.2g} epochs), the geometric mean of half an epoch "
+        f"({per_epoch / 2:,.0f} steps), to have seen enough of the "
         f"data, and a third of the run ({steps / 3:,.0f} steps), to forget the beginning in time. "
         "As alpha falls to 0 it widens until the weights stand still; at constant alpha they would "
         f"flip to the end. {smoothing}"
     )
-    return Suggestion(1 / window, gamma, "linear", steps, reason)
+    return Suggestion(1 / constant, gamma, "linear", steps, reason)

@@ -59,7 +59,7 @@ VELOCITIES = ("keras", "pytorch", "normalised")
 
 
 @dataclasses.dataclass(frozen=True)
-class Knob:
+class Counterpart:
     """What became of one latent hyperparameter: its name, its status, and how."""
 
     name: str
@@ -138,19 +138,19 @@ class Translation:
         filter: for ``FilterOptimizer(translation.filter)`` with the rule ``flips.Sign()``.
         initial_output: what the filter's output starts at, as a factor on the latent w_0.
         initial_inner: the same for the stages before the last.
-        knobs: what became of each of the seven latent hyperparameters.
+        counterparts: what became of each of the seven latent hyperparameters.
     """
 
     latent: LatentSGD
     filter: filters.Filter
     initial_output: float
     initial_inner: float
-    knobs: tuple[Knob, ...]
+    counterparts: tuple[Counterpart, ...]
 
     @property
     def status(self) -> dict[str, str]:
-        """Name of each latent knob to its status."""
-        return {knob.name: knob.status for knob in self.knobs}
+        """Name of each latent hyperparameter to its status."""
+        return {each.name: each.status for each in self.counterparts}
 
     def initial_state(self, w_0) -> tuple:
         """The filter's state that stands for latent weights ``w_0``.
@@ -182,11 +182,14 @@ class Translation:
         )
 
     def __str__(self) -> str:
-        width = max(len(knob.name) for knob in self.knobs)
+        width = max(len(each.name) for each in self.counterparts)
         rates = ", ".join(f"{name} {show(rate)}" for name, rate in self.filter.rates().items())
         return "\n".join(
             [str(self.latent), f"filter: {type(self.filter).__name__}: {rates}"]
-            + [f"  {knob.name:<{width}}  {knob.status:<22}  {knob.became}" for knob in self.knobs]
+            + [
+                f"  {each.name:<{width}}  {each.status:<22}  {each.became}"
+                for each in self.counterparts
+            ]
         )
 
 
@@ -228,7 +231,7 @@ def filter_from_sgd(
     latent = LatentSGD(learning_rate, weight_decay, momentum, decoupled, velocity, nesterov)
     in_series = decoupled or not weight_decay or not momentum
     f, output, inner = _in_series(latent) if in_series else _in_a_loop(latent)
-    return Translation(latent, f, output, inner, _knobs(latent, f, output))
+    return Translation(latent, f, output, inner, _counterparts(latent, f, output))
 
 
 def _in_series(latent: LatentSGD) -> tuple[filters.Filter, float, float]:
@@ -277,7 +280,7 @@ def _in_a_loop(latent: LatentSGD) -> tuple[filters.Filter, float, float]:
     return ball, -latent.weight_decay, 0.0
 
 
-def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, ...]:
+def _counterparts(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Counterpart, ...]:
     """What became of the seven."""
     decay, mu, scheduled = latent.weight_decay, latent.momentum, latent.scheduled
     if decay:
@@ -291,23 +294,25 @@ def _knobs(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[Knob, .
         forgotten = "outweighed in time; no effect if w_0 = 0"
         rate = EXACT if scheduled else INITIAL, "its size only rescales the initialisation"
         decays = NO_EFFECT, "none: all gradients since the start count alike"
-    course = EXACT, "the share decays alike, and the window of the filter grows"
+    course = EXACT, "the share decays alike, and the time constant of the filter grows"
     if isinstance(f, filters.CascadedEMA):
         smoothing = f"the gradient is smoothed: gamma = {f.gamma:.6g}"
     else:
         smoothing = f"the gradient is smoothed: 1 - momentum = {one_minus(mu):g}"
     return (
-        Knob("initialisation", INITIAL, f"the output starts at {output:g} * w_0, {forgotten}"),
-        Knob("learning rate", *rate),
-        Knob("lr decay", *(course if scheduled else (NO_EFFECT, "none: constant"))),
-        Knob("weight decay", *decays),
-        Knob("momentum", *((EXACT, smoothing) if mu else (NO_EFFECT, "none: gamma = 1"))),
-        Knob(
+        Counterpart(
+            "initialisation", INITIAL, f"the output starts at {output:g} * w_0, {forgotten}"
+        ),
+        Counterpart("learning rate", *rate),
+        Counterpart("lr decay", *(course if scheduled else (NO_EFFECT, "none: constant"))),
+        Counterpart("weight decay", *decays),
+        Counterpart("momentum", *((EXACT, smoothing) if mu else (NO_EFFECT, "none: gamma = 1"))),
+        Counterpart(
             "clipping",
             NOT_LINEAR,
             "none assumed: it saturates, what a gradient does depends on those before it",
         ),
-        Knob(
+        Counterpart(
             "scaling",
             NO_EFFECT,
             "a factor per filter changes no sign; subtracting the mean does (flips.Balanced)",

@@ -1,4 +1,4 @@
-"""Checks of what is passed to ``FilterOptimizer``: what was received, what is allowed, the cure."""
+"""Checks of the arguments of ``FilterOptimizer``: received, allowed, what to do."""
 
 import math
 import re

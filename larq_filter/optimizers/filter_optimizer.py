@@ -51,7 +51,8 @@ class FilterOptimizer(SavedByName):
 
     The kernels are found by themselves: latent-free ones (``NoOp(precision=1)``) and ordinary Larq
     ones whose quantizer gives -1 and +1 back and passes the gradient (``ste_sign``,
-    ``magnitude_aware_sign``); others are refused with the cure. ``build`` sets them to their signs.
+    ``magnitude_aware_sign``); others are refused, and the error says what to do. ``build`` sets
+    them to their signs.
 
     Weights that somebody else turns over (``set_weights``, ``load_weights``, Keras'
     ``EarlyStopping``) are gone on from: what the filter remembers of such a weight is turned with
@@ -279,7 +280,7 @@ class FilterOptimizer(SavedByName):
         if not self._states.unstarted:
             return
         self._states.start_again(variables)
-        # Averages of weights begin at the weights; Keras has no other door to them.
+        # Averages of weights begin at the weights; Keras gives no other access to them.
         averages = getattr(self.default_optimizer, "_model_variables_moving_average", ())
         real = [variable for variable in variables if not binary.is_binary(variable)]
         for average, variable in zip(averages, real, strict=bool(averages)):

@@ -38,7 +38,7 @@ def is_available() -> bool:
     except (tf.errors.OpError, NotImplementedError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         warnings.warn(
-            f"XLA is not to be had here ({reason}), so the updates of binary kernels run as plain "
+            f"XLA is not available here ({reason}), so the updates of binary kernels run as plain "
             "operations, about three times slower. FilterOptimizer(jit_compile=False) asks for "
             "that and silences this warning.",
             RuntimeWarning,

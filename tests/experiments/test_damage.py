@@ -15,7 +15,7 @@ import interrupted
 from larq_filter._keras import tf
 from larq_filter.experiments import comparison, files, run_folder, training
 from larq_filter.experiments.checkpoints import Checkpoints
-from larq_filter.experiments.comparison import recipes
+from larq_filter.experiments.comparison import settings
 
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--epochs=4", "--train_examples=300", "--control=no"]
@@ -305,7 +305,9 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, both, tmp_path)
 
 
 def test_a_full_disk_ends_a_comparison(tmp_path, said):
-    jobs = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(), "adam": recipes.Recipe()}, 1)
+    jobs = comparison.make_jobs(
+        SMALL, {"filter": settings.Setting(), "adam": settings.Setting()}, 1
+    )
     compared = comparison.Comparison(tmp_path, jobs)
     with no_file_above(600), pytest.raises(files.NotWritable, match="Make room"):
         compared.train()

@@ -34,7 +34,7 @@ from larq_filter import (
 )
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import comparison, methods, run_folder
-from larq_filter.experiments.comparison import recipes
+from larq_filter.experiments.comparison import settings
 from larq_filter.experiments.methods import knobs
 from larq_filter.experiments.sweeps import spaces
 
@@ -617,7 +617,7 @@ def any_foreign_config(data):
     )
 
 
-# Knobs, configs, recipes, spaces ------------------------------------------------------------------
+# Knobs, configs, settings, spaces ----------------------------------------------------------------
 
 
 def any_knobs(data):
@@ -689,7 +689,7 @@ def any_recipe_file(data):
         path = pathlib.Path(folder) / "hyperparameters.json"
         path.write_text(text, encoding="utf-8", errors="replace")
         found = attempt(
-            lambda: recipes.load_recipes(path, "digits", ["filter"]),
+            lambda: settings.load_settings(path, "digits", ["filter"]),
             ["hyperparameters.json"],
             text[:300],
         )
@@ -863,7 +863,7 @@ PROPERTIES = {
     "foreign configs": any_foreign_config,
     "knobs": any_knobs,
     "training configs": any_training_config,
-    "recipe files": any_recipe_file,
+    "setting files": any_recipe_file,
     "search spaces": any_search_space,
     "translations": any_translation,
     "scaled schedules": any_scaled_schedule,

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 from larq_filter._validation import first_line
 from larq_filter.experiments import files, methods, run_folder, training
-from larq_filter.experiments.comparison.recipes import Recipe
+from larq_filter.experiments.comparison.settings import Setting
 from larq_filter.experiments.files import FileLock
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,12 @@ class Outcome:
     error: str = ""
 
 
-def make_jobs(base: run_folder.Config, recipes: dict[str, Recipe], seeds: int) -> list[Job]:
+def make_jobs(base: run_folder.Config, settings: dict[str, Setting], seeds: int) -> list[Job]:
     """The jobs of a comparison: all methods with seed 0, then all with seed 1, and so on.
 
     Args:
         base: data, model and budget of every run; its method, knobs and seed don't count.
-        recipes: the methods and their hyperparameters.
+        settings: the methods and their hyperparameters.
         seeds: runs of each method; the seeds are 0 to ``seeds - 1``.
 
     Raises:
@@ -67,9 +67,11 @@ def make_jobs(base: run_folder.Config, recipes: dict[str, Recipe], seeds: int) -
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it is how many, from seed 0 on: at least 1.")
     return [
-        Job(dataclasses.replace(base, method=method, knobs=recipe.knobs, seed=seed), recipe.reason)
+        Job(
+            dataclasses.replace(base, method=method, knobs=setting.knobs, seed=seed), setting.reason
+        )
         for seed in range(seeds)
-        for method, recipe in recipes.items()
+        for method, setting in settings.items()
     ]
 
 

@@ -147,7 +147,7 @@ def run_rows(outcomes: Sequence[Outcome], context: Mapping[str, str] | None = No
         for field in dataclasses.fields(Result):
             row[field.name] = result.get(field.name, "")
         row["flipped_layers"], row["binary_layers"] = result.get("flipped_layers", ("", ""))
-        rows.append({**row, **_recipe_of(each), **(context or {}), "error": each.error})
+        rows.append({**row, **_setting_of(each), **(context or {}), "error": each.error})
     return rows
 
 
@@ -167,7 +167,7 @@ def summary_rows(
             column = name.replace(" ", "_")
             for part in ("mean", "low", "high", "n"):
                 row[f"{column}_{part}"] = getattr(found, part) if found else ""
-        rows.append({**row, **_recipe_of(each.outcomes[0]), **(context or {})})
+        rows.append({**row, **_setting_of(each.outcomes[0]), **(context or {})})
     return rows
 
 
@@ -185,6 +185,6 @@ _AVERAGED = (
 )
 
 
-def _recipe_of(outcome: Outcome) -> dict[str, str]:
+def _setting_of(outcome: Outcome) -> dict[str, str]:
     job = outcome.job
     return {"knobs": json.dumps(job.config.knobs.given()), "reason": job.reason}

@@ -61,8 +61,8 @@ class Knobs:
     """
 
     alpha: float | None = _knob(
-        "Adaptation rate of the filter's memory per step: 1/alpha is the memory in steps. Bop "
-        "calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2.",
+        "Adaptation rate of the filter's memory per step: 1/alpha is its time constant in steps. "
+        "Bop calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2.",
         filters.UP_TO_ONE,
     )
     alpha_schedule: str | None = _knob(

@@ -1,4 +1,4 @@
-"""Comparisons: nothing is lost, done twice or mixed; numbers against SciPy; recipes are checked."""
+"""Comparisons: nothing is lost, done twice or mixed; numbers against SciPy; checked settings."""
 
 import csv
 import dataclasses
@@ -19,18 +19,18 @@ from scipy import stats
 
 from larq_filter.datasets import splits
 from larq_filter.experiments import comparison, methods, run_folder, tables, training
-from larq_filter.experiments.comparison import recipes, report, summaries
+from larq_filter.experiments.comparison import report, settings, summaries
 from larq_filter.experiments.methods.knobs import Knobs
 from listening import listening
 from paths import ROOT
 
-COMMITTED = ROOT / "larq_filter" / "cli" / "hyperparameters.json"
+COMMITTED = ROOT / "larq_filter" / "cli" / "settings.json"
 SMALL = run_folder.Config(model="mlp", width=16, epochs=3, train_examples=300)
 FLAGS = ["--model=mlp", "--width=16", "--train_examples=300", "--epochs=3", "--seeds=2"]
 RECIPES = {
-    "filter": recipes.Recipe(Knobs(alpha=0.02), "a search"),
-    "distilled": recipes.Recipe(Knobs(teacher="lost.keras"), "fails"),
-    "frozen": recipes.Recipe(),
+    "filter": settings.Setting(Knobs(alpha=0.02), "a search"),
+    "distilled": settings.Setting(Knobs(teacher="lost.keras"), "fails"),
+    "frozen": settings.Setting(),
 }
 
 
@@ -41,8 +41,8 @@ def write(path, content):
 
 def as_file(path, chosen):
     entries = {
-        name: {"knobs": recipe.knobs.given(), "reason": recipe.reason}
-        for name, recipe in chosen.items()
+        name: {"knobs": setting.knobs.given(), "reason": setting.reason}
+        for name, setting in chosen.items()
     }
     return write(path, {"digits": entries})
 
@@ -237,8 +237,8 @@ def test_a_comparison_of_another_division_of_the_images_is_refused(tmp_path, ins
 
 
 def small(folder, seeds=2, base=SMALL, chosen=("filter", "frozen")):
-    recipe = dict.fromkeys(chosen, recipes.Recipe())
-    return comparison.Comparison(folder, comparison.make_jobs(base, recipe, seeds))
+    setting = dict.fromkeys(chosen, settings.Setting())
+    return comparison.Comparison(folder, comparison.make_jobs(base, setting, seeds))
 
 
 def test_a_claimed_job_is_left_to_its_process(instant, tmp_path):
@@ -291,7 +291,7 @@ def test_runs_of_another_config_are_never_mixed_in(finished, instant, tmp_path):
     small(tmp_path, seeds=1).train()
     if not finished:
         (tmp_path / "filter-seed0" / "result.json").unlink()
-    changed = comparison.make_jobs(SMALL, {"filter": recipes.Recipe(Knobs(alpha=0.5))}, 1)
+    changed = comparison.make_jobs(SMALL, {"filter": settings.Setting(Knobs(alpha=0.5))}, 1)
     with pytest.raises(run_folder.RunExists) as raised:
         comparison.Comparison(tmp_path, changed)
     for words in (
@@ -323,7 +323,7 @@ def test_an_argument_that_is_wrong_for_every_job_stops_at_once(tmp_path):
 
 def test_too_few_epochs_for_two_stages_are_found_before_any_job(tmp_path):
     base = run_folder.Config(model="mlp", epochs=1)
-    chosen = {name: recipes.Recipe() for name in ("filter", "two_step")}
+    chosen = {name: settings.Setting() for name in ("filter", "two_step")}
     with pytest.raises(ValueError, match="two_step trains twice.*at least 2; received 1"):
         comparison.Comparison(tmp_path / "results", comparison.make_jobs(base, chosen, 1))
     assert not (tmp_path / "results").exists()
@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_jobs_begin_with_all_methods_of_seed_0():
-    chosen = {"filter": recipes.Recipe(Knobs(gamma=0.2), "why"), "frozen": recipes.Recipe()}
+    chosen = {"filter": settings.Setting(Knobs(gamma=0.2), "why"), "frozen": settings.Setting()}
     jobs = comparison.make_jobs(dataclasses.replace(SMALL, seed=9), chosen, 2)
     assert [job.name for job in jobs] == [
         "filter-seed0", "frozen-seed0", "filter-seed1", "frozen-seed1",
@@ -511,17 +511,17 @@ def test_runs_of_different_versions_are_named(instant, tmp_path):
 
 def test_the_committed_file_has_every_method_in_every_section():
     for section in json.loads(COMMITTED.read_text()):
-        found = recipes.load_recipes(COMMITTED, section, methods.names())
+        found = settings.load_settings(COMMITTED, section, methods.names())
         assert list(found) == list(methods.names())
 
 
 def test_recipes_are_read(tmp_path):
     file = as_file(tmp_path / "h.json", RECIPES)
-    assert recipes.load_recipes(file, "digits", ["frozen", "filter"]) == {
+    assert settings.load_settings(file, "digits", ["frozen", "filter"]) == {
         "frozen": RECIPES["frozen"],
         "filter": RECIPES["filter"],
     }
-    assert recipes.load_recipes(file, "cifar10", ["frozen"]) is None
+    assert settings.load_settings(file, "cifar10", ["frozen"]) is None
 
 
 ENTRY = {"knobs": {}, "reason": "r"}
@@ -548,18 +548,18 @@ ENTRY = {"knobs": {}, "reason": "r"}
         ),
     ],
 )
-def test_wrong_recipes(content, words, tmp_path):
+def test_wrong_settings(content, words, tmp_path):
     file = write(tmp_path / "h.json", content)
     with pytest.raises(ValueError) as raised:
-        recipes.load_recipes(file, "digits", ["filter"])
+        settings.load_settings(file, "digits", ["filter"])
     for word in ["h.json", *words]:
         assert word in str(raised.value)
 
 
 def test_choice_of_methods():
-    assert recipes.choose_methods(["all"]) == list(methods.names())
-    assert recipes.choose_methods(["adam", "filter", "adam", "real"]) == ["adam", "filter", "real"]
+    assert settings.choose_methods(["all"]) == list(methods.names())
+    assert settings.choose_methods(["adam", "filter", "adam", "real"]) == ["adam", "filter", "real"]
     with pytest.raises(ValueError, match="'adm'. Did you mean adam"):
-        recipes.choose_methods(["adm"])
+        settings.choose_methods(["adm"])
     with pytest.raises(ValueError, match="No method"):
-        recipes.choose_methods([])
+        settings.choose_methods([])

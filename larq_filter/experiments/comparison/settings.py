@@ -18,7 +18,7 @@ PUBLISHED = "published default"
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Setting:
     """The hyperparameters of one method on one data set, and where they come from."""
 
     knobs: Knobs = dataclasses.field(default_factory=Knobs)
@@ -42,14 +42,14 @@ def choose_methods(names: Sequence[str]) -> list[str]:
     return list(chosen)
 
 
-def load_recipes(path, section: str, names: Sequence[str]) -> dict[str, Recipe] | None:
-    """The recipes of the methods ``names`` from a file of hyperparameters.
+def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting] | None:
+    """The settings of the methods ``names`` from a file of hyperparameters.
 
     The file is JSON: ``{section: {method: {"knobs": {name: value}, "reason": text}}}``. All of the
     section is checked, whatever ``names`` are.
 
     Returns:
-        The recipes by method; None if the file has no such section.
+        The settings by method; None if the file has no such section.
 
     Raises:
         ValueError: not such a file; an unknown method or knob, a value that is not allowed, a
@@ -63,22 +63,22 @@ def load_recipes(path, section: str, names: Sequence[str]) -> dict[str, Recipe] 
     if not isinstance(content, dict) or not isinstance(content.get(section, {}), dict):
         raise ValueError(
             f"{path} must hold an object of sections, each an object of methods; see "
-            "larq_filter/cli/hyperparameters.json."
+            "larq_filter/cli/settings.json."
         )
     if section not in content:
         return None
     entries = content[section]
-    recipes = {name: _recipe(f"{path}, {section}", name, entries[name]) for name in entries}
+    settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
     for name in names:
-        if name not in recipes:
+        if name not in settings:
             raise ValueError(
                 f"{path} has no {name} in its section {section}. For the method's defaults add: "
                 f'"{name}": {{"knobs": {{}}, "reason": "{PUBLISHED}"}}'
             )
-    return {name: recipes[name] for name in names}
+    return {name: settings[name] for name in names}
 
 
-def _recipe(place: str, method: str, entry) -> Recipe:
+def _setting(place: str, method: str, entry) -> Setting:
     if method not in methods.METHODS:
         raise ValueError(f"{place}: {_unknown('method', method, methods.METHODS)}")
     if not (
@@ -97,7 +97,7 @@ def _recipe(place: str, method: str, entry) -> Recipe:
         methods.resolve(method, chosen)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{place}, {method}: {error}") from None
-    return Recipe(chosen, entry["reason"])
+    return Setting(chosen, entry["reason"])
 
 
 def _unknown(kind: str, name: str, known) -> str:
