@@ -57,7 +57,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("seeds", 1, "Runs per trial; their mean accuracy is the trial's.", 1)
 flags.DEFINE_integer("seed", 0, "The first of these seeds.", 0)
-flags.DEFINE_integer("sampler_seed", 0, "Seed of the choice of the knobs.", 0)
+flags.DEFINE_integer(
+    "sampler_seed", 0, "Seed of the choice of the knobs, in the process that begins the study.", 0
+)
 flags.DEFINE_bool(
     "prune", True, "Stop trials that lag behind the median, from a quarter of their epochs on."
 )

@@ -74,12 +74,6 @@ def test_the_trial_of_a_killed_process_is_tried_again(place, tmp_path, monkeypat
     assert numbers != list(range(len(trials)))  # the killed one has another number now
 
 
-def test_more_trials_later(place):
-    assert len(work(2, place)) == 2
-    assert len(work(5, place)) == 5
-    assert len(work(5, place)) == 5
-
-
 def test_server_that_goes_away_is_a_short_error_and_nothing_is_lost(place, server, monkeypatch):
     calls = itertools.count()
 

@@ -131,6 +131,7 @@ def a_search(whole, run) -> str | None:
             return f"{name}: alpha and gamma were not tried again"
         if path.parent.parent.name not in complete[1]:
             continue
+        del content["split"]  # is not chosen
         config = run_folder.Config(**{**content, "knobs": Knobs(**knobs)})
         again = run / "again" / name.parent
         training.run(config, again, verbose=0)

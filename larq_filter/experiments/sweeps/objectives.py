@@ -38,7 +38,7 @@ class Objective:
     def __call__(self, trial) -> float:
         """Raises ``Failed``, or ``optuna.TrialPruned`` if the trial was stopped early."""
         self.number = trial.number
-        self.storage.record_heartbeat(trial._trial_id)  # not sooner or later, as Optuna's thread
+        self.storage.record_heartbeat(trial._trial_id)  # before BEGUN; Optuna's may come after it
         trial.set_user_attr(storages.BEGUN, trial.number)
         own = _optuna.load().exceptions
         try:

@@ -42,8 +42,6 @@ def open_storage(storage: str, heartbeat: int):
     url = storage if "://" in storage else _url_of_file(pathlib.Path(storage))
     try:
         sqlalchemy.engine.make_url(url).get_dialect()
-    except ImportError:
-        _refuse_without_driver(url)
     except (ValueError, sqlalchemy.exc.ArgumentError):  # may quote parts of a password
         raise StudyError(
             f"The storage {masked(url)} is neither a file nor a database URL that SQLAlchemy "
@@ -54,7 +52,11 @@ def open_storage(storage: str, heartbeat: int):
         try:
             return _connect(url, heartbeat)
         except ImportError:
-            _refuse_without_driver(url)
+            raise ImportError(
+                f"The driver of {masked(url)} is not installed. For PostgreSQL type: pip install "
+                '"larq_filter[distributed]", and begin the URL with postgresql+psycopg2://; for '
+                "MySQL: pip install pymysql, and mysql+pymysql://"
+            ) from None
         except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
             if not left:
                 raise
@@ -102,14 +104,6 @@ def _connect(url: str, heartbeat: int):
             opened.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
         )
     return opened
-
-
-def _refuse_without_driver(url: str):
-    raise ImportError(
-        f"The driver of {masked(url)} is not installed. For PostgreSQL type: pip install "
-        '"larq_filter[distributed]", and begin the URL with postgresql+psycopg2://; for MySQL: '
-        "pip install pymysql, and mysql+pymysql://"
-    ) from None
 
 
 def _retry():

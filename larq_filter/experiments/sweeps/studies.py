@@ -41,7 +41,7 @@ class Sweep:
         prune_after: completed trials before pruning begins, at least 1; None: no pruning. A trial
             is pruned if it lags behind the median of the completed ones at the same epoch, from a
             quarter of the epochs on.
-        sampler_seed: of the choice of the knobs.
+        sampler_seed: of the choice of the knobs, in the process that creates the study.
     """
 
     config: run_folder.Config
@@ -206,13 +206,13 @@ def _optimize(study, objective: Objective, callbacks: list) -> None:
     try:
         study.optimize(objective, catch=(Failed,), callbacks=callbacks)
     except storages.late_errors():
-        number = objective.number
-        if number is None or not study.get_trials(deepcopy=False)[number].state.is_finished():
+        tried = [t for t in study.get_trials(deepcopy=False) if t.number == objective.number]
+        if not tried or tried[0].state.name != "FAIL" or tried[0].user_attrs.get("error"):
             raise
         logger.warning(
             "Trial %d: this process gave no sign of life for so long that the trial was given to "
             "another one; its result is dropped.",
-            number,
+            objective.number,
         )
 
 
