@@ -81,6 +81,7 @@ flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the ex
 flags.DEFINE_integer("export_images", 64, "Validation images to compare the converted model on.", 2)
 flags.DEFINE_string("output_dir", "runs/models", "Folder of the tables and the runs.")
 
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples")
 SETTINGS = ("alpha", "gamma", "learning_rate")
 COLUMNS = {
     "model": "model",
@@ -135,11 +136,7 @@ def config_of(name: str) -> run_folder.Config:
     """The filter's run."""
     own = {key: FLAGS[key].value for key in SETTINGS} | own_settings().get(name, {})
     return run_folder.Config(
-        dataset=FLAGS.dataset,
-        data_dir=FLAGS.data_dir,
-        download=FLAGS.download,
-        train_examples=FLAGS.train_examples,
-        validation_examples=FLAGS.validation_examples,
+        **{name: FLAGS[name].value for name in DATA},
         image_size=image_size_of(name),
         model=name,
         knobs=Knobs(**own),

@@ -5,7 +5,6 @@ peer, a ratio is formed within each round, and the rounds' ratios have a median 
 whatever moves the whole machine for longer than a round drops out.
 """
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -16,9 +15,11 @@ import time
 
 import numpy as np
 
-from larq_filter.experiments import files, tables
+from larq_filter.experiments import files, run_folder, tables
 
 LONG = 1.0  # seconds
+PACKAGES = ("larq_filter", "tensorflow", "tf_keras", "larq", "numpy", "torch")
+
 # Measuring ----------------------------------------------------------------------------------------
 
 
@@ -56,6 +57,20 @@ def interleave(steps: dict, repeats: int, calls: int, seed: int) -> dict[str, li
     return rounds
 
 
+def timed(steps: dict, s, calls: int | None = None, warm_up: int = 3) -> tuple[dict, dict]:
+    """The rounds of ``steps`` after warming up, and a column: the time of their first calls.
+
+    Args:
+        steps: name to a function without arguments that takes one step.
+        s: ``benchmark.Settings``.
+        calls: turns in a round; None: those of the settings.
+        warm_up: calls before the first round.
+    """
+    first = first_calls(steps, warm_up)
+    rounds = interleave(steps, s.repeats, calls or s.calls, s.seed)
+    return rounds, {name: {"first step (s)": seconds} for name, seconds in first.items()}
+
+
 def ratio(one: list[float], other: list[float]) -> dict[str, float]:
     """Median, 10th and 90th percentile of the rounds' quotients."""
     quotients = np.divide(one, other)
@@ -63,10 +78,22 @@ def ratio(one: list[float], other: list[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
-def bound(what: str, value: dict, most: float | None = None, least: float | None = None) -> dict:
-    """Whether the median of a ratio is within its stated bound."""
-    holds = value["median"] <= most if least is None else value["median"] >= least
+def bound(
+    what: str,
+    value: dict,
+    most: float | None = None,
+    least: float | None = None,
+    within_spread: bool = False,
+) -> dict:
+    """Whether a ratio is within its stated bound: at ``most``, or at ``least``.
+
+    Its median has to be; ``within_spread`` the nearer end of its interval is enough, for peers that
+    are to cost the same.
+    """
+    near = ("low" if least is None else "high") if within_spread else "median"
+    holds = value[near] <= most if least is None else value[near] >= least
     limit = f"<= {most:g}" if least is None else f">= {least:g}"
+    limit += " within its spread" if within_spread else ""
     return {"bound": what, "measured": value, "limit": limit, "holds": "yes" if holds else "NO"}
 
 
@@ -99,16 +126,6 @@ def say(text: str) -> None:
 # What is written ----------------------------------------------------------------------------------
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("larq_filter", "tensorflow", "tf_keras", "larq", "numpy", "torch"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def machine() -> dict:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -118,7 +135,7 @@ def machine() -> dict:
 
 def open_results(path: pathlib.Path, settings: dict) -> dict:
     """What is in the file already, if it is of the same settings, versions and machine."""
-    new = {"settings": settings, "versions": versions(), "machine": machine()}
+    new = {"settings": settings, "versions": run_folder.versions(*PACKAGES), "machine": machine()}
     if not path.exists():
         return new | {"parts": {}}
     old = json.loads(path.read_text())
@@ -140,7 +157,10 @@ def text_of(value) -> str:
 def markdown(results: dict) -> str:
     described = [f"{name} {value}" for name, value in results["versions"].items()]
     header = "{cpu}, {cores} cores; ".format(**results["machine"]) + ", ".join(described)
-    reading = "Ratios: median of the rounds [10th, 90th percentile]."
+    reading = (
+        "Ratios: median of the rounds [10th, 90th percentile]. A bound holds if the median is "
+        "within it; one 'within its spread' if the nearer end of the interval is."
+    )
     blocks = [f"# Benchmark\n\n{header}\n\n{reading}"]
     for name, part in results["parts"].items():
         blocks.append(f"## {name}\n\n{part['title']} `{part['command']}`, {part['date']}")

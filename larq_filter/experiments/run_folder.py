@@ -205,8 +205,8 @@ def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if not path.exists():
-        versions = _versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
-        content = {"config": as_json(config), "versions": versions, "command": sys.argv}
+        packages = versions("larq_filter", "tensorflow", "tf_keras", "larq", "numpy")
+        content = {"config": as_json(config), "versions": packages, "command": sys.argv}
         if scale is not None:
             content["strategy"] = scale
         files.write_json(path, content)
@@ -217,14 +217,15 @@ def as_json(config: Config) -> dict:
     return json.loads(json.dumps({**dataclasses.asdict(config), "split": splits.SPLIT}))
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
+def versions(*packages: str) -> dict[str, str]:
+    """Those of Python and of ``packages``, ``"not installed"`` where one is missing."""
+    found = {"python": sys.version.split()[0]}
     for package in packages:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+            found[package] = "not installed"
+    return found
 
 
 def write_result(folder: pathlib.Path, result: Result) -> None:
