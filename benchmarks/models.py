@@ -200,7 +200,7 @@ def reloads(model, images) -> bool:
         model.save(path)
         again = keras.models.load_model(path)
     variables = [
-        [*each.weights, *each.optimizer.variables, *default_variables(each)]
+        [*each.weights, *each.optimizer.variables, *each.optimizer.default_optimizer.variables]
         for each in (model, again)
     ]
     outputs = [each(images, training=False) for each in (model, again)]
@@ -208,12 +208,6 @@ def reloads(model, images) -> bool:
         np.array_equal(binary.latent(one), binary.latent(other))
         for one, other in zip(*variables, strict=True)
     )
-
-
-def default_variables(model) -> list:
-    """What the optimizer of the real-valued variables keeps."""
-    inner = getattr(model.optimizer, "default_optimizer", None)
-    return list(inner.variables) if inner is not None else []
 
 
 def exported(model, images, labels) -> dict:
