@@ -43,7 +43,7 @@ import timing
 from larq_filter import callbacks, plots
 from larq_filter.cli import command_line
 from larq_filter.experiments.run_folder import setting
-from timing import bound, first_calls, interleave, ratio, result, rows_of, say
+from timing import bound, first_calls, interleave, ratio, result, rows_of, say, timed
 
 import tensorflow as tf
 
@@ -99,20 +99,15 @@ def update(s: Settings, folder) -> dict:
     gradients = peers.random_gradients(peers.kernel_shapes(s.weights), s.seed)
     names = [*peers.OPTIMIZERS, *peers.preset_names()]
     steps = {name: peers.OptimizerStep(name, gradients) for name in names}
-    first = first_calls(steps)
-    rounds = interleave(steps, s.repeats, s.calls, s.seed)
+    rounds, first = timed(steps, s)
     columns = {
-        name: {"state bytes/weight": step.bytes_per_weight(), "first step (s)": first[name]}
+        name: {"state bytes/weight": step.bytes_per_weight(), **first[name]}
         for name, step in steps.items()
     }
+    most = {"filter / Adam": 0.5, "filter / Larq Bop": 0.7, "preset equal_bits / legacy Adam": 10}
     bounds = [
-        bound("filter / Adam", ratio(rounds["filter"], rounds["Adam"]), 0.5),
-        bound("filter / Larq Bop", ratio(rounds["filter"], rounds["Larq Bop"]), 0.7),
-        bound(
-            "equal_bits / legacy Adam",
-            ratio(rounds["preset equal_bits"], rounds["legacy Adam"]),
-            10,
-        ),
+        bound(what, ratio(*(rounds[name] for name in what.split(" / "))), limit)
+        for what, limit in most.items()
     ]
     rows = rows_of(rounds, ["Adam", "Larq Bop", "legacy Adam"], columns)
     return result(rounds, rows, bounds, [f"{steps['filter'].weights:,} weights in 16 kernels"])
@@ -127,9 +122,7 @@ def small(s: Settings, folder) -> dict:
     for label, shapes in labels.items():
         gradients = peers.random_gradients(shapes, s.seed)
         steps |= {f"{name}, {label}": peers.OptimizerStep(name, gradients) for name in names}
-    first = first_calls(steps)
-    rounds = interleave(steps, s.repeats, s.calls, s.seed)
-    columns = {name: {"first step (s)": seconds} for name, seconds in first.items()}
+    rounds, columns = timed(steps, s)
     one, other = labels
     grown = {n: ratio(rounds[f"{n}, {other}"], rounds[f"{n}, {one}"]) for n in names}
     for name, value in grown.items():
@@ -174,13 +167,11 @@ def step(s: Settings, folder) -> dict:
     monitor = callbacks.FlipMonitor()
     monitor.set_model(models["filter, FlipMonitor"])  # as fit does
     steps = {name: peers.training_step(model, batch) for name, model in models.items()}
-    first = first_calls(steps)
-    rounds = interleave(steps, s.repeats, s.calls, s.seed)
+    rounds, columns = timed(steps, s)
     bounds = [
-        bound("filter / SGD", ratio(rounds["filter"], rounds["SGD"]), 1.0),
+        bound("filter / SGD", ratio(rounds["filter"], rounds["SGD"]), 1.0, within_spread=True),
         bound("FlipMonitor", ratio(rounds["filter, FlipMonitor"], rounds["filter"]), 1.03),
     ]
-    columns = {name: {"first step (s)": seconds} for name, seconds in first.items()}
     images = dict.fromkeys(steps, s.batch_size)
     return result(rounds, rows_of(rounds, ["SGD", "filter"], columns, images), bounds)
 
@@ -224,9 +215,7 @@ def input_pipeline(s: Settings, folder) -> dict:
 def cpu(s: Settings, folder) -> dict:
     """What a setting does to the training speed on this CPU."""
     steps, images = cpu_steps(s)
-    first = first_calls(steps, warm_up=2)
-    rounds = interleave(steps, s.repeats, 1, s.seed)
-    columns = {name: {"first step (s)": seconds} for name, seconds in first.items()}
+    rounds, columns = timed(steps, s, calls=1, warm_up=2)
     base = f"batch {s.batch_size}"
     rows = rows_of(rounds, [base], columns, images)
     without, with_it = "oneDNN off, own process", "oneDNN on, own process"
@@ -282,8 +271,7 @@ def training(s: Settings, folder) -> dict:
         for name, last in (("contiguous", False), ("channels_last", True)):
             own = torch_peer.training_step(model, *arrays, channels_last=last, threads=s.threads)
             steps[f"PyTorch, {name}"] = own
-    first_calls(steps)
-    rounds = interleave(steps, s.repeats, s.calls, s.seed)
+    rounds, _ = timed(steps, s)
     images = dict.fromkeys(steps, s.batch_size)
     return result(rounds, rows_of(rounds, ["larq_filter"], images=images) + rows, notes=notes)
 
@@ -300,8 +288,7 @@ def scaling(s: Settings, folder) -> dict:
     shapes = {size: peers.equal_shapes(size) for size in sizes}
     gradients = {size: peers.random_gradients(shapes[size], s.seed) for size in sizes}
     steps = {n: peers.OptimizerStep(own, gradients[size]) for n, (own, size) in cases.items()}
-    first_calls(steps)
-    rounds = interleave(steps, s.repeats, s.calls, s.seed)
+    rounds, _ = timed(steps, s)
     steps.clear()
     gradients.clear()  # the processes that follow need the room
     columns = {}
@@ -317,38 +304,35 @@ def scaling(s: Settings, folder) -> dict:
 def draw_scaling(rows: list[dict], sizes, orders, path: pathlib.Path) -> str:
     """Draws time and memory over weights and order; returns a line that says so, or why not."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'No scaling.png: Matplotlib is not installed (pip install "larq_filter[plot]").'
-    figure = Figure(figsize=(plots.WIDTH, 4.6), dpi=150, layout="constrained")
-    axes = figure.subplots(2, 2)
+        figure, axes = plots.panels("ab;cd", 4.6)
+    except ImportError as error:
+        return f"No scaling.png: {error}"
     millions = [size / 1e6 for size in sizes]
-    columns = (("binary weights (millions)", millions, sizes), ("order", orders, [sizes[1]] * 4))
-    for column, (label, x, weights) in enumerate(columns):
-        own = rows[: len(sizes)] if column == 0 else rows[len(sizes) :]
+    columns = (
+        ("ac", "binary weights (millions)", millions, rows[: len(sizes)], sizes),
+        ("bd", "order", orders, rows[len(sizes) :], [sizes[1]] * len(orders)),
+    )
+    for (above, below), label, x, own, weights in columns:
         megabytes = [row["peak"] * n / 1e6 for row, n in zip(own, weights, strict=True)]
-        draw = draw_proportion if column == 0 else draw_line
-        draw(axes[0, column], x, [row["ms"] for row in own])
-        draw(axes[1, column], x, megabytes)
-        axes[1, column].set_xlabel(label)
-    axes[0, 0].set_ylabel("ms per step")
-    axes[1, 0].set_ylabel("peak memory (MB)")
-    for each in axes[0]:
-        each.legend(frameon=False)
+        draw = draw_proportion if x is millions else draw_line
+        draw(axes[above], x, [row["ms"] for row in own])
+        draw(axes[below], x, megabytes)
+        axes[below].set_xlabel(label)
+        plots.legend(axes[above])
+    axes["a"].set_ylabel("ms per step")
+    axes["c"].set_ylabel("peak memory (MB)")
     figure.savefig(path)
     return "scaling.png draws them."
 
 
 def draw_proportion(axes, x, y) -> None:
     """Numbers over x, both logarithmic, beside the line of proportion through the last of them."""
-    from matplotlib import ticker
-
     draw_points(axes, x, y, np.multiply(y[-1] / x[-1], x), "proportional")
-    axes.set(xscale="log", yscale="log")
+    plots.logarithmic(axes)
+    axes.set(xscale="log")
     axes.set_xticks(x, [f"{value:g}" for value in x])
     axes.set_xticks([], minor=True)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(ticker.LogFormatter())  # 60, not 6 x 10^1
 
 
 def draw_line(axes, x, y) -> None:
@@ -361,8 +345,6 @@ def draw_line(axes, x, y) -> None:
 def draw_points(axes, x, y, reference, name: str) -> None:
     axes.plot(x, y, "o-", color=plots.COLOURS[1], label="measured")
     axes.plot(x, reference, "--", color="0.45", label=name)
-    axes.grid(True, color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 PARTS = {
@@ -415,11 +397,10 @@ def profile(s: Settings, folder: pathlib.Path) -> None:
     batch = peers.random_batch(s.batch_size, s.image_size, s.seed)
     step = peers.training_step(peers.compiled("filter", s.width, s.image_size), batch)
     first_calls({"profile": step})
-    tf.profiler.experimental.start(str(folder))
-    for number in range(5):
-        with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
-            step()
-    tf.profiler.experimental.stop()
+    with tf.profiler.experimental.Profile(str(folder)):
+        for number in range(5):
+            with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
+                step()
     print(f"Trace: tensorboard --logdir={folder} (needs tensorboard-plugin-profile)")
 
 

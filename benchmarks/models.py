@@ -76,6 +76,7 @@ flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the ex
 flags.DEFINE_integer("export_images", 64, "Validation images to compare the converted model on.", 2)
 flags.DEFINE_string("output_dir", "runs/models", "Folder of the tables and the runs.")
 
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples")
 SETTINGS = ("alpha", "gamma", "learning_rate")
 COLUMNS = {
     "model": "model",
@@ -192,7 +193,7 @@ def reloads(model, images) -> bool:
         model.save(path)
         again = keras.models.load_model(path)
     variables = [
-        [*each.weights, *each.optimizer.variables, *default_variables(each)]
+        [*each.weights, *each.optimizer.variables, *each.optimizer.default_optimizer.variables]
         for each in (model, again)
     ]
     outputs = [each(images, training=False) for each in (model, again)]
@@ -200,12 +201,6 @@ def reloads(model, images) -> bool:
         np.array_equal(binary.latent(one), binary.latent(other))
         for one, other in zip(*variables, strict=True)
     )
-
-
-def default_variables(model) -> list:
-    """What the optimizer of the real-valued variables keeps."""
-    inner = getattr(model.optimizer, "default_optimizer", None)
-    return list(inner.variables) if inner is not None else []
 
 
 def exported(model, images, labels) -> dict:

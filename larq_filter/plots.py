@@ -54,7 +54,7 @@ def bode(
     frequencies = _frequencies(named, step, steps_per_epoch)
     figure, (above, below) = _figure(2, height=5.2, sharex=True)
     lowest = 0.0
-    for (label, f), line in zip(named, _lines(), strict=False):
+    for (label, f), line in zip(named, line_styles(), strict=False):
         _, response = analysis.frequency_response(f, frequencies, step, steps_per_epoch)
         at_zero = float(analysis.gain(f, 0.0, step)[1])
         reference = at_zero if 0 < at_zero < math.inf else 1.0
@@ -73,7 +73,7 @@ def bode(
     unit = "step" if steps_per_epoch is None else "epoch"
     below.set(xlabel=f"frequency (cycles per {unit})", ylabel="phase (degrees)")
     below.yaxis.set_major_locator(_matplotlib("ticker").MultipleLocator(90))
-    _legend(above, "dot: cutoff (-3 dB)")
+    legend(above, "dot: cutoff (-3 dB)")
     return figure
 
 
@@ -106,7 +106,7 @@ def impulse_responses(
     every = max(1, steps // 5000)  # more points than these don't show
     age = np.arange(0, steps, every) / (steps_per_epoch or 1)
     figure, axes = _figure(1, height=3.4)
-    for (label, f), line in zip(named, _lines(), strict=False):
+    for (label, f), line in zip(named, line_styles(), strict=False):
         response = analysis.impulse_response(f, steps, step)
         peak = np.max(np.abs(response))
         axes.plot(age, response[::every] / (peak if peak > 0 else 1.0), label=label, **line)
@@ -114,7 +114,7 @@ def impulse_responses(
     axes.set(xlabel=f"age of the gradient ({unit})", ylabel="weight in the signal (peak = 1)")
     axes.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axes.margins(x=0.01)
-    _legend(axes)
+    legend(axes)
     return figure
 
 
@@ -154,7 +154,7 @@ def flip_ratio(
         predicted = [analysis.expected_flip_ratio(predicted, step) for step in middles]
     expected = {} if predicted is None else _runs("predicted", predicted, "predicted, white noise")
     figure, axes = _figure(1, height=3.4)
-    lines = _lines()
+    lines = line_styles()
     for label, values in runs.items():
         style = {**next(lines), "linestyle": "-", "marker": "os^Dv"[len(axes.lines) % 5]}
         epochs, values = np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan)
@@ -167,7 +167,7 @@ def flip_ratio(
     axes.xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, max(map(len, [*runs.values(), *expected.values()])) + 0.5)
     axes.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
-    _legend(axes)
+    legend(axes)
     return figure
 
 
@@ -200,16 +200,16 @@ def learning_curves(
     labels = list(dict.fromkeys(label for methods in tables.values() for label in methods))
     if not labels:
         raise ValueError("`quantities` holds no run; give a list of runs for at least one label.")
-    lines = dict(zip(labels, _lines(), strict=False))
+    lines = dict(zip(labels, line_styles(), strict=False))
     rows = -(-len(labels) // 4)  # of the legend
     figure, axes = _figure(len(tables), 2.6 * len(tables) + 0.6 + 0.2 * rows, sharex=True)
     drawn = set()
     for each, (name, methods) in zip(np.atleast_1d(axes), tables.items(), strict=True):
         each.set_ylabel(name)
         if name in log:
-            _logarithmic(each)
+            logarithmic(each)
         for label, runs in methods.items():
-            if _band(each, runs, lines[label], shade=0.15 if len(labels) < 8 else 0.07):
+            if band(each, runs, lines[label], shade=0.15 if len(labels) < 8 else 0.07):
                 drawn.add(label)
     each.set_xlabel("epoch")
     ticker, line = _matplotlib("ticker"), _matplotlib("lines").Line2D
@@ -224,7 +224,8 @@ def learning_curves(
     return figure
 
 
-def _logarithmic(axes) -> None:
+def logarithmic(axes) -> None:
+    """Makes the vertical axis logarithmic, its ticks plain numbers."""
     axes.set_yscale("log")
     axes.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
     axes.yaxis.set_minor_formatter(_matplotlib("ticker").LogFormatter())  # 2.6, not 2.6 x 10^0
@@ -242,8 +243,14 @@ def _table_of_runs(name: str, label: str, runs) -> np.ndarray:
     return np.asarray(runs, np.float64)
 
 
-def _band(axes, runs: np.ndarray, line, shade: float) -> bool:
+def band(axes, runs: np.ndarray, line: Mapping, shade: float = 0.15) -> bool:
     """Mean over the rows as a line, their range as a shade; a lone epoch as a dot.
+
+    Args:
+        axes: to draw on; epochs, or steps, are counted from 1.
+        runs: shape (seeds, epochs).
+        line: of ``line_styles``, and what else ``Axes.plot`` takes.
+        shade: opacity of the range, in [0, 1].
 
     Returns:
         Whether there was anything to draw.
@@ -285,25 +292,43 @@ def _matplotlib(module: str):
     return import_module(f"matplotlib.{module}")
 
 
-def _figure(rows: int, height: float, sharex: bool = False):
-    """A figure of ``rows`` axes, without pyplot, in this module's style."""
+def panels(layout, height: float, **options):
+    """A figure without pyplot and its axes by name, in this module's style.
+
+    Args:
+        layout: what ``Figure.subplot_mosaic`` takes, ``"ab;cc"`` for example.
+        height: of the figure, in inches; it is as wide as the text of a page.
+        **options: of ``subplot_mosaic``: ``sharex``, ``sharey``, ``height_ratios``.
+    """
     figure = _matplotlib("figure").Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
-    axes = figure.subplots(rows, 1, sharex=sharex, squeeze=False)[:, 0]
-    for each in axes:
+    axes = figure.subplot_mosaic(layout, **options)
+    for each in axes.values():
         each.grid(True, color="0.9", linewidth=0.6)
         each.spines[["top", "right"]].set_visible(False)
         each.tick_params(labelsize=FONT["size"])
         each.xaxis.label.set_size(FONT["size"])
         each.yaxis.label.set_size(FONT["size"])
-    return figure, axes if rows > 1 else axes[0]
+    return figure, axes
 
 
-def _legend(axes, title: str | None = None) -> None:
+def _figure(rows: int, height: float, sharex: bool = False):
+    """A figure of ``rows`` axes, one below the other."""
+    figure, axes = panels([[row] for row in range(rows)], height, sharex=sharex)
+    return figure, list(axes.values()) if rows > 1 else axes[0]
+
+
+def legend(axes, title: str | None = None, below: bool = False, **options) -> None:
+    """Names the lines of ``axes``, in them or ``below`` all axes of the figure."""
     size = FONT["size"] - 1
-    axes.legend(title=title, fontsize=size, title_fontsize=size, frameon=False, alignment="left")
+    options = {"title": title, "fontsize": size, "title_fontsize": size, **options}
+    if below:
+        options = {"loc": "outside lower center", **options}
+        axes.figure.legend(*axes.get_legend_handles_labels(), frameon=False, **options)
+    else:
+        axes.legend(frameon=False, alignment="left", **options)
 
 
-def _lines():
+def line_styles():
     """Endless line styles: colour and dashes change together, no pair soon repeats."""
     index = 0
     while True:

@@ -1,84 +1,30 @@
-"""The runs behind `figures.py`: one small network, compiled once a method, trained many times.
+"""The runs behind `figures.py`: a small network, trained by `fit`, each run a method with knobs.
 
-Latent training is what a Larq user writes, Keras' SGD on latent kernels; filter training is
-`FilterOptimizer`. In both, Adam trains the real-valued variables at the same fixed learning rate,
-so that runs differ in their binary kernels only. Compiling takes longer than a run, so every
-hyperparameter is a `tf.Variable` that is set between runs.
+Latent training is the method `sgdw`, filter training `filter`, the control `frozen`. In all of them
+Adam trains the real-valued variables at the same fixed learning rate, so that runs differ in their
+binary kernels only.
 """
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 
-from larq_filter import analysis, binary, datasets, filters, models
-from larq_filter.conversion import to_latent, to_latent_free
+from larq_filter import analysis, binary, callbacks, datasets, filters, models
+from larq_filter._keras import keras, tf
+from larq_filter.conversion import with_kernel_options
+from larq_filter.experiments import methods, run_folder, training
 from larq_filter.hyperparameters import filter_from_sgd
-from larq_filter.optimizers import FilterOptimizer, default_alpha
 
-import larq
-import tensorflow as tf
+import larq  # isort: skip
 
-keras = tf.keras
 ADAM_RATE = 3e-3  # of the real-valued variables, in all runs
-KEEP = 2**27  # bytes of augmented batches that are kept for a seed
+REST = {"learning_rate": ADAM_RATE, "learning_rate_schedule": "constant"}
+MOMENTUM = 0.9  # of latent SGD
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What all runs have in common."""
-
-    dataset: str
-    data_dir: str | None
-    train_examples: int | None
-    model: str
-    width: int
-    batch_size: int
-    epochs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Latent:
-    """Latent SGD with decoupled weight decay; `magnitude` is a factor on the initial weights."""
-
-    learning_rate: float = 0.1
-    weight_decay: float = 0.01
-    momentum: float = 0.9
-    magnitude: float = 1.0
-    treatment: str = "plain"
-
-
-@dataclasses.dataclass(frozen=True)
-class Filtered:
-    """A cascade of two averages; `output` is a factor on latent w_0 that its output starts at."""
-
-    alpha: float = 1e-2
-    gamma: float = 0.1
-    schedule: str = "constant"
-    output: float = 0.0
-
-    def alphas(self, steps: int) -> np.ndarray:
-        """The rate of each step."""
-        schedule = {
-            "constant": lambda t: 0 * t + self.alpha,
-            "default": default_alpha(start=self.alpha),
-            "linear": keras.optimizers.schedules.PolynomialDecay(self.alpha, steps, 0.0),
-        }[self.schedule]
-        return np.asarray(schedule(tf.range(steps, dtype=tf.float32)), np.float32)
-
-
-class Table(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that is looked up, so that one compiled step serves every schedule."""
-
-    def __init__(self, steps: int):
-        self.values = tf.Variable(tf.ones([steps]), trainable=False)
-
-    def __call__(self, step):
-        return tf.gather(self.values, tf.cast(step, tf.int64))
-
-    def get_config(self):
-        return {"steps": len(self.values)}
-
-
+@keras.utils.register_keras_serializable(package="claims")
 class Centred(larq.quantizers.SteSign):
     """The sign of the weights after their mean per filter was subtracted.
 
@@ -95,225 +41,115 @@ class Centred(larq.quantizers.SteSign):
 
 
 NO_GATE = {"clip_value": None}  # the straight-through gradient passes whatever the magnitude is
-TREATMENTS = {
-    "plain": (lambda: larq.quantizers.SteSign(**NO_GATE), None),
-    "scaled": (lambda: larq.quantizers.MagnitudeAwareSign(**NO_GATE), None),
-    "centred": (Centred, None),
+TREATMENTS = {  # of latent weights: quantizer, and the bound that they are clipped to
+    "plain": (lambda: larq.quantizers.SteSign(**NO_GATE), math.inf),
+    "scaled": (lambda: larq.quantizers.MagnitudeAwareSign(**NO_GATE), math.inf),
+    "centred": (Centred, math.inf),
     "clipped at 1": (lambda: larq.quantizers.SteSign(), 1.0),
     "clipped at 0.1": (lambda: larq.quantizers.SteSign(**NO_GATE), 0.1),
     "clipped at 0.01": (lambda: larq.quantizers.SteSign(**NO_GATE), 0.01),
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A method with its knobs, and what no knob says.
+
+    Attributes:
+        method, knobs: as ``methods.compile_for`` takes them.
+        treatment: of latent weights, a name from ``TREATMENTS``.
+        magnitude: factor on the initial latent weights.
+        output: factor on latent w_0 that a filter's output starts at.
+    """
+
+    method: str
+    knobs: methods.Knobs
+    treatment: str = "plain"
+    magnitude: float = 1.0
+    output: float = 0.0
+
+
+def latent(learning_rate=0.1, weight_decay=0.01, treatment="plain", magnitude=1.0) -> Recipe:
+    """Latent SGD with momentum and decoupled weight decay."""
+    knobs = methods.Knobs(
+        kernel_learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        momentum=MOMENTUM,
+        weight_clip=TREATMENTS[treatment][1],
+        **REST,
+    )
+    return Recipe("sgdw", knobs, treatment, magnitude)
+
+
+def filtered(alpha=1e-2, gamma=0.1, schedule="constant", output=0.0) -> Recipe:
+    """A cascade of two averages."""
+    knobs = methods.Knobs(alpha=alpha, gamma=gamma, alpha_schedule=schedule, **REST)
+    return Recipe("filter", knobs, output=output)
+
+
 class Lab:
-    """Trains the network of one `Setting`; no run is done twice."""
+    """Trains the network of a config by recipes, from many seeds; no run is done twice."""
 
-    def __init__(self, setting: Setting):
-        self.setting = setting
-        self.data = datasets.load(
-            setting.dataset, data_dir=setting.data_dir, train_examples=setting.train_examples
-        )
-        self.steps_per_epoch = self.data.steps_per_epoch(setting.batch_size)
-        self.steps = self.steps_per_epoch * setting.epochs
-        self._validation = list(self.data.validation(1000))
-        self._trainers, self._starts, self._runs, self._batches_of = {}, {}, {}, {}
+    def __init__(self, config: run_folder.Config):
+        self.config, self._runs = config, {}
 
-    def run(self, recipe, seed: int) -> dict:
+    @functools.cached_property
+    def data(self) -> datasets.ImageData:
+        """Loaded only if something has to be trained."""
+        return training.load_data(self.config)
+
+    @property
+    def steps(self) -> int:
+        """Training steps of a run."""
+        return training.steps_per_epoch(self.config, self.data) * self.config.epochs
+
+    def run(self, recipe: Recipe, seed: int) -> dict:
         """Curves over epochs, and the binary weights after each of them (before the first too)."""
         if (recipe, seed) not in self._runs:
-            trainer = self._trainer(recipe)
-            trainer.reset(recipe, self.start(seed))
-            batches = iter(self._batches(seed))
-            curves = {"flip_ratio": [], "loss": [], "accuracy": []}
-            signs = [trainer.signs()]
-            for _ in range(self.setting.epochs):
-                loss, flips = trainer.epoch(batches)
-                signs.append(trainer.signs())
-                curves["loss"].append(float(loss))
-                curves["flip_ratio"].append(float(flips))
-                curves["accuracy"].append(trainer.accuracy(self._validation))
+            model, signs = self.compiled(recipe, seed), []
+            kernels = [kernel for _, kernel in binary.binary_kernels(model, trainable_only=False)]
+
+            def keep(*_):  # true where the weight is -1
+                signs.append(np.concatenate([np.ravel(binary.is_low(k)) for k in kernels]))
+
+            keeper = keras.callbacks.LambdaCallback(on_train_begin=keep, on_epoch_end=keep)
+            found = self.fit(model, seed, callbacks.FlipMonitor(), keeper)
+            names = {"flip_ratio": "flip_ratio", "loss": "loss", "accuracy": "val_accuracy"}
+            curves = {name: found[logged] for name, logged in names.items()}
             self._runs[recipe, seed] = {**curves, "signs": np.array(signs)}
         return self._runs[recipe, seed]
 
-    def record(self, recipe, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of one binary kernel at every step of a run, and its latent w_0."""
-        trainer = self._trainer(recipe)
-        trainer.reset(recipe, self.start(seed))
-        batches = iter(self._batches(seed))
-        position = min(1, len(trainer.kernels) - 1)  # the first that sees binary inputs
-        gradients = [trainer.one_step(*next(batches))[position] for _ in range(self.steps)]
-        return np.array(gradients), self.start(seed)["kernels"][position]
-
-    def start(self, seed: int) -> dict:
-        """Initial weights of a seed: latent kernels and all others."""
-        if seed not in self._starts:
-            model = self._build(seed)
-            kernels = [variable for _, variable in binary.binary_kernels(model)]
-            known = {id(kernel.latent_variable) for kernel in kernels}
-            self._starts[seed] = {
-                "kernels": [binary.latent(kernel).numpy() for kernel in kernels],
-                "others": [
-                    variable.numpy()
-                    for variable in model.variables
-                    if id(getattr(variable, "latent_variable", variable)) not in known
-                ],
-            }
-        return self._starts[seed]
-
-    def _build(self, seed: int):
+    def compiled(self, recipe: Recipe, seed: int):
+        """The network of a seed, ready for ``fit`` by a recipe."""
+        keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
-        return models.build(
-            self.setting.model,
-            input_shape=self.data.input_shape,
-            num_classes=self.data.num_classes,
-            width=self.setting.width,
+        shapes = {each: getattr(self.data, each) for each in ("input_shape", "num_classes")}
+        model = models.build(self.config.model, width=self.config.width, **shapes)
+        quantizer, _ = TREATMENTS[recipe.treatment]
+        model = with_kernel_options(
+            model, lambda layer, old, prefix: {f"{prefix}_quantizer": quantizer()}
         )
+        w_0 = [binary.latent(kernel) for _, kernel in binary.binary_kernels(model)]
+        for (_, kernel), start in zip(binary.binary_kernels(model), w_0, strict=True):
+            kernel.assign(recipe.magnitude * start)
+        model = methods.compile_for(recipe.method, model, recipe.knobs, self.steps, seed=seed)
+        if recipe.output:
+            for (_, kernel), start in zip(binary.binary_kernels(model), w_0, strict=True):
+                state = [tf.zeros_like(start), recipe.output * start]
+                model.optimizer.set_filter_state(kernel, state)
+        return model
 
-    def _batches(self, seed: int):
-        """The batches of all epochs; small data are augmented once a seed and kept."""
-        batch_size, epochs = self.setting.batch_size, self.setting.epochs
-        if seed not in self._batches_of:
-            batches = self.data.train(batch_size, seed=seed, epochs=epochs)
-            if self.steps * batch_size * np.prod(self.data.input_shape) * 4 <= KEEP:
-                arrays = zip(*batches.as_numpy_iterator(), strict=True)
-                batches = tf.data.Dataset.from_tensor_slices(tuple(map(np.stack, arrays)))
-            self._batches_of[seed] = batches
-        return self._batches_of[seed]
-
-    def _trainer(self, recipe):
-        kind = getattr(recipe, "treatment", "filter")
-        if kind not in self._trainers:
-            free = to_latent_free(self._build(0))
-            if kind == "filter":
-                self._trainers[kind] = FilterTrainer(free, self.steps_per_epoch, self.steps)
-            else:
-                quantizer, limit = TREATMENTS[kind]
-                clip = None if limit is None else larq.constraints.WeightClip(limit)
-                latent = to_latent(free, quantizer(), clip, magnitude=1.0)
-                self._trainers[kind] = LatentTrainer(latent, self.steps_per_epoch)
-        return self._trainers[kind]
-
-
-class Trainer:
-    """A model, its optimizers and one compiled epoch; `reset` begins a new run."""
-
-    def __init__(self, model, steps_per_epoch: int):
-        self.model, self.steps_per_epoch = model, steps_per_epoch
-        self.kernels = [variable for _, variable in binary.binary_kernels(model)]
-        known = {id(kernel.latent_variable) for kernel in self.kernels}
-        self.others = [
-            variable
-            for variable in model.variables
-            if id(getattr(variable, "latent_variable", variable)) not in known
-        ]
-        self.loss = keras.losses.SparseCategoricalCrossentropy()
-        self.optimizers = self.create_optimizers()
-        self.fresh = [
-            [variable.numpy() for variable in optimizer.variables] for optimizer in self.optimizers
-        ]
-
-    def reset(self, recipe, start: dict) -> None:
-        for optimizer, values in zip(self.optimizers, self.fresh, strict=True):
-            for variable, value in zip(optimizer.variables, values, strict=True):
-                variable.assign(value)
-        for variable, value in zip(self.others, start["others"], strict=True):
-            variable.assign(value)
-        self.apply(recipe, start["kernels"])
-
-    @tf.function
-    def epoch(self, batches):
-        """Mean training loss, and mean share of the weights that changed sign in a step."""
-        loss, flips = 0.0, 0.0
-        for _ in tf.range(self.steps_per_epoch):
-            before = self.current_signs()
-            images, labels = next(batches)
-            step_loss, _ = self.step(images, labels)
-            loss += step_loss
-            changed = tf.not_equal(before, self.current_signs())
-            flips += tf.reduce_mean(tf.cast(changed, tf.float32))
-        return loss / self.steps_per_epoch, flips / self.steps_per_epoch
-
-    @tf.function
-    def one_step(self, images, labels):
-        return self.step(images, labels)[1]
-
-    def step(self, images, labels):
-        with tf.GradientTape() as tape:
-            loss = self.loss(labels, self.model(images, training=True))
-        variables = self.model.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        self.update(list(zip(gradients, variables, strict=True)))
-        return loss, [g for g, v in zip(gradients, variables, strict=True) if binary.is_binary(v)]
-
-    def accuracy(self, batches) -> float:
-        right = sum(int(self.count_right(images, labels)) for images, labels in batches)
-        return right / sum(len(labels) for _, labels in batches)
-
-    @tf.function(reduce_retracing=True)
-    def count_right(self, images, labels):
-        guess = tf.argmax(self.model(images, training=False), -1, tf.int32)
-        return tf.math.count_nonzero(guess == labels)
-
-    @tf.function
-    def current_signs(self):
-        """All binary weights in one vector, true where the weight is -1."""
-        return tf.concat([tf.reshape(binary.latent(k) < 0, [-1]) for k in self.kernels], 0)
-
-    def signs(self) -> np.ndarray:
-        return self.current_signs().numpy()
-
-
-class LatentTrainer(Trainer):
-    """Keras' SGD with momentum and decoupled weight decay on the latent kernels."""
-
-    def create_optimizers(self):
-        self.decay = tf.Variable(0.0, trainable=False)
-        self.momentum = tf.Variable(0.0, trainable=False)
-        self.sgd = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.1)
-        self.sgd.weight_decay, self.sgd.momentum = self.decay, self.momentum
-        self.adam = keras.optimizers.Adam(ADAM_RATE)
-        self.sgd.build(self.kernels)
-        self.adam.build([v for v in self.model.trainable_variables if not binary.is_binary(v)])
-        return [self.sgd, self.adam]
-
-    def apply(self, recipe: Latent, w_0) -> None:
-        self.sgd.learning_rate.assign(recipe.learning_rate)
-        self.decay.assign(recipe.weight_decay)
-        self.momentum.assign(recipe.momentum)
-        for kernel, value in zip(self.kernels, w_0, strict=True):
-            kernel.assign(recipe.magnitude * value)
-
-    def update(self, pairs) -> None:
-        self.sgd.apply_gradients([pair for pair in pairs if binary.is_binary(pair[1])])
-        self.adam.apply_gradients([pair for pair in pairs if not binary.is_binary(pair[1])])
-
-
-class FilterTrainer(Trainer):
-    """`FilterOptimizer` with rates that are looked up in a table."""
-
-    def __init__(self, model, steps_per_epoch: int, steps: int):
-        self.steps = steps
-        self.alpha, self.gamma = Table(steps), Table(steps)
-        super().__init__(model, steps_per_epoch)
-
-    def create_optimizers(self):
-        self.optimizer = FilterOptimizer(
-            filters.CascadedEMA(alpha=self.alpha, gamma=self.gamma),
-            default_optimizer=keras.optimizers.Adam(ADAM_RATE),
-        )
-        self.optimizer.build(self.model.trainable_variables)
-        return [self.optimizer]
-
-    def apply(self, recipe: Filtered, w_0) -> None:
-        self.alpha.values.assign(recipe.alphas(self.steps))
-        self.gamma.values.assign(tf.fill([self.steps], recipe.gamma))
-        for kernel, value in zip(self.kernels, w_0, strict=True):
-            kernel.assign(binary.sign(value))
-            state = [np.zeros_like(value), np.float32(recipe.output) * value]
-            self.optimizer.set_filter_state(kernel, state)
-
-    def update(self, pairs) -> None:
-        self.optimizer.apply_gradients(pairs)
+    def fit(self, model, seed: int, *watchers) -> dict:
+        """Trains a compiled model; what its history holds."""
+        of = self.config
+        budget = {"epochs": of.epochs, "steps_per_epoch": self.steps // of.epochs}
+        return model.fit(
+            self.data.train(of.batch_size, seed=seed, augment=of.augment, **budget),
+            **budget,
+            validation_data=self.data.validation(1000),
+            callbacks=list(watchers),
+            verbose=0,
+        ).history
 
 
 # The claims: each function runs its recipes and returns numbers, ready for a JSON file ------------
@@ -321,16 +157,15 @@ class FilterTrainer(Trainer):
 
 def magnitude(lab: Lab, seeds) -> dict:
     """Scaling w_0 and the learning rate by c and the weight decay by 1/c changes nothing."""
-    base = Latent()
-    translation = filter_from_sgd(
-        base.learning_rate, base.weight_decay, base.momentum, decoupled=True
-    )
+    base, translation = latent(), filter_from_sgd(0.1, 0.01, MOMENTUM, decoupled=True)
     recipes = {"original": base}
-    recipes |= {f"all three scaled by {c:g}": scaled(base, c) for c in (4.0, 3.0)}
-    recipes["translated filter"] = Filtered(
+    recipes |= {
+        f"all three scaled by {c:g}": latent(c * 0.1, 0.01 / c, magnitude=c) for c in (4.0, 3.0)
+    }
+    recipes["translated filter"] = filtered(
         **translation.filter.rates_at(0), output=translation.initial_output
     )
-    recipes["only the learning rate, by 4"] = dataclasses.replace(base, learning_rate=0.4)
+    recipes["only the learning rate, by 4"] = latent(0.4)
     differing, parted = {}, {}
     for label, recipe in recipes.items():
         pairs = [(lab.run(base, s)["signs"], lab.run(recipe, s)["signs"]) for s in seeds]
@@ -346,65 +181,64 @@ def magnitude(lab: Lab, seeds) -> dict:
     }
 
 
-def scaled(recipe: Latent, c: float) -> Latent:
-    return dataclasses.replace(
-        recipe,
-        magnitude=c * recipe.magnitude,
-        learning_rate=c * recipe.learning_rate,
-        weight_decay=recipe.weight_decay / c,
-    )
-
-
 def product(lab: Lab, seeds) -> dict:
     """Learning rate times weight decay against either of them."""
     rates, products = (0.01, 0.1, 1.0, 10.0), (1e-1, 1e-2, 1e-3, 1e-4)
-    latent = {
-        f"{p:g}": {f"{e:g}": Latent(learning_rate=e, weight_decay=p / e) for e in rates}
-        for p in products
-    }
+    sgd = {f"{p:g}": {f"{e:g}": latent(e, p / e) for e in rates} for p in products}
     return {
-        "latent": {p: finals(lab, recipes, seeds) for p, recipes in latent.items()},
-        "filter": finals(lab, {f"{p:g}": Filtered(alpha=p) for p in products}, seeds),
+        "latent": {p: finals(lab, recipes, seeds) for p, recipes in sgd.items()},
+        "filter": finals(lab, {f"{p:g}": filtered(p) for p in products}, seeds),
     }
 
 
 def initialisation(lab: Lab, seeds) -> dict:
     """What the magnitude of w_0 does, and when it is forgotten."""
-    base = Latent()
-    large = {f"{c:g}": dataclasses.replace(base, magnitude=c) for c in (0.1, 1.0, 10.0, 100.0)}
+    large = {f"{c:g}": latent(magnitude=c) for c in (0.1, 1.0, 10.0, 100.0)}
     replayed, parted = {}, {}
     for p in (1e-1, 1e-2, 1e-3):
-        recipe = Latent(weight_decay=p / base.learning_rate)
-        other = dataclasses.replace(recipe, magnitude=10.0)
-        parted[f"{p:g}"] = [
-            (lab.run(recipe, s)["signs"] != lab.run(other, s)["signs"]).mean(1).tolist()
-            for s in seeds
-        ]
-        replayed[f"{p:g}"] = [replay(lab, recipe, s).tolist() for s in seeds]
+        decay = p / 0.1
+        runs = [[lab.run(latent(0.1, decay, magnitude=c), s) for c in (1.0, 10.0)] for s in seeds]
+        parted[f"{p:g}"] = [(a["signs"] != b["signs"]).mean(1).tolist() for a, b in runs]
+        replayed[f"{p:g}"] = [replay(lab, decay, s).tolist() for s in seeds]
     return {"curves": curves(lab, large, seeds), "parted": parted, "replayed": replayed}
 
 
-def replay(lab: Lab, recipe: Latent, seed: int) -> np.ndarray:
-    """Share of one kernel's weights that differ, step by step, on gradients recorded once.
+def replay(lab: Lab, weight_decay: float, seed: int) -> np.ndarray:
+    """Share of one kernel's weights that differ, step by step, on gradients of one run.
 
-    Both filters see the gradients of the run with w_0; the second starts at ten times w_0.
+    The second start is at ten times w_0. SGD is linear in the gradients and w_0: where both see the
+    gradients of the run, their weights differ by nine times what is left of w_0.
     """
-    gradients, w_0 = lab.record(recipe, seed)
-    translation = filter_from_sgd(
-        recipe.learning_rate, recipe.weight_decay, recipe.momentum, decoupled=True
+    model = lab.compiled(latent(0.1, weight_decay), seed)
+    kernels = [kernel for _, kernel in binary.binary_kernels(model)]
+    kernel = kernels[min(1, len(kernels) - 1)]  # the first that sees binary inputs
+    w_0, weights = binary.latent(kernel).numpy(), []
+    keeper = keras.callbacks.LambdaCallback(
+        on_batch_end=lambda batch, logs: weights.append(binary.latent(kernel).numpy())
     )
-    signals = [
-        translation.filter.run(gradients, translation.initial_state(c * w_0))[0]
-        for c in (recipe.magnitude, 10 * recipe.magnitude)
-    ]
-    return np.mean((signals[0] > 0) != (signals[1] > 0), axis=(1, 2))
+    lab.fit(model, seed, keeper)
+    return share_of_other_start(np.array(weights), w_0, 0.1 * weight_decay)
+
+
+def share_of_other_start(weights, w_0, decay: float, factor: float = 10.0) -> np.ndarray:
+    """Share of the signs that another start changes, after each step on the same gradients.
+
+    Args:
+        weights: latent weights after each step of SGD with momentum and decoupled weight decay.
+        w_0: those before the first.
+        decay: learning rate times weight decay.
+        factor: on w_0, of the other start.
+    """
+    left = (1 - decay) ** np.arange(1, len(weights) + 1)
+    other = weights + (factor - 1) * left.reshape(-1, *[1] * w_0.ndim) * w_0
+    return np.mean((weights < 0) != (other < 0), axis=tuple(range(1, weights.ndim)))
 
 
 def clipping_scaling(lab: Lab, seeds) -> dict:
     """What is done to latent weights besides SGD, with weight decay and without."""
     data = {}
     for decay in (0.01, 0.0):
-        recipes = {name: Latent(weight_decay=decay, treatment=name) for name in TREATMENTS}
+        recipes = {name: latent(0.1, decay, name) for name in TREATMENTS}
         data[f"{decay:g}"] = finals(lab, recipes, seeds)
         for name, recipe in recipes.items():
             pairs = [
@@ -420,11 +254,11 @@ def clipping_scaling(lab: Lab, seeds) -> dict:
 def alpha_decay(lab: Lab, seeds) -> dict:
     """A constant alpha against windows that grow."""
     recipes = {
-        "constant 0.01": Filtered(),
-        "constant 0.001": Filtered(alpha=1e-3),
-        "default, from 0.01": Filtered(schedule="default"),
-        "linear, 0.01 to 0": Filtered(schedule="linear"),
-        "frozen at random": Latent(learning_rate=0.0, weight_decay=0.0),
+        "constant 0.01": filtered(),
+        "constant 0.001": filtered(1e-3),
+        "default, from 0.01": filtered(schedule="default"),
+        "linear, 0.01 to 0": filtered(schedule="linear"),
+        "frozen at random": Recipe("frozen", methods.Knobs(**REST)),
     }
     return {"curves": curves(lab, recipes, seeds)}
 
@@ -433,11 +267,11 @@ def gamma(lab: Lab, seeds) -> dict:
     """Measured flips against those that white noise would cause."""
     data = {}
     for alpha in (3e-2, 1e-2, 3e-3):
-        recipes = {f"{g:g}": Filtered(alpha=alpha, gamma=g) for g in (1.0, 0.3, 0.1, 0.03)}
-        data[f"{alpha:g}"] = finals(lab, recipes, seeds)
-        for g, recipe in recipes.items():
-            f = filters.CascadedEMA(alpha=alpha, gamma=recipe.gamma)
-            data[f"{alpha:g}"][g]["expected"] = analysis.expected_flip_ratio(f)
+        gammas = (1.0, 0.3, 0.1, 0.03)
+        data[f"{alpha:g}"] = finals(lab, {f"{g:g}": filtered(alpha, g) for g in gammas}, seeds)
+        for g in gammas:
+            expected = analysis.expected_flip_ratio(filters.CascadedEMA(alpha=alpha, gamma=g))
+            data[f"{alpha:g}"][f"{g:g}"]["expected"] = expected
     return data
 
 
@@ -446,11 +280,7 @@ def order(lab: Lab, seeds) -> dict:
     alphas = (3e-2, 1e-2, 3e-3, 1e-3)
     return {
         schedule: {
-            name: finals(
-                lab,
-                {f"{a:g}": Filtered(alpha=a, gamma=g, schedule=schedule) for a in alphas},
-                seeds,
-            )
+            name: finals(lab, {f"{a:g}": filtered(a, g, schedule) for a in alphas}, seeds)
             for name, g in (("first order", 1.0), ("second order, gamma 0.1", 0.1))
         }
         for schedule in ("constant", "linear")
@@ -470,13 +300,13 @@ def curves(lab: Lab, recipes: dict, seeds) -> dict:
 
 def finals(lab: Lab, recipes: dict, seeds) -> dict:
     """Label to quantity to its mean over the last quarter of the epochs, one for each seed."""
-    quarter = -max(1, lab.setting.epochs // 4)
+    quarter = -max(1, lab.config.epochs // 4)
     return {
         label: {
-            quantity: [float(np.mean(lab.run(recipe, s)[quantity][quarter:])) for s in seeds]
+            quantity: [float(np.mean(run[quarter:])) for run in found[quantity]]
             for quantity in ("flip_ratio", "accuracy")
         }
-        for label, recipe in recipes.items()
+        for label, found in curves(lab, recipes, seeds).items()
     }
 
 

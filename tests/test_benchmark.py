@@ -112,6 +112,17 @@ def test_bounds_are_judged_by_the_median(median, bounds, holds, limit):
     assert (found["holds"], found["limit"], found["measured"]) == (holds, limit, value)
 
 
+def test_a_bound_within_the_spread_is_judged_by_the_nearer_end():
+    value = {"median": 1.04, "low": 0.99, "high": 1.1}
+    found = timing.bound("filter / SGD", value, most=1.0, within_spread=True)
+    assert (found["holds"], found["limit"]) == ("yes", "<= 1 within its spread")
+    assert timing.bound("filter / SGD", value, most=1.0)["holds"] == "NO"
+    above = value | {"low": 1.01}
+    assert timing.bound("filter / SGD", above, most=1.0, within_spread=True)["holds"] == "NO"
+    assert timing.bound("images/s", value, least=1.1, within_spread=True)["holds"] == "yes"
+    assert timing.bound("images/s", value, least=1.2, within_spread=True)["holds"] == "NO"
+
+
 def test_images_per_second_and_time_per_image():
     rounds = {"one": [2.0, 2.0], "other": [1.0, 1.0]}
     one, other = timing.rows_of(rounds, ["other"], images={"one": 40, "other": 10})
@@ -175,6 +186,10 @@ def test_other_parts_have_their_peers(tmp_path, small_peers, part, peer, count):
     found = measured(part, tmp_path)
     if part != "small":  # its ratios are to the same optimizer in few kernels
         check_rounds(found)
+    if part == "step":
+        limits = {each["bound"]: each["limit"] for each in found["bounds"]}
+        assert limits == {"filter / SGD": "<= 1 within its spread", "FlipMonitor": "<= 1.03"}
+        assert "'within its spread' if the nearer end" in (tmp_path / "table.md").read_text()
     assert peer in names(found) and len(found["rows"]) == count
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 

@@ -179,6 +179,19 @@ def test_learning_curves_name_what_can_not_be_drawn():
 
 
 @pytest.mark.extras
+def test_panels_and_a_legend_below_them():
+    figure, axes = plots.panels("ab;cc", 3.0, sharex=True)
+    assert set(axes) == set("abc") and figure.get_figwidth() == plots.WIDTH
+    assert plots.band(axes["a"], np.array([[1.0, 2.0], [3.0, 4.0]]), {"color": "k", "label": "x"})
+    assert lines(axes["a"])["x"][1].tolist() == [2.0, 3.0]
+    plots.legend(axes["a"], "title", below=True)
+    (shown,) = figure.legends
+    assert [each.get_text() for each in shown.get_texts()] == ["x"]
+    assert axes["a"].get_legend() is None
+    figure.draw_without_rendering()
+
+
+@pytest.mark.extras
 @pytest.mark.parametrize("draw", [plots.bode, plots.impulse_responses])
 def test_lines_differ_in_style_and_in_colour(draw):
     axes = draw([EMA(0.1 / k) for k in range(1, 13)]).axes[0]
