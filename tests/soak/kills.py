@@ -134,7 +134,7 @@ def a_search(whole, run) -> str | None:
         del content["split"]  # is not chosen
         config = run_folder.Config(**{**content, "knobs": Knobs(**knobs)})
         again = run / "again" / name.parent
-        training.run(config, again, verbose=0)
+        training.run(config, again, verbose=0, test=False)
         if lost := like_the_whole(again, path.parent):
             return f"{name.parent}: {lost}"
     return None
