@@ -164,6 +164,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._bad_rates = self._no_dependency(tf.Variable(False, trainable=False))
             self._kept = self._no_dependency(tf.Variable(0, dtype=tf.int64, trainable=False))
         self.nothing_to_train = False  # so far; for loading
+        self._comes_from_config = False
         self._device = None  # of kernels and states, where they are compiled together
         taken = dir(self)
         self._rates = Rates(
@@ -293,7 +294,9 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         """Creates the states and sets every binary kernel to its signs, on every replica.
 
         Args:
-            var_list: all trainable variables of the model; none, of a frozen one, do nothing.
+            var_list: all trainable variables of the model; none, of a frozen one, do nothing, nor
+                do those without a kernel for an optimizer made from a config, as of a model whose
+                kernels were frozen before it was saved. The first step refuses them.
 
         Raises:
             ValueError: no binary kernel among them, a kernel whose quantizer or constraint spoils
@@ -306,10 +309,10 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._start_again(var_list)
             return
         self._layout.require_usable()
-        if not var_list:
-            self.nothing_to_train = True  # a frozen model that is loaded
-            return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
+        if not (var_list and (kernels or not self._comes_from_config)):
+            self.nothing_to_train = True  # its kernels were frozen before the model was saved
+            return
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         self._refuse_variables(kernels, real)
         super().build(var_list)
@@ -486,6 +489,8 @@ class FilterOptimizer(keras.optimizers.Optimizer):
         with tf.name_scope(name or self.name):
             with tf.init_scope():
                 self.build(variables)
+            if not getattr(self, "_built", False):
+                self._refuse_variables([], variables)
             pairs = without_empty_gradients(pairs)
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
@@ -684,6 +689,7 @@ class FilterOptimizer(keras.optimizers.Optimizer):
                     config[name] = revive(config[name], f"The config of {name}")
         without_decay = config.pop(_EXCLUDED, None)
         optimizer = cls(**config)
+        optimizer._comes_from_config = True
         if without_decay:
             optimizer.exclude_from_weight_decay(var_names=without_decay)
         return optimizer

@@ -70,6 +70,7 @@ class LatentOptimizer(keras.optimizers.Optimizer):
                 "kernel_optimizer and default_optimizer are one object, which can't count the "
                 "steps of two. Pass two, or compile the model with that one alone."
             )
+        self._comes_from_config = False
         self.kernel_optimizer = validate_default_optimizer(kernel_optimizer, "kernel_optimizer")
         self.default_optimizer = validate_default_optimizer(default_optimizer)
         for optimizer_name in _SERIALIZED:
@@ -103,14 +104,19 @@ class LatentOptimizer(keras.optimizers.Optimizer):
         """Creates the states of both optimizers.
 
         Args:
-            var_list: all trainable variables of the model.
+            var_list: all trainable variables of the model. Without a latent kernel among them an
+                optimizer made from a config waits, as of a model whose kernels were frozen before
+                it was saved; the first step refuses them.
 
         Raises:
             ValueError: no latent kernel among them.
         """
-        if getattr(self, "_built", False):
-            return
         variables = list(var_list)
+        waits = self._comes_from_config and not any(map(binary.is_quantized, variables))
+        if not (waits or getattr(self, "_built", False)):
+            self._build(variables)
+
+    def _build(self, variables):
         if not any(map(binary.is_quantized, variables)):
             raise ValueError(
                 f"LatentOptimizer found no latent kernel among {len(variables)} variables: a Larq "
@@ -135,7 +141,8 @@ class LatentOptimizer(keras.optimizers.Optimizer):
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
         with tf.name_scope(name or self.name), tf.init_scope():
-            self.build([variable for _, variable in pairs])
+            if not getattr(self, "_built", False):
+                self._build([variable for _, variable in pairs])
         pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
         if aggregate and not skip_gradients_aggregation:
             pairs = self.aggregate_gradients(pairs)
@@ -215,4 +222,6 @@ class LatentOptimizer(keras.optimizers.Optimizer):
             for name in _SERIALIZED:
                 if isinstance(config.get(name), dict):
                     config[name] = revive(config[name], f"The config of {name}")
-        return cls(**config)
+        optimizer = cls(**config)
+        optimizer._comes_from_config = True
+        return optimizer
