@@ -536,8 +536,15 @@ class FilterOptimizer(keras.optimizers.Optimizer):
     def _internal_apply_gradients(self, pairs):
         if not self._fuses():
             return super()._internal_apply_gradients(pairs)
-        self._steps.together(pairs, self._device)
+        with self._states.telling_others(pairs):
+            self._steps.together(pairs, self._device)
         return self.iterations.assign_add(1)
+
+    def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
+        # Keras calls it once for all replicas.
+        pairs = list(grads_and_vars)
+        with self._states.telling_others(pairs):
+            return super()._distributed_apply_gradients_fn(distribution, pairs, **kwargs)
 
     def _fuses(self) -> bool:
         """Whether updates are compiled together; under a strategy each is compiled by itself."""
