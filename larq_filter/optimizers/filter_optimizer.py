@@ -39,8 +39,10 @@ for _value in (*vars(filters).values(), *vars(flips).values()):
         keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 
-_FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
-_SERIALIZED = (*_FIXED, "warm_start")
+_SERIALIZED = ("gradient_filter", "flip_rule", "default_optimizer", "warm_start")
+_FIXED = (*_SERIALIZED, "skipped_steps", "on_nonfinite", "jit_compile")
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")  # read when a step is traced
+_NOT_HERE = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency")
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
 
@@ -207,13 +209,17 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             self._rates.write(name, value)
         elif name in _FIXED and "_rates" in self.__dict__:
             raise AttributeError(
-                f"`{name}` can't be replaced: its rates and states exist already. Make a new "
+                f"`{name}` can't be replaced: what it needs exists already. Make a new "
                 "FilterOptimizer and compile the model again."
             )
         elif self._is_unknown(name):
             raise AttributeError(f"{self._no_such(name)} Setting it would change nothing.")
         else:
-            super().__setattr__(name, value)
+            if name in _NOT_HERE and "_layout" in self.__dict__:
+                refuse_misplaced({name: value})
+            super().__setattr__(
+                name, validate_clipping(name, value) if name in _CLIPPING else value
+            )
 
     def _is_unknown(self, name: str) -> bool:
         """Whether setting ``name`` would make an attribute that nothing reads; a typo, mostly."""
@@ -322,14 +328,15 @@ class FilterOptimizer(keras.optimizers.Optimizer):
             and self.flip_rule.gains_from_xla
             and filters.stays_finite(self.gradient_filter)  # what is kept is counted outside XLA
         )
-        self.jit_compile = wanted and fusion.is_available()
+        compiles = wanted and fusion.is_available()
         self._states.create(kernels)
         self._trained = self._no_dependency(var_list)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
-        if self.jit_compile and not tf.distribute.has_strategy():
+        if compiles and not tf.distribute.has_strategy():
             self._device = fusion.device_of([*map(binary.stored, kernels), *self._variables])
-            self.jit_compile = self._device is not None
+            compiles = self._device is not None
+        super().__setattr__("jit_compile", compiles)
         self._layout.check_awaited()
         self._built = True
 
