@@ -200,14 +200,11 @@ class KernelStates:
         Args:
             variable: a kernel after the assignment.
             state: of it.
-            before: its signs before, one tensor for each replica.
+            before: where it was -1 before, one tensor of bool for each replica.
             by_optimizer: another one has taken a step, which is nothing to tell.
         """
-        copies = binary.replicas(binary.stored(variable))
-        turned = [
-            tf.not_equal(sign, binary.sign(binary.latent(copy)))
-            for sign, copy in zip(before, copies, strict=True)
-        ]
+        pairs = zip(before, watching.negative(variable), strict=True)
+        turned = [tf.not_equal(one, other) for one, other in pairs]
         if tf.executing_eagerly() and not by_optimizer:
             if not bool(tf.reduce_any(turned[0])) or self._comes_from_file(state.position):
                 return
@@ -217,7 +214,8 @@ class KernelStates:
             self._changed[state.position] = tf.not_equal(known, turned[0])
         odd = filters.odd_states(self._filter)
         starts = self._filter.zero_state(tf.zeros(variable.shape, variable.dtype), tf)
-        swaps = [self._flip_rule.swaps(*pair, tf) for pair in zip(before, turned, strict=True)]
+        weights = [tf.where(low, -1.0, 1.0) for low in before]
+        swaps = [self._flip_rule.swaps(*pair, tf) for pair in zip(weights, turned, strict=True)]
         for index, (array, start) in enumerate(zip(state.filter, starts, strict=True)):
             if array.shape == variable.shape:
                 mirror = (lambda copy, start=start: start) if odd is None else tf.negative
