@@ -626,6 +626,14 @@ def test_clipping_can_be_set_before_the_first_step():
     np.testing.assert_array_equal(optimizer.state_variables()[0], np.full((2, 2), 0.25))
 
 
+def test_a_rate_set_so_small_that_float32_loses_digits_is_named():
+    optimizer = FilterOptimizer(filters.EMA(1e-3))
+    with pytest.warns(UserWarning, match="compensated=True"):
+        optimizer.alpha = 1e-7
+    FilterOptimizer(filters.EMA(1e-3, compensated=True)).alpha = 1e-7  # a warning is an error
+    FilterOptimizer(filters.EMA(1e-7)).alpha = 1e-3
+
+
 def test_a_rate_is_checked_beside_the_others_as_they_are_now():
     """Each of these is stable with the other rate at its first value, both are not."""
     optimizer = FilterOptimizer(filters.HeavyBall(gain=0.5, leak=0.5, rate=0.5))
