@@ -71,6 +71,23 @@ class FlipRule(Value):
         """
         raise NotImplementedError(f"{type(self).__name__} must define `flip`.")
 
+    def swaps(self, weight, turned, xp):
+        """Whose memory each weight goes on with, after somebody has turned some of them over.
+
+        None: its own, that of the opposite gradients for those that were turned. A rule that
+        compares weights with each other needs more, or the next step undoes what was set.
+
+        Args:
+            weight: -1 or +1 before, an array or tensor of any shape.
+            turned: a boolean array, same shape.
+            xp: ``numpy`` or ``tensorflow``.
+
+        Returns:
+            None, or an array of integers, same shape: the number of that weight in row-major order.
+            One that was turned and keeps its own number is mirrored, as above.
+        """
+        return None
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sign(FlipRule):
@@ -283,6 +300,11 @@ class Balanced(FlipRule):
     The signals are not sorted: ``ranking`` finds the one in the middle. Only where equal signals
     have to be told apart by their order, the filters of that kernel are sorted, three times.
 
+    Weights that somebody else sets are gone on from: of those of a filter that were turned, the
+    first that was +1 and the first that was -1 exchange what the filter remembers of them, and so
+    on. A filter out of balance, as averages may be, is brought into balance; in one of an odd
+    number of weights, whose median nobody knows then, two weights may differ from what was set.
+
     Source: the bit ratio of Equal-Bits, Li, Pintea and van Gemert, AAAI 2022, arXiv 2112.03406, on
     filtered gradients in place of latent weights.
     """
@@ -305,6 +327,22 @@ class Balanced(FlipRule):
         target = _whichever(xp, is_told, lambda: target, lambda: _by_sorting(w, y, half, xp))
         return xp.reshape(target * w < 0, weight.shape), state
 
+    def swaps(self, weight, turned, xp):
+        filters = weight.shape[-1]
+        w, turned = (xp.transpose(xp.reshape(a, (-1, filters))) for a in (weight, turned))
+        own = _numbered(w == w, xp)
+        groups = turned & (w > 0), turned & (w < 0)
+        numbers = [_numbered(group, xp) for group in groups]
+        places = [_sorting(xp.where(g, xp.zeros_like(w), xp.ones_like(w)), xp) for g in groups]
+        pairs = xp.minimum(numbers[0][:, -1:], numbers[1][:, -1:]) + 1
+        order = own
+        for one, other in ((0, 1), (1, 0)):
+            number = numbers[one]
+            partner = _taken(places[other], xp.maximum(number, xp.zeros_like(number)), xp)
+            order = xp.where(groups[one] & (number < pairs), partner, order)
+        channel = xp.cumsum(xp.ones_like(order), axis=0) - 1
+        return xp.reshape(xp.transpose(order * filters + channel), weight.shape)
+
 
 def _by_sorting(w, y, half: int, xp):
     """The targets of ``Balanced`` for columns of weights and signals, whatever is equal."""
@@ -326,6 +364,11 @@ def _whichever(xp, condition, one, other):
 
 def _whole(condition, xp):
     return condition.astype(np.int32) if xp is np else xp.cast(condition, xp.int32)
+
+
+def _numbered(condition, xp):
+    """Of each entry of a row how many before it, and it, meet the condition, less 1."""
+    return xp.cumsum(_whole(condition, xp), axis=-1) - 1
 
 
 def _count(condition, xp):

@@ -299,3 +299,24 @@ def test_balanced_flips_as_sorting_has_it():
             step = compiled if size > 10 else flip
             np.testing.assert_array_equal(step(tf.constant(w), tf.constant(y)), target != w)
             np.testing.assert_array_equal(flips.Balanced().flip(w, y, (), {}, np)[0], target != w)
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (3, 3, 2, 4), (5,), (1, 1)])
+@pytest.mark.parametrize("share", [0.1, 0.6, 1.0])
+def test_balanced_weights_exchange_their_memory(shape, share):
+    """The first that was +1 with the first that was -1, in each filter; the others keep theirs."""
+    random = np.random.default_rng(0)
+    weight = np.where(random.random(shape) < 0.5, -1, 1).astype(np.float32)
+    turned = random.random(shape) < share
+    expected = np.arange(weight.size)
+    for channel in range(shape[-1]):
+        numbers = [n for n in expected.tolist() if n % shape[-1] == channel and turned.flat[n]]
+        ups = [n for n in numbers if weight.flat[n] > 0]
+        downs = [n for n in numbers if weight.flat[n] < 0]
+        for up, down in zip(ups, downs, strict=False):
+            expected[up], expected[down] = down, up
+    expected = expected.reshape(shape)
+    np.testing.assert_array_equal(flips.Balanced().swaps(weight, turned, np), expected)
+    np.testing.assert_array_equal(
+        flips.Balanced().swaps(tf.constant(weight), tf.constant(turned), tf), expected
+    )

@@ -18,6 +18,7 @@ class Delegating(keras.optimizers.Optimizer):
     """
 
     _PARTS = ("default_optimizer",)  # arguments that have configs of their own
+    _comes_from_config = False
 
     def __init__(self, name, clipnorm, clipvalue, global_clipnorm, **kwargs):
         name = validate_name(name)
@@ -95,4 +96,6 @@ class Delegating(keras.optimizers.Optimizer):
             for name in cls._PARTS:
                 if isinstance(config.get(name), dict):
                     config[name] = serialization.revive(config[name], f"The config of {name}")
-        return cls(**config)
+        optimizer = cls(**config)
+        optimizer._comes_from_config = True
+        return optimizer

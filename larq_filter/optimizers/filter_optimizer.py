@@ -25,6 +25,7 @@ from larq_filter.optimizers.arguments import (
     value_of,
     without_empty_gradients,
 )
+from larq_filter.optimizers.attributes import PARTS, Attributes
 from larq_filter.optimizers.defaults import default_filter
 from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.saving import SavedByName
@@ -36,11 +37,8 @@ for _value in (*vars(filters).values(), *vars(flips).values()):
         keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 
-_FIXED = ("gradient_filter", "flip_rule", "default_optimizer")
-
-
 @serialization.register
-class FilterOptimizer(SavedByName):
+class FilterOptimizer(Attributes, SavedByName):
     """Trains binary kernels by filtering their gradients; the rest with ``default_optimizer``.
 
     For every kernel with a 1-bit quantizer, at each step, with gradient g and weight w in {-1, +1}:
@@ -110,7 +108,7 @@ class FilterOptimizer(SavedByName):
     Source: Quist, Li and van Gemert, ICLR 2023, arXiv 2303.02452.
     """
 
-    _PARTS = (*_FIXED, "warm_start")
+    _PARTS = PARTS
 
     def __init__(
         self,
@@ -174,40 +172,6 @@ class FilterOptimizer(SavedByName):
         )
         self._layout = layout.Contents(self, self._rates, self._states)  # a name in checkpoints
 
-    def __getattr__(self, name):
-        if name in self.__dict__.get("_rates", ()):
-            return self._rates.read(name)
-        if name in ("learning_rate", "lr", "_learning_rate"):  # the property's own error is lost
-            raise AttributeError(f"`{name}` belongs to `default_optimizer`, which is None.")
-        raise AttributeError(self._no_such(name))
-
-    def _no_such(self, name: str) -> str:
-        text = f"{type(self).__name__} has no attribute {name!r}"
-        if name.startswith("_") or "_rates" not in self.__dict__:
-            return text
-        return f"{text}; the rates of its filter and flip rule are: {self._rates}."
-
-    def __setattr__(self, name, value):
-        if name in self.__dict__.get("_rates", ()):
-            self._rates.write(name, value)
-        elif name in _FIXED and "_rates" in self.__dict__:
-            raise AttributeError(
-                f"`{name}` can't be replaced: its rates and states exist already. Make a new "
-                "FilterOptimizer and compile the model again."
-            )
-        elif self._is_unknown(name):
-            raise AttributeError(f"{self._no_such(name)} Setting it would change nothing.")
-        else:
-            super().__setattr__(name, value)
-
-    def _is_unknown(self, name: str) -> bool:
-        """Whether setting ``name`` would make an attribute that nothing reads; a typo, mostly."""
-        if type(self) is not FilterOptimizer or "_layout" not in self.__dict__:
-            return False  # subclasses, and ``__init__``, may have what they like
-        return not (name.startswith("_") or name in self.__dict__ or hasattr(type(self), name))
-
-    # The default optimizer ------------------------------------------------------------------------
-
     def finalize_variable_values(self, var_list):
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.
 
@@ -238,7 +202,9 @@ class FilterOptimizer(SavedByName):
         """Creates the states and sets every binary kernel to its signs, on every replica.
 
         Args:
-            var_list: all trainable variables of the model; none, of a frozen one, do nothing.
+            var_list: all trainable variables of the model; none, of a frozen one, do nothing, nor
+                do those without a kernel for an optimizer made from a config, as of a model whose
+                kernels were frozen before it was saved. The first step refuses them.
 
         Raises:
             ValueError: no binary kernel among them, a kernel whose quantizer or constraint spoils
@@ -251,10 +217,10 @@ class FilterOptimizer(SavedByName):
             self._start_again(var_list)
             return
         self._layout.require_usable()
-        if not var_list:
-            self.nothing_to_train = True  # a frozen model that is loaded
-            return
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
+        if not (var_list and (kernels or not self._comes_from_config)):
+            self.nothing_to_train = True  # its kernels were frozen before the model was saved
+            return
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         refuse_variables(kernels, real, self.default_optimizer)
         super().build(var_list)
@@ -264,14 +230,15 @@ class FilterOptimizer(SavedByName):
             and self.flip_rule.gains_from_xla
             and filters.stays_finite(self.gradient_filter)  # what is kept is counted outside XLA
         )
-        self.jit_compile = wanted and fusion.is_available()
+        compiles = wanted and fusion.is_available()
         self._states.create(kernels)
         self._trained = self._no_dependency(var_list)
         if self.default_optimizer is not None and real:
             self.default_optimizer.build(real)
-        if self.jit_compile and not tf.distribute.has_strategy():
+        if compiles and not tf.distribute.has_strategy():
             self._device = fusion.device_of([*map(binary.stored, kernels), *self._variables])
-            self.jit_compile = self._device is not None
+            compiles = self._device is not None
+        super().__setattr__("jit_compile", compiles)
         self._layout.check_awaited()
         self._built = True
 
@@ -390,6 +357,8 @@ class FilterOptimizer(SavedByName):
         with tf.name_scope(name or self.name):
             with tf.init_scope():
                 self.build(variables)
+            if not getattr(self, "_built", False):
+                self._refuse_variables([], variables)
             pairs = without_empty_gradients(pairs)
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
@@ -426,8 +395,15 @@ class FilterOptimizer(SavedByName):
     def _internal_apply_gradients(self, pairs):
         if not self._fuses():
             return super()._internal_apply_gradients(pairs)
-        self._steps.together(pairs, self._device)
+        with self._states.telling_others(pairs):
+            self._steps.together(pairs, self._device)
         return self.iterations.assign_add(1)
+
+    def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
+        # Keras calls it once for all replicas.
+        pairs = list(grads_and_vars)
+        with self._states.telling_others(pairs):
+            return super()._distributed_apply_gradients_fn(distribution, pairs, **kwargs)
 
     def _fuses(self) -> bool:
         """Whether updates are compiled together; under a strategy each is compiled by itself."""

@@ -77,14 +77,19 @@ class LatentOptimizer(Delegating):
         """Creates the states of both optimizers.
 
         Args:
-            var_list: all trainable variables of the model.
+            var_list: all trainable variables of the model. Without a latent kernel among them an
+                optimizer made from a config waits, as of a model whose kernels were frozen before
+                it was saved; the first step refuses them.
 
         Raises:
             ValueError: no latent kernel among them.
         """
-        if getattr(self, "_built", False):
-            return
         variables = list(var_list)
+        waits = self._comes_from_config and not any(map(binary.is_quantized, variables))
+        if not (waits or getattr(self, "_built", False)):
+            self._build(variables)
+
+    def _build(self, variables):
         if not any(map(binary.is_quantized, variables)):
             raise ValueError(
                 f"LatentOptimizer found no latent kernel among {len(variables)} variables: a Larq "
@@ -109,7 +114,8 @@ class LatentOptimizer(Delegating):
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
         with tf.name_scope(name or self.name), tf.init_scope():
-            self.build([variable for _, variable in pairs])
+            if not getattr(self, "_built", False):
+                self._build([variable for _, variable in pairs])
         pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
         if aggregate and not skip_gradients_aggregation:
             pairs = self.aggregate_gradients(pairs)

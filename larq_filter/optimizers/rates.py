@@ -4,6 +4,8 @@ A schedule writes its variable at the start of a step, a callback writes that of
 a compiled step never holds a stale number, and saving the variables saves what a callback set.
 """
 
+import warnings
+
 import numpy as np
 
 from larq_filter import filters, flips
@@ -105,6 +107,9 @@ class Rates:
     def write(self, name: str, value) -> None:
         """Sets a constant rate.
 
+        Warns:
+            UserWarning: a filter of this rate would be compensated, and this one is not.
+
         Raises:
             TypeError: the rate follows a schedule, or the value is no number.
             ValueError: the value is outside the rate's interval.
@@ -120,7 +125,13 @@ class Rates:
         # Built only to have the value checked, beside the other rates as they are now.
         owner, own_name = self._owner(own)
         if owner is self._filter:
-            self.current_filter(**{own: value})
+            if self.current_filter(**{own: value}).state_size > self._filter.state_size:
+                warnings.warn(
+                    f"`{name}` is set to {value:g}: float32 loses digits of increments so small, "
+                    "and this filter was made for a larger one, without an array for them. Make "
+                    "it with compensated=True.",
+                    stacklevel=4,
+                )
         else:
             owner.with_rate(own_name, value)
         self._variables[own].assign(value)

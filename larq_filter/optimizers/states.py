@@ -8,6 +8,7 @@ A warm start by an initializer is known when the kernel is. One relative to the 
 the first gradient that is not all zero, and ``started`` tells whether that has come.
 """
 
+import gc
 import zlib
 from typing import NamedTuple
 
@@ -80,6 +81,8 @@ class KernelStates:
 
     def create(self, kernels) -> None:
         """Makes all kernels binary and gives each a state."""
+        if any(watching.is_heard_by_others(variable, ()) for variable in kernels):
+            gc.collect()  # an optimizer that nobody has any more is in a cycle, and would be told
         for position, variable in enumerate(kernels):
             binary.binarize(variable)
             state = self._states[self._key_of(variable)] = self._create(variable, position)
@@ -184,7 +187,11 @@ class KernelStates:
 
     # Kernels changed from outside -----------------------------------------------------------------
 
-    def turn(self, variable, state: KernelState, before) -> None:
+    def telling_others(self, pairs):
+        """A context for the step of these gradients and kernels, which others may train in turn."""
+        return watching.step([variable for _, variable in pairs], self._listeners)
+
+    def turn(self, variable, state: KernelState, before, by_optimizer: bool) -> None:
         """Has weights that somebody turned over take their memory with them.
 
         What is remembered becomes that of the opposite gradients: the weight is as settled, or as
@@ -193,14 +200,12 @@ class KernelStates:
         Args:
             variable: a kernel after the assignment.
             state: of it.
-            before: its signs before, one tensor for each replica.
+            before: where it was -1 before, one tensor of bool for each replica.
+            by_optimizer: another one has taken a step, which is nothing to tell.
         """
-        copies = binary.replicas(binary.stored(variable))
-        turned = [
-            tf.not_equal(sign, binary.sign(binary.latent(copy)))
-            for sign, copy in zip(before, copies, strict=True)
-        ]
-        if tf.executing_eagerly():
+        pairs = zip(before, watching.negative(variable), strict=True)
+        turned = [tf.not_equal(one, other) for one, other in pairs]
+        if tf.executing_eagerly() and not by_optimizer:
             if not bool(tf.reduce_any(turned[0])) or self._comes_from_file(state.position):
                 return
             if not self._changed:
@@ -209,10 +214,14 @@ class KernelStates:
             self._changed[state.position] = tf.not_equal(known, turned[0])
         odd = filters.odd_states(self._filter)
         starts = self._filter.zero_state(tf.zeros(variable.shape, variable.dtype), tf)
+        weights = [tf.where(low, -1.0, 1.0) for low in before]
+        swaps = [self._flip_rule.swaps(*pair, tf) for pair in zip(weights, turned, strict=True)]
         for index, (array, start) in enumerate(zip(state.filter, starts, strict=True)):
-            if array.shape == variable.shape and (odd is None or odd[index]):
-                for copy, where in zip(binary.replicas(array), turned, strict=True):
-                    copy.assign(tf.where(where, start if odd is None else -copy, copy))
+            if array.shape == variable.shape:
+                mirror = (lambda copy, start=start: start) if odd is None else tf.negative
+                mirror = mirror if odd is None or odd[index] else tf.identity
+                for copy, where, order in zip(binary.replicas(array), turned, swaps, strict=True):
+                    copy.assign(_turned(copy, where, order, mirror))
 
     def name(self, position: int) -> str:
         """The name of a kernel, as its layer gave it."""
@@ -296,5 +305,15 @@ class _Listener:
         self._states, self._variable, self._state = states, variable, state
         watching.listen(variable, self.hear)
 
-    def hear(self, before) -> None:
-        self._states.turn(self._variable, self._state, before)
+    def hear(self, before, by_optimizer: bool) -> None:
+        self._states.turn(self._variable, self._state, before, by_optimizer)
+
+
+def _turned(array, where, order, mirror):
+    """``array`` with the memory of other weights, by their number in ``order``, or mirrored."""
+    array = tf.convert_to_tensor(array)
+    if order is None:
+        return tf.where(where, mirror(array), array)
+    alone = tf.equal(order, tf.reshape(tf.range(tf.size(order)), order.shape))
+    swapped = tf.reshape(tf.gather(tf.reshape(array, [-1]), order), array.shape)
+    return tf.where(where & alone, mirror(array), swapped)

@@ -596,11 +596,42 @@ def test_constant_rates_keep_their_digits_in_float64():
     assert float(FilterOptimizer(filters.EMA(0.1)).alpha) == 0.1
 
 
-def test_filter_and_rule_can_not_be_replaced():
-    optimizer = FilterOptimizer()
-    for name in ("gradient_filter", "flip_rule", "default_optimizer"):
-        with pytest.raises(AttributeError, match=f"`{name}` can't be replaced"):
-            setattr(optimizer, name, None)
+@pytest.mark.parametrize(
+    "name",
+    ["gradient_filter", "flip_rule", "default_optimizer", "warm_start", "on_nonfinite"]
+    + ["skipped_steps", "jit_compile"],
+)
+def test_what_is_read_once_can_not_be_replaced(name):
+    with pytest.raises(AttributeError, match=f"`{name}` can't be replaced"):
+        setattr(FilterOptimizer(), name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("weight_decay", 0.1), ("use_ema", True), ("ema_momentum", 0.5), ("clipnorm", "1")]
+    + [("ema_overwrite_frequency", 3), ("global_clipnorm", -1.0)],
+)
+def test_settings_are_refused_later_as_by_the_constructor(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
+        FilterOptimizer(**{name: value})
+    with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
+        setattr(FilterOptimizer(), name, value)
+
+
+def test_clipping_can_be_set_before_the_first_step():
+    kernel = networks.kernel((2, 2))
+    optimizer = FilterOptimizer(filters.EMA(1.0), default_optimizer=None)
+    optimizer.clipvalue, optimizer.weight_decay, optimizer.use_ema = 0.25, None, False
+    optimizer.apply_gradients([(tf.ones((2, 2)), kernel)])
+    np.testing.assert_array_equal(optimizer.state_variables()[0], np.full((2, 2), 0.25))
+
+
+def test_a_rate_set_so_small_that_float32_loses_digits_is_named():
+    optimizer = FilterOptimizer(filters.EMA(1e-3))
+    with pytest.warns(UserWarning, match="compensated=True"):
+        optimizer.alpha = 1e-7
+    FilterOptimizer(filters.EMA(1e-3, compensated=True)).alpha = 1e-7  # a warning is an error
+    FilterOptimizer(filters.EMA(1e-7)).alpha = 1e-3
 
 
 def test_a_rate_is_checked_beside_the_others_as_they_are_now():
@@ -987,7 +1018,8 @@ def test_a_deep_copy_goes_on_by_itself(steps):
     assert len(copied.variables) == len(optimizer.variables)
     for mine, other in zip(copied.variables, optimizer.variables, strict=True):
         np.testing.assert_array_equal(mine, other)
-    before = [v.numpy() for v in optimizer.variables]
+    before, signs = [v.numpy() for v in optimizer.variables], binary.latent(w).numpy()
     copied.apply_gradients(pairs[-1])
+    w.assign(signs)  # what one of them flips turns the memory of the other, here and back
     for was, other in zip(before, optimizer.variables, strict=True):
         np.testing.assert_array_equal(was, other)

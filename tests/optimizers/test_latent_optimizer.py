@@ -117,6 +117,27 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(form, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("form", ["keras", "h5"])
+@pytest.mark.parametrize("kernels", [False, True], ids=["whole", "kernels"])
+def test_a_model_frozen_after_training_is_loaded(kernels, form, tmp_path):
+    model = latent_model()
+    model.compile(make("adam"), "sparse_categorical_crossentropy")
+    fit(model, 1)
+    for layer in [layer for layer, _ in binary.binary_kernels(model)] if kernels else [model]:
+        layer.trainable = False
+    model.save(tmp_path / f"model.{form}")
+    loaded = keras.models.load_model(tmp_path / f"model.{form}")
+    for mine, theirs in zip(values(loaded.weights), values(model.weights), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    if kernels:
+        with pytest.raises(ValueError, match="found no latent kernel among"):
+            fit(loaded, 1)
+    loaded.trainable = True
+    loaded.compile(make("adam"), "sparse_categorical_crossentropy")
+    fit(loaded, 1)
+
+
 def test_config_round_trip():
     optimizer = make("momentum", clipnorm=1.0)
     again = LatentOptimizer.from_config(optimizer.get_config())

@@ -349,6 +349,28 @@ def test_a_model_frozen_after_training_is_loaded(how, name, tmp_path):
         assert int(trained_on.optimizer.iterations) == 20
 
 
+@pytest.mark.filterwarnings(HDF5, STARTS_ANEW, ADAM)
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "saved"])
+def test_a_model_whose_binary_layers_are_all_frozen_is_loaded(name, tmp_path):
+    """The last layers go on training: by a Keras optimizer, as there is no kernel to filter."""
+    model = saving_cases.train(saving_cases.build(FilterOptimizer(FILTER)), 0, 1)
+    for layer, _ in binary.binary_kernels(model):
+        layer.trainable = False
+    model.save(tmp_path / name)
+    if name == "model.keras":
+        with pytest.warns(UserWarning, match="leaves out the state of quant_dense/kernel:0"):
+            loaded = keras.models.load_model(tmp_path / name)
+        assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
+    else:
+        loaded = keras.models.load_model(tmp_path / name)
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="found no binary kernel among"):
+        saving_cases.train(loaded, 1, 2)
+    loaded.compile("adam", "sparse_categorical_crossentropy")
+    saving_cases.train(loaded, 1, 2)
+
+
 @pytest.mark.parametrize("equal", [False, True], ids=["other shapes", "equal shapes"])
 def test_states_go_by_the_names_of_kernels(equal, tmp_path):
     layer = {"kernel_quantizer": "ste_sign", "use_bias": False}

@@ -7,7 +7,7 @@ import pytest
 
 import networks
 import saving_cases
-from larq_filter import binary, filters, presets
+from larq_filter import binary, filters, flips, presets
 from larq_filter._keras import keras, tf
 from larq_filter.filters import Filter, odd_states
 from larq_filter.optimizers import FilterOptimizer
@@ -76,6 +76,28 @@ def by_assign(model, early, folder):
         variable.assign(value)
 
 
+def by_assign_add(model, early, folder):
+    for variable, value in zip(model.weights, early, strict=True):
+        variable.assign_add(value - variable.numpy())
+
+
+def by_assign_sub(model, early, folder):
+    for variable, value in zip(model.weights, early, strict=True):
+        variable.assign_sub(variable.numpy() - value)
+
+
+def by_scatter(model, early, folder):
+    for variable, value in zip(model.weights, early, strict=True):
+        rows = tf.range(len(value))
+        binary.stored(variable).scatter_nd_update(rows[:, None], value)
+
+
+def by_slices(model, early, folder):
+    for variable, value in zip(model.weights, early, strict=True):
+        for row in range(len(value)):
+            binary.stored(variable)[row].assign(value[row])
+
+
 def by_a_function(model, early, folder):
     @tf.function
     def restore():
@@ -86,6 +108,7 @@ def by_a_function(model, early, folder):
 
 
 WAYS = [by_set_weights, by_h5, by_weights_h5_without_optimizer, by_assign, by_a_function]
+WAYS += [by_assign_add, by_assign_sub, by_scatter, by_slices]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -120,6 +143,88 @@ def test_early_stopping_and_further_training():
             np.testing.assert_array_equal(a, b)
     with pytest.warns(UserWarning, match=CHANGED):
         model.fit(**fit)
+
+
+# Optimizers that take turns -----------------------------------------------------------------------
+
+
+def compile_and_train(model, optimizer):
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return values(saving_cases.train(model, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "make", [slow, lambda: keras.optimizers.Adam(0.3)], ids=["FilterOptimizer", "Adam"]
+)
+def test_training_by_another_optimizer_is_not_undone(make):
+    model, first = saving_cases.build(slow()), slow()
+    before = compile_and_train(model, first)
+    between = compile_and_train(model, make())
+    signs = [np.where(kernel < 0, -1, 1) for kernel in between]
+    assert any(np.any(a != b) for a, b in zip(before, signs, strict=True))
+    model.compile(first, "sparse_categorical_crossentropy")
+    zero_step(model)
+    for one, other in zip(values(model), signs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("in_function", [False, True])
+def test_two_optimizers_in_turn_follow_numpy(in_function, jit_compile):
+    """A flip that one of them makes turns what the other remembers of the weight."""
+    kernel, alphas, random = networks.kernel((6, 5)), (0.5, 0.125), np.random.default_rng(0)
+    optimizers, steps = [], []
+    for alpha in alphas:
+        optimizer = slow(default_optimizer=None, jit_compile=jit_compile)
+        optimizer.alpha = alpha
+        optimizer.build([kernel])
+        optimizers.append(optimizer)
+    for optimizer in optimizers:
+
+        def step(gradient, optimizer=optimizer):
+            optimizer.apply_gradients([(gradient, kernel)])
+
+        steps.append(tf.function(step) if in_function else step)
+    weight, memory = binary.latent(kernel).numpy(), np.zeros((2, 6, 5), np.float32)
+    for _ in range(60):
+        mine = random.integers(2)
+        gradient = random.normal(size=(6, 5)).astype(np.float32)
+        memory[mine] += np.float32(alphas[mine]) * (gradient - memory[mine])
+        flipped = weight * memory[mine] > 0
+        weight = np.where(flipped, -weight, weight)
+        memory[1 - mine] *= np.where(flipped, -1, 1)
+        steps[mine](tf.constant(gradient))  # a warning would be an error
+        np.testing.assert_array_equal(binary.latent(kernel), weight)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_two_optimizers_in_turn_on_replicas(jit_compile, strategy):
+    optimizers = []
+    with strategy.scope():
+        kernel = networks.kernel((6, 5))
+        for alpha in (0.5, 0.125):
+            optimizer = slow(default_optimizer=None, jit_compile=jit_compile)
+            optimizer.alpha = alpha
+            optimizer.build([kernel])
+            optimizers.append(optimizer)
+    steps = [networks.step_on_replicas(strategy, each, [kernel]) for each in optimizers]
+    random, gradients = np.random.default_rng(0), np.zeros((2, 6, 5), np.float32)
+    for turn in (0, 1, 1, 1, 0):
+        before = values_of(kernel)
+        gradients[0] = random.normal(size=(6, 5))
+        memory = [optimizer.state_variables()[0] for optimizer in optimizers]
+        other = [copy.numpy() for copy in binary.replicas(memory[1 - turn])]
+        steps[turn](tf.constant(gradients))
+        after = values_of(kernel)
+        assert np.any(before[0] != after[0])
+        for was, one, two, copy in zip(
+            other, before, after, binary.replicas(memory[1 - turn]), strict=True
+        ):
+            np.testing.assert_array_equal(copy, np.where(one == two, was, -was))
+
+
+def values_of(kernel):
+    return [binary.latent(copy).numpy() for copy in binary.replicas(kernel)]
 
 
 # What a restored weight remembers -----------------------------------------------------------------
@@ -164,7 +269,20 @@ def test_a_turned_kernel_mirrors_the_one_left_alone(name):
     np.testing.assert_array_equal(*ends)
 
 
-@pytest.mark.parametrize("name", ["quist2023", "bop_second_order", "bold", "sgdat"])
+def test_ranks_hold_what_was_restored():
+    """Balanced compares weights with each other, so a mirrored memory would not."""
+    kernel = networks.kernel((20, 7))
+    optimizer = FilterOptimizer(filters.EMA(0.05), flips.Balanced(), default_optimizer=None)
+    optimizer.build([kernel])
+    early, late = stepped(optimizer, kernel, 0, 10), stepped(optimizer, kernel, 1, 30)
+    assert np.count_nonzero(early != late) > 20
+    kernel.assign(early)
+    with pytest.warns(UserWarning, match=CHANGED):
+        optimizer.apply_gradients([(tf.zeros(kernel.shape), kernel)])
+    np.testing.assert_array_equal(binary.latent(kernel), early)
+
+
+@pytest.mark.parametrize("name", ["quist2023", "bop_second_order", "bold", "sgdat", "equal_bits"])
 def test_turned_over_and_back_is_nothing(name):
     """Weights swapped for a validation, as averages are: not a bit differs after it."""
     ends = []

@@ -246,7 +246,7 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
             axes = plot(study, target_name="validation accuracy")
             figure = np.ravel(axes)[0].figure
             paths.append(folder / f"{name}.png")
-            with files.whole(paths[-1]) as part:
-                figure.savefig(part, format="png", bbox_inches="tight")
+            with files.FileLock(folder / "tables.lock"), files.whole(paths[-1]) as part:
+                figure.savefig(part, bbox_inches="tight")
             pyplot.close(figure)
     return paths
