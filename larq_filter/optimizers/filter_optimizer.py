@@ -238,7 +238,7 @@ class FilterOptimizer(Attributes, SavedByName):
         if compiles and not tf.distribute.has_strategy():
             self._device = fusion.device_of([*map(binary.stored, kernels), *self._variables])
             compiles = self._device is not None
-        super().__setattr__("jit_compile", compiles)
+        super(Attributes, self).__setattr__("jit_compile", compiles)  # nobody else may set it
         self._layout.check_awaited()
         self._built = True
 
@@ -358,7 +358,7 @@ class FilterOptimizer(Attributes, SavedByName):
             with tf.init_scope():
                 self.build(variables)
             if not getattr(self, "_built", False):
-                self._refuse_variables([], variables)
+                refuse_variables([], variables, self.default_optimizer)
             pairs = without_empty_gradients(pairs)
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
