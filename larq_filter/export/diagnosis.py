@@ -26,13 +26,13 @@ class Diagnosis:
     Attributes:
         layers: how many layers were looked at, the float ones too.
         wrong: the names of those that give wrong outputs with the default kernel, first one first.
-        wrong_with_reference: the same with the reference kernel.
+        wrong_with_reference: the same with the reference kernel; None if that refuses the model.
         cause: of the first wrong layer, with its cure; None if it is not known.
     """
 
     layers: int
     wrong: tuple[str, ...]
-    wrong_with_reference: tuple[str, ...]
+    wrong_with_reference: tuple[str, ...] | None
     cause: str | None
 
     def __str__(self) -> str:
@@ -41,12 +41,15 @@ class Diagnosis:
                 f"each of the {self.layers} layers, run by itself on the interpreter's own input, "
                 "is right"
             )
-        who = (
-            "the conversion is wrong: LCE's reference kernel gives the same"
-            if self.wrong[0] in self.wrong_with_reference
-            else "the converted model is right and LCE's default kernel is wrong: the reference "
-            "kernel gives what Keras gives"
-        )
+        if self.wrong_with_reference is None:
+            who = "LCE's reference kernel refuses the model: it is wrong, or the default kernel is"
+        elif self.wrong[0] in self.wrong_with_reference:
+            who = "the conversion is wrong: LCE's reference kernel gives the same"
+        else:
+            who = (
+                "the converted model is right and LCE's default kernel is wrong: the reference "
+                "kernel gives what Keras gives"
+            )
         others = f", the first of {len(self.wrong)}" if len(self.wrong) > 1 else ""
         return (
             f"the first wrong layer is {self.wrong[0]}{others} of {self.layers} layers; "
@@ -64,20 +67,22 @@ def diagnose(model, inputs) -> Diagnosis:
         inputs: some of its inputs, (n, ...): those whose outputs differ most; 8 are plenty.
 
     Raises:
-        larq_filter.export.engine.Refused: the interpreter does not run the model.
+        larq_filter.export.engine.Refused: the default kernel does not run the model.
     """
     probe = _Probe(model)
     flatbuffer = conversions.to_flatbuffer(probe, model)
-    wrong = [
-        probe.wrong_layers(flatbuffer, inputs, reference=reference) for reference in (False, True)
-    ]
+    wrong = tuple(probe.wrong_layers(flatbuffer, inputs, reference=False))
+    try:
+        with_reference = tuple(probe.wrong_layers(flatbuffer, inputs, reference=True))
+    except engine.Refused:
+        with_reference = None
     cause = None
-    if wrong[0]:
-        calls = [call for call in graphs.calls_of(model) if call.name == wrong[0][0]]
+    if wrong:
+        calls = [call for call in graphs.calls_of(model) if call.name == wrong[0]]
         findings = [f for call in calls for f in linting.findings_of(call)]
         causes = [f for f in findings if f.severity == linting.WRONG]
         cause = f"{causes[0].problem}; cure: {causes[0].cure}" if causes else None
-    return Diagnosis(len(probe.looked_at), tuple(wrong[0]), tuple(wrong[1]), cause)
+    return Diagnosis(len(probe.looked_at), wrong, with_reference, cause)
 
 
 class _Probe:

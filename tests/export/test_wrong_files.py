@@ -244,3 +244,16 @@ def test_an_activation_turned_by_rounding_is_not_a_wrong_layer(monkeypatch):
         turned[:] = [(image, 0, 0, channel)]
         found = export.diagnose(model, x).wrong  # the next layer does not know what was turned
         assert ("first" in found) == wrong
+
+
+def test_a_reference_kernel_that_refuses_is_no_obstacle():
+    """As it does for zero padding with an odd number of channels and no float output."""
+    small = conv(pad_values=0, name="small")
+    norms = [layers.BatchNormalization() for _ in range(2)]
+    model = settled(classifier(conv(31), norms[0], small, norms[1], conv(8), shape=(2, 2, 32)))
+    flatbuffer = export.convert(model)
+    with pytest.raises(RuntimeError, match="reference kernel refuses"):
+        export.Interpreter(flatbuffer, reference=True)
+    outputs = claim(export.verify(model, flatbuffer, inputs_of(model, 64)), "outputs")
+    assert outputs.ok is False and "reference kernel refuses the file" in outputs.details
+    assert "first wrong layer is small" in outputs.details and "2x2 maps" in outputs.details
