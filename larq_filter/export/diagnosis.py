@@ -27,7 +27,7 @@ class Diagnosis:
         layers: how many layers were looked at, the float ones too.
         wrong: the names of those that give wrong outputs with the default kernel, first one first.
         wrong_with_reference: the same with the reference kernel; None if that refuses the model.
-        cause: of the first wrong layer, with its cure; None if it is not known.
+        cause: of the first wrong layer, all that may be, with the cure; None if it is not known.
     """
 
     layers: int
@@ -80,8 +80,8 @@ def diagnose(model, inputs) -> Diagnosis:
     if wrong:
         calls = [call for call in graphs.calls_of(model) if call.name == wrong[0]]
         findings = [f for call in calls for f in linting.findings_of(call)]
-        causes = [f for f in findings if f.severity == linting.WRONG]
-        cause = f"{causes[0].problem}; cure: {causes[0].cure}" if causes else None
+        causes = [f"{f.problem}; cure: {f.cure}" for f in findings if f.severity == linting.WRONG]
+        cause = "; and: ".join(dict.fromkeys(causes)) or None
     return Diagnosis(len(probe.looked_at), wrong, with_reference, cause)
 
 
