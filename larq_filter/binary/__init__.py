@@ -3,6 +3,7 @@
 kernels    one kernel: told, read, set and drawn
 layers     the layers of a model that have some
 checks     what would keep a filter from training them
+copies     what a copy of a layer needs besides config and values
 """
 
 from larq_filter.binary.checks import NO_BINARY_KERNEL, Finding, check, probe

@@ -23,7 +23,7 @@ def probe(variable) -> str | None:
 
     Returns:
         None if the quantizer gives the kernel back, passes the gradient on unchanged, and the
-        constraint leaves it alone; else one sentence that says what goes wrong and the cure.
+        constraint leaves it alone; else one sentence that says what goes wrong and what to do.
     """
     random = np.random.default_rng(0)
     shape = tuple(variable.shape)
@@ -34,12 +34,12 @@ def probe(variable) -> str | None:
     quantizer = fresh(variable.quantizer)
     output, gradient = _value_and_gradient(quantizer, kernel, upstream)
     name = name_of(quantizer)
-    cure = "convert the model with larq_filter.to_latent_free, or use NoOp(precision=1) or ste_sign"
+    fix = "convert the model with larq_filter.to_latent_free, or use NoOp(precision=1) or ste_sign"
     if not bool(tf.reduce_all(tf.equal(output, kernel))):
-        return f"its quantizer {name} changes a kernel of -1 and +1 to other values: {cure}."
+        return f"its quantizer {name} changes a kernel of -1 and +1 to other values: {fix}."
     if gradient is None or not bool(tf.reduce_all(tf.equal(gradient, upstream))):
         seen = "none" if gradient is None else _describe(gradient / upstream)
-        return f"its quantizer {name} passes {seen} of the gradient at -1 and +1, not all: {cure}."
+        return f"its quantizer {name} passes {seen} of the gradient at -1 and +1, not all: {fix}."
     constraint = variable.constraint
     if constraint is not None:
         if not bool(tf.reduce_all(tf.equal(constraint(kernel), kernel))):
@@ -75,7 +75,7 @@ def _describe(factor) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that keeps a layer from being trained latent-free, with its cure."""
+    """Something that keeps a layer from being trained latent-free, and what to do."""
 
     layer: str
     problem: str
@@ -85,7 +85,7 @@ class Finding:
 
 
 def check(model) -> list[Finding]:
-    """What would keep ``FilterOptimizer`` from training ``model``, layer by layer, with the cure.
+    """What would keep ``FilterOptimizer`` from training ``model``, layer by layer, and what to do.
 
     Sees what the optimizer can't, since it is only given variables: regularizers (on -1 and +1 an
     L2 penalty is a constant pressure to flip), and quantizers that scale the kernel by its

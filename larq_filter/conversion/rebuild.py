@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from larq_filter import binary
 from larq_filter._keras import keras
-from larq_filter.binary import binary_kernels_of, nodes_of
+from larq_filter.binary import binary_kernels_of, copies, nodes_of
 
 
 def with_kernel_options(model, options: Callable):
@@ -68,13 +68,7 @@ def rebuild(model, options: Callable) -> tuple:
     new = copy(model)
     if not new.built:
         new.build(model.input_shape)
-    # `trainable` of a model sets that of everything inside, and a model comes after its layers.
-    for old, clone in reversed(pairs.values()):
-        clone.trainable = old.trainable
-        if not isinstance(old, keras.Model):
-            parts = zip(old._flatten_layers(), clone._flatten_layers(), strict=False)
-            for part, its_clone in parts:
-                its_clone.trainable = part.trainable
+    copies.freeze_alike(list(pairs.values()))
     return new, list(pairs.values())
 
 
@@ -82,14 +76,11 @@ def _copy_layer(layer, copy: Callable, options: Callable):
     if isinstance(layer, keras.Model):
         require_graph(layer)
         return keras.models.clone_model(layer, clone_function=copy)
-    config = layer.get_config()
+    config = copies.config_of(layer)
     if isinstance(layer, keras.layers.TimeDistributed):
         del config["layer"]
         return type(layer)(copy(layer.layer), **config)
     known = set()
-    for key in [key for key in config if key.endswith("_quantizer")]:
-        if not isinstance(getattr(layer, key, None), keras.layers.Layer):
-            config[key] = getattr(layer, key, config[key])  # a function that may have no name
     for prefix, quantizer, kernel in binary_kernels_of(layer):
         if f"{prefix}_quantizer" in config:
             new = options(layer, quantizer, prefix)
@@ -100,7 +91,7 @@ def _copy_layer(layer, copy: Callable, options: Callable):
             f"{layer.name} ({type(layer).__name__}) holds Larq layers inside, which can't be "
             "exchanged from outside: connect them with the functional API instead."
         )
-    clone = type(layer).from_config(config)
+    clone = copies.remake(layer, config)
     if getattr(layer, "synchronized", False):  # of a batch normalisation; its config forgets it
         clone.synchronized, clone.fused = True, False
     return clone
@@ -113,6 +104,7 @@ def copy_variables(pairs: list, values: dict) -> None:
             continue  # their layers have pairs of their own
         for source, target in zip(_own_variables(old), _own_variables(new), strict=True):
             target.assign(values.get(id(source), binary.latent(source)))
+        copies.settle(new)
 
 
 def _own_variables(layer) -> list:

@@ -16,7 +16,7 @@ without it.
 from larq_filter.export.conversions import convert, float32_copy, to_float_flatbuffer
 from larq_filter.export.diagnosis import Diagnosis, diagnose
 from larq_filter.export.engine import Interpreter
-from larq_filter.export.linting import FLOAT, SLOW, WRONG, Finding, lint
+from larq_filter.export.linting import FLOAT, SLOW, WRONG, LintFinding, lint
 from larq_filter.export.reports import Claim, Report
 from larq_filter.export.verification import verify
 
@@ -26,8 +26,8 @@ __all__ = [
     "WRONG",
     "Claim",
     "Diagnosis",
-    "Finding",
     "Interpreter",
+    "LintFinding",
     "Report",
     "convert",
     "diagnose",
@@ -36,3 +36,9 @@ __all__ = [
     "to_float_flatbuffer",
     "verify",
 ]
+
+
+def __getattr__(name: str):
+    if name == "Finding":
+        raise AttributeError("export.Finding is export.LintFinding now.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

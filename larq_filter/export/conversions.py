@@ -2,9 +2,11 @@
 
 import contextlib
 import tempfile
+from collections.abc import Callable
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.binary import copies
 from larq_filter.export import engine, graphs, kernels, linting
 
 
@@ -78,7 +80,12 @@ def in_float32(model):
 
 
 def float32_copy(model):
-    """An uncompiled copy of ``model``, its values in float32 and computed with in float32."""
+    """An uncompiled copy of ``model``, its values in float32 and computed with in float32.
+
+    Raises:
+        TypeError: a layer that can't be copied.
+        ValueError: the layers don't fit together in float32.
+    """
     pairs = {}
 
     def copy(layer):
@@ -86,28 +93,35 @@ def float32_copy(model):
             if isinstance(layer, keras.Model):
                 clone = keras.models.clone_model(layer, clone_function=copy)
             else:
-                clone = type(layer).from_config(_float32_config(layer))
+                clone = copies.remake(layer, _in_float32(copies.config_of(layer)))
             pairs[id(layer)] = layer, clone
         return pairs[id(layer)][1]
 
     with _global_policy("float32"):  # a Model takes that of the moment
-        new = copy(model)
+        new = _connected(copy, model)
         if not new.built:
             new.build(model.input_shape)
+    copies.freeze_alike(list(pairs.values()))
     for old, clone in pairs.values():
         if not isinstance(old, keras.Model):
             for source, target in zip(old.weights, clone.weights, strict=True):
                 target.assign(tf.cast(binary.latent(source), target.dtype))
+            copies.settle(clone)
     return new
 
 
-def _float32_config(layer) -> dict:
-    config = _in_float32(layer.get_config())
-    for key in [key for key in config if key.endswith("_quantizer")]:
-        quantizer = getattr(layer, key, None)
-        if quantizer is not None and not isinstance(quantizer, keras.layers.Layer):
-            config[key] = quantizer  # a function that may have no name
-    return config
+def _connected(copy: Callable, model):
+    try:
+        return copy(model)
+    except TypeError as error:
+        lines = [line for line in str(error).splitlines() if "float32" in line]
+        if not lines:
+            raise
+        raise ValueError(  # of an operation of TensorFlow, whose numbers keep their precision
+            f"{model.name} computes with another precision than float32 outside of its layers "
+            f"({lines[0]}): build it under the float32 policy, give it the weights (set_weights), "
+            "and export that one."
+        ) from error
 
 
 def _in_float32(config):

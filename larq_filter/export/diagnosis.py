@@ -11,10 +11,11 @@ import dataclasses
 
 import numpy as np
 
-from larq_filter._keras import tf
+from larq_filter._keras import keras, tf
 from larq_filter.export import conversions, engine, graphs, linting
 
 _TOLERANCE = 1e-3  # of a channel's largest value; a wrong bit changes it by 2 of some hundred
+_ROUNDING = 1e-5  # of a channel's largest value: what rounding leaves of a sum, and more
 _SMALLEST = 1e-3  # of a layer's largest value; what a channel below that holds may be all rounding
 
 
@@ -25,13 +26,13 @@ class Diagnosis:
     Attributes:
         layers: how many layers were looked at, the float ones too.
         wrong: the names of those that give wrong outputs with the default kernel, first one first.
-        wrong_with_reference: the same with the reference kernel.
-        cause: of the first wrong layer, with its cure; None if it is not known.
+        wrong_with_reference: the same with the reference kernel; None if that refuses the model.
+        cause: of the first wrong layer, all that may be, and what to do; None if it is not known.
     """
 
     layers: int
     wrong: tuple[str, ...]
-    wrong_with_reference: tuple[str, ...]
+    wrong_with_reference: tuple[str, ...] | None
     cause: str | None
 
     def __str__(self) -> str:
@@ -40,12 +41,15 @@ class Diagnosis:
                 f"each of the {self.layers} layers, run by itself on the interpreter's own input, "
                 "is right"
             )
-        who = (
-            "the conversion is wrong: LCE's reference kernel gives the same"
-            if self.wrong[0] in self.wrong_with_reference
-            else "the converted model is right and LCE's default kernel is wrong: the reference "
-            "kernel gives what Keras gives"
-        )
+        if self.wrong_with_reference is None:
+            who = "LCE's reference kernel refuses the model: it is wrong, or the default kernel is"
+        elif self.wrong[0] in self.wrong_with_reference:
+            who = "the conversion is wrong: LCE's reference kernel gives the same"
+        else:
+            who = (
+                "the converted model is right and LCE's default kernel is wrong: the reference "
+                "kernel gives what Keras gives"
+            )
         others = f", the first of {len(self.wrong)}" if len(self.wrong) > 1 else ""
         return (
             f"the first wrong layer is {self.wrong[0]}{others} of {self.layers} layers; "
@@ -63,20 +67,22 @@ def diagnose(model, inputs) -> Diagnosis:
         inputs: some of its inputs, (n, ...): those whose outputs differ most; 8 are plenty.
 
     Raises:
-        larq_filter.export.engine.Refused: the interpreter does not run the model.
+        larq_filter.export.engine.Refused: the default kernel does not run the model.
     """
     probe = _Probe(model)
     flatbuffer = conversions.to_flatbuffer(probe, model)
-    wrong = [
-        probe.wrong_layers(flatbuffer, inputs, reference=reference) for reference in (False, True)
-    ]
+    wrong = tuple(probe.wrong_layers(flatbuffer, inputs, reference=False))
+    try:
+        with_reference = tuple(probe.wrong_layers(flatbuffer, inputs, reference=True))
+    except engine.Refused:
+        with_reference = None
     cause = None
-    if wrong[0]:
-        calls = [call for call in graphs.calls_of(model) if call.name == wrong[0][0]]
+    if wrong:
+        calls = [call for call in graphs.calls_of(model) if call.name == wrong[0]]
         findings = [f for call in calls for f in linting.findings_of(call)]
-        causes = [f for f in findings if f.severity == linting.WRONG]
-        cause = f"{causes[0].problem}; cure: {causes[0].cure}" if causes else None
-    return Diagnosis(len(probe.looked_at), tuple(wrong[0]), tuple(wrong[1]), cause)
+        causes = [f"{f.problem}; fix: {f.fix}" for f in findings if f.severity == linting.WRONG]
+        cause = "; and: ".join(dict.fromkeys(causes)) or None
+    return Diagnosis(len(probe.looked_at), wrong, with_reference, cause)
 
 
 class _Probe:
@@ -112,10 +118,13 @@ class _Probe:
         values["input"] = np.asarray(inputs, np.float32)
         wrong = []
         for step, taken, gave in self.looked_at:
-            expected = step.compute([tf.constant(values[key]) for key in taken])
-            pairs = zip(expected, gave, strict=True)
-            if any(_differ(each.numpy(), values[key]) for each, key in pairs):
-                wrong.append(step.name)
+            tensors = [tf.constant(values[key]) for key in taken]
+            expected, found = step.compute(tensors), [values[key] for key in gave]
+            pairs = zip(expected, found, strict=True)
+            if any(_differ([each.numpy()], value) for each, value in pairs):
+                rounded = _off_by_rounding(step, tensors, expected)
+                if not rounded or _differ(rounded, found[0]):
+                    wrong.append(step.name)
         return wrong
 
 
@@ -124,11 +133,37 @@ def _is_comparable(tensor) -> bool:
     return tensor.dtype == tf.float32 and tensor.shape.rank and tensor.shape[0] is None
 
 
-def _differ(expected, given) -> bool:
-    """Whether two outputs of a layer differ by more than rounding, in any channel (last axis)."""
-    channels = [np.reshape(each, (-1, expected.shape[-1])) for each in (expected, given)]
-    sizes = np.abs(channels[0]).max(axis=0)
+def _off_by_rounding(step, tensors: list, expected: list) -> list:
+    """What a layer may give whose sums are off by rounding before its activation takes them.
+
+    An activation with steps (a sign, a quantizer of 2 bits) turns what is almost on one of them.
+    Empty if the layer has no activation, or does something else after it.
+    """
+    layer = step.layer
+    activation = vars(layer).get("activation")
+    if activation is None or isinstance(layer, keras.layers.Activation):
+        return []  # of the latter the interpreter's own values are taken: nothing is rounded before
+    layer.activation = keras.activations.linear
+    try:
+        before = step.compute(tensors)[0]
+    finally:
+        layer.activation = activation
+    sizes = tf.reduce_max(tf.abs(before), list(range(before.shape.rank - 1)), keepdims=True)
+    given = [activation(before + off * sizes).numpy() for off in (0, -_ROUNDING, _ROUNDING)]
+    return given if np.array_equal(given[0], expected[0]) else []
+
+
+def _differ(possible: list, given) -> bool:
+    """Whether an output differs by more than rounding, in any channel (last axis).
+
+    Args:
+        possible: what it may be, a list; all between the smallest and the largest is right too.
+        given: what it is.
+    """
+    *possible, given = [np.reshape(each, (-1, each.shape[-1])) for each in (*possible, given)]
+    sizes = np.abs(possible[0]).max(axis=0)
     tolerance = _TOLERANCE * np.maximum(sizes, _SMALLEST * sizes.max())
+    low, high = np.min(possible, axis=0), np.max(possible, axis=0)
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        close = np.abs(channels[1] - channels[0]) <= tolerance  # NaN compares as False
-    return not np.all(close | (channels[0] == channels[1]))
+        close = (given >= low - tolerance) & (given <= high + tolerance)  # NaN compares as False
+    return not np.all(close | (possible[0] == given))

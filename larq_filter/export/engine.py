@@ -58,9 +58,11 @@ class Interpreter:
 
     Raises:
         Refused: an operator does not run with this kernel.
+        TypeError: the flatbuffer isn't bytes.
     """
 
     def __init__(self, flatbuffer: bytes, reference: bool = False, xnnpack: bool = False):
+        _require_bytes(flatbuffer)
         try:
             self._interpreter = load().testing.Interpreter(
                 flatbuffer, num_threads=1, use_reference_bconv=reference, use_xnnpack=xnnpack
@@ -105,6 +107,13 @@ def binary_kernels(flatbuffer: bytes) -> list[np.ndarray]:
     return kernels
 
 
+def inputs_and_outputs(flatbuffer: bytes) -> tuple[list[str], list[str]]:
+    """What it takes and what it gives, as ``float32 (1, 32, 32, 3)`` each."""
+    model = _parse(flatbuffer)
+    graph = model.subgraphs[0]
+    return tuple([_kind(graph.tensors[i]) for i in each] for each in (graph.inputs, graph.outputs))
+
+
 def positions_of_outputs(flatbuffer: bytes) -> dict[str, int]:
     """Where in the list of outputs each one stands, by the signature's names.
 
@@ -120,7 +129,30 @@ def _parse(flatbuffer: bytes):
     load()
     from larq_compute_engine.mlir.python import tflite_schema
 
-    return tflite_schema.ModelT.InitFromObj(tflite_schema.Model.GetRootAsModel(flatbuffer, 0))
+    _require_bytes(flatbuffer)
+    try:
+        return tflite_schema.ModelT.InitFromObj(tflite_schema.Model.GetRootAsModel(flatbuffer, 0))
+    except Exception as error:  # the schema follows whatever offsets the bytes give
+        raise ValueError(
+            f"`flatbuffer` ({len(flatbuffer):,} bytes) is not the whole content of a .tflite file: "
+            "it was cut off, or is another file."
+        ) from error
+
+
+def _require_bytes(flatbuffer) -> None:
+    if not isinstance(flatbuffer, bytes):
+        raise TypeError(
+            f"`flatbuffer` is of the type {type(flatbuffer).__name__}; bytes are needed, the "
+            "content of a .tflite file, as pathlib.Path.read_bytes gives it."
+        )
+
+
+def _kind(tensor) -> str:
+    from larq_compute_engine.mlir.python import tflite_schema
+
+    kinds = vars(tflite_schema.TensorType)
+    name = next(name for name, value in kinds.items() if value == tensor.type)
+    return f"{name.lower()} {tuple(map(int, tensor.shape))}"
 
 
 def _name(model, operator) -> str:

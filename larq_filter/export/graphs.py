@@ -26,6 +26,8 @@ class Call:
         targets: the calls that take its output.
         input_shape, output_shape: of the first input and output, batch included.
         is_output: whether its output is one of the model.
+        holder: the call of the custom layer that ``layer`` is inside of, if it is; then all but
+            name and layer are that one's.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Call:
     input_shape: tuple
     output_shape: tuple
     is_output: bool = False
+    holder: "Call | None" = None
 
 
 def require(model) -> None:

@@ -25,7 +25,7 @@ def values_of(quantizer, kernel) -> np.ndarray:
 
 
 def problem(layer, quantizer, values: np.ndarray) -> tuple[str, str] | None:
-    """What keeps ``values`` from being a binary kernel, and the cure; None if nothing does."""
+    """What keeps ``values`` from being a binary kernel, and what to do; None if nothing does."""
     sizes = np.abs(_per_channel(layer, values.astype(np.float64)))
     low, high = sizes.min(axis=0), sizes.max(axis=0)
     if np.all(low > 0) and np.all(high - low <= _ROUNDING * high):  # NaN compares as False
@@ -48,23 +48,23 @@ def problem(layer, quantizer, values: np.ndarray) -> tuple[str, str] | None:
             "scale per output channel times -1 and +1"
         )
     if latent_free:
-        cure = (
+        fix = (
             "train it with larq_filter.FilterOptimizer, or take the signs of the kernels with "
             "larq_filter.to_latent_free(model), which makes zeros +1, and check the accuracy again"
         )
     else:
-        cure = 'use a quantizer of -1 and +1, "ste_sign" for one, and train the model with it'
-    return found, cure
+        fix = 'use a quantizer of -1 and +1, "ste_sign" for one, and train the model with it'
+    return found, fix
 
 
 def problems(model) -> list[str]:
-    """What keeps binary kernels of ``model`` from being exported, with layer and cure."""
+    """What keeps binary kernels of ``model`` from being exported, with layer and fix."""
     found = []
     for layer in binary.layers_of(model):
         for _, quantizer, kernel in binary_kernels_of(layer):
             what = problem(layer, quantizer, values_of(quantizer, kernel))
             if what:
-                found.append(f"{layer.name}: {what[0]}. Cure: {what[1]}.")
+                found.append(f"{layer.name}: {what[0]}. Fix: {what[1]}.")
     return found
 
 

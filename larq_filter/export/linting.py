@@ -24,31 +24,32 @@ SLOW = "slow"
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """Something about a layer that export would meet.
 
     Attributes:
         layer: its name; of a nested one, after the names of the models that it is in.
         problem: what it is.
-        cure: what to change.
+        fix: what to change.
         severity: ``wrong``: the default kernel gives wrong outputs or refuses; ``float``: the layer
             is not accelerated, 32 bits a weight; ``slow``: it is, but less than it could be.
     """
 
     layer: str
     problem: str
-    cure: str
+    fix: str
     severity: str
 
     def __str__(self) -> str:
-        return f"{self.severity:<5}  {self.layer}: {self.problem}. Cure: {self.cure}."
+        return f"{self.severity:<5}  {self.layer}: {self.problem}. Fix: {self.fix}."
 
 
-def lint(model) -> list[Finding]:
-    """What would go wrong or be lost in an export, layer by layer, with the cure.
+def lint(model) -> list[LintFinding]:
+    """What would go wrong or be lost in an export, layer by layer, and what to do.
 
     Looks at the network, not at the values of its weights: for use before training. Layers without
-    a binary kernel are not looked at.
+    a binary kernel are not looked at; of those inside a custom layer, whose connections are not
+    known, only what they are themselves is.
 
     Args:
         model: a built functional or sequential model.
@@ -63,22 +64,39 @@ def lint(model) -> list[Finding]:
     """
     graphs.require(model)
     findings = []
-    for call in graphs.calls_of(model):
+    for call in binary_calls_of(model):
         for finding in findings_of(call):
             if finding not in findings:  # a shared layer is called more than once
                 findings.append(finding)
     return findings
 
 
-def findings_of(call) -> list[Finding]:
+def binary_calls_of(model) -> list:
+    """The calls of layers with binary kernels, those inside custom layers too."""
+    calls = []
+    for call in graphs.calls_of(model):
+        if has_binary_kernel(call.layer):
+            calls.append(call)
+        else:
+            calls += [
+                dataclasses.replace(call, name=f"{call.name}/{part.name}", layer=part, holder=call)
+                for part in call.layer._flatten_layers(include_self=False)
+                if any(True for _ in binary_kernels_of(part))
+            ]
+    return calls
+
+
+def findings_of(call) -> list[LintFinding]:
     """The findings of one call of a layer; none for a layer without a binary kernel."""
     if not has_binary_kernel(call.layer):
         return []
-    kind = _kind(call)
+    kind = _kind(call) or (call.holder and _hidden_input(call))
     if kind is not None:
-        return [Finding(call.name, *kind, FLOAT)]
+        return [LintFinding(call.name, *kind, FLOAT)]
+    if call.holder is not None:
+        return []
     found = [
-        Finding(call.name, *result, severity)
+        LintFinding(call.name, *result, severity)
         for severity, rules in _RULES.items()
         for result in (rule(call) for rule in rules)
         if result is not None
@@ -103,15 +121,15 @@ def is_binary_convolution(layer) -> bool:
 def padding_problems(model) -> list[str]:
     """The binary convolutions that pad with values that a bit cannot hold."""
     found = []
-    for call in graphs.calls_of(model):
-        if has_binary_kernel(call.layer) and is_binary_convolution(call.layer):
+    for call in binary_calls_of(model):
+        if is_binary_convolution(call.layer):
             result = _padding_value(call)
             if result:
-                found.append(f"{call.name}: {result[0]}. Cure: {result[1]}.")
+                found.append(f"{call.name}: {result[0]}. Fix: {result[1]}.")
     return found
 
 
-# Rules: (problem, cure) or None.
+# Rules: (problem, fix) or None.
 
 
 def _kind(call):
@@ -192,6 +210,15 @@ def _kernel_values(call):
             if result:
                 return result
     return None
+
+
+def _hidden_input(call):
+    if call.layer.input_quantizer is not None:
+        return None
+    return (
+        f"it has no input_quantizer, and what it takes inside of {call.holder.name} is not seen",
+        'set input_quantizer="ste_sign", or connect the layers with the functional API',
+    )
 
 
 def _channels_first(call):

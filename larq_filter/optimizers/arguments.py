@@ -60,8 +60,21 @@ def value_of(name: str, argument, kind: type, default):
     )
 
 
-def validate_warm_start(warm_start):
-    """``warm_start`` as a float in (0, inf) or an initializer; None stays None."""
+def validate_warm_start(warm_start, gradient_filter):
+    """``warm_start`` as a float in (0, inf) or an initializer; None stays None.
+
+    Any but None needs a filter that can start at a given output.
+    """
+    value = _magnitudes(warm_start)
+    if value is not None:
+        try:
+            gradient_filter.state_from_output(tf.zeros([]), tf)
+        except ValueError as error:
+            raise ValueError(f"`warm_start` must be None: {error}") from None
+    return value
+
+
+def _magnitudes(warm_start):
     if isinstance(warm_start, keras.initializers.Initializer):
         config = warm_start.get_config()
         if "seed" in config:

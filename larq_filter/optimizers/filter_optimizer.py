@@ -136,12 +136,7 @@ class FilterOptimizer(Attributes, SavedByName):
             "gradient_filter", gradient_filter, filters.Filter, default_filter
         )
         self.flip_rule = value_of("flip_rule", flip_rule, flips.FlipRule, flips.Sign)
-        self.warm_start = validate_warm_start(warm_start)
-        if self.warm_start is not None:
-            try:
-                self.gradient_filter.state_from_output(tf.zeros([]), tf)
-            except ValueError as error:
-                raise ValueError(f"`warm_start` must be None: {error}") from None
+        self.warm_start = validate_warm_start(warm_start, self.gradient_filter)
         self.default_optimizer = validate_default_optimizer(default_optimizer)
         self.on_nonfinite = validate_choice("on_nonfinite", on_nonfinite, nonfinite.CHOICES)
         with tf.init_scope():

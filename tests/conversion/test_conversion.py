@@ -702,3 +702,47 @@ def test_zoo_models(_double_precision, room, name, tolerance):
     free = to_latent_free(model)
     assert_same(model, free, tolerance)
     assert_latent_free(free, kernels=len(binary.binary_kernels(model)))
+
+
+# What a config or a list of variables does not hold
+
+
+def adapted():
+    """A Normalization computes with what it derived from its variables when it was adapted."""
+    normalization = layers.Normalization()
+    normalization.adapt(3 + 2 * images(64))
+    return chain(normalization, conv(), norm(), layers.Flatten(), layers.Dense(3))
+
+
+def nameless_functions():
+    twice = conv(activation=lambda x: tf.nn.relu(x))
+    return chain(twice, norm(), layers.Activation(lambda x: 2 * x), layers.Flatten())
+
+
+@pytest.mark.parametrize("build", [adapted, nameless_functions])
+def test_copies_compute_the_same(build):
+    model = trained(build())
+    free = to_latent_free(model)
+    np.testing.assert_allclose(predictions(free), predictions(model), atol=1e-5)
+    np.testing.assert_allclose(predictions(to_latent(free)), predictions(model), atol=1e-5)
+
+
+class Secretive(layers.Layer):
+    def get_config(self):
+        raise NotImplementedError
+
+
+class Unmakeable(layers.Layer):
+    def get_config(self):
+        return {**super().get_config(), "unknown": 1}
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [(Secretive, "its get_config raises NotImplem"), (Unmakeable, "its own configuration: .*unkn")],
+)
+def test_layers_that_cannot_be_copied_are_named(kind, message):
+    with pytest.raises(
+        TypeError, match=f"odd .{kind.__name__}. can't be copied, since .*{message}"
+    ):
+        to_latent_free(chain(conv(), norm(), kind(name="odd")))

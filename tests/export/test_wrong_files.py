@@ -156,3 +156,105 @@ def test_right_files_pass(build, looked_at):
     assert (report.diagnosis is not None) == looked_at
     if looked_at:
         assert "lint calls ternary wrong" in outputs.details and "is right" in outputs.details
+
+
+def small():
+    return settled(classifier(conv()))
+
+
+def as_file(model, **outputs):
+    """The file of a model with these outputs, functions of its own one."""
+
+    def compute(x):
+        y = model(x, training=False)
+        return {name: output(y) for name, output in outputs.items()}
+
+    return conversions.to_flatbuffer(compute, model)
+
+
+@pytest.mark.parametrize(
+    "file, found",
+    [
+        (lambda m: as_file(m, y=lambda y: y[:, :1]), r"gives float32 \(1, 1\), and .*\(1, 5\)"),
+        (lambda m: as_file(m, y=lambda y: y[:, None]), r"gives float32 \(1, 1, 5\), and"),
+        (lambda m: as_file(m, y=lambda y: tf.argmax(y, 1)), r"gives int64 \(1,\), and"),
+        (lambda m: as_file(m, a=lambda y: y, b=lambda y: 2 * y), r"float32 \(1, 5\), float32 "),
+        (
+            lambda m: export.convert(classifier(conv(), shape=(5, 5, 32))),
+            r"takes float32 \(1, 5, 5, 32\), and .* takes float32 \(1, 6, 6, 32\): it is another",
+        ),
+    ],
+)
+def test_files_with_other_inputs_or_outputs_fail(file, found):
+    model = small()
+    outputs = claim(export.verify(model, file(model), inputs_of(model)), "outputs")
+    assert outputs.ok is False
+    assert re.search(found, outputs.details), outputs.details
+
+
+def test_equal_columns_do_not_stand_for_one():
+    model = settled(chain(conv(), layers.Flatten(), layers.Dense(1, activation="sigmoid")))
+    flatbuffer = as_file(model, y=lambda y: tf.tile(y, (1, 3)))
+    assert claim(export.verify(model, flatbuffer, inputs_of(model)), "outputs").ok is False
+
+
+def test_what_is_no_file_is_refused():
+    model = small()
+    whole, x = export.convert(model), inputs_of(model)
+    for wrong in (b"", b"garbage" * 99, whole[: len(whole) // 2]):
+        with pytest.raises(ValueError, match=f"{len(wrong):,} bytes. is not the whole content of"):
+            export.verify(model, wrong, x)
+    for wrong in ("model.tflite", bytearray(whole), None):
+        with pytest.raises(TypeError, match=f"{type(wrong).__name__}; bytes are needed"):
+            export.verify(model, wrong, x)
+
+
+def test_outputs_that_vary_by_rounding_alone_test_nothing():
+    model = settled(chain(conv(), layers.Flatten(), layers.Dense(1)))
+    model.layers[-1].kernel.assign(1e-8 * model.layers[-1].kernel)
+    model.layers[-1].bias.assign([1.0])
+    assert len(np.unique(model(inputs_of(model)))) > 1
+    outputs = claim(export.verify(model, export.convert(model), inputs_of(model)), "outputs")
+    assert outputs.ok is None and "gives the same for all inputs" in outputs.details
+
+
+def test_an_activation_turned_by_rounding_is_not_a_wrong_layer(monkeypatch):
+    """What the first layer gives is a sign of a sum, which rounding may have turned."""
+    first = layers.Conv2D(32, 3, activation=larq.quantizers.SteSign(), name="first")
+    model = settled(classifier(first, conv(input_quantizer=None)))
+    x = inputs_of(model, 8)
+    before = tf.nn.conv2d(x, first.kernel, 1, "VALID").numpy()
+    channel = int(np.argmax(np.abs(before).max(axis=(0, 1, 2))))
+    # One sum of this channel is all but zero, and what the interpreter gives for it is turned.
+    bias = np.zeros(32, np.float32)
+    bias[channel] = -before[0, 0, 0, channel]
+    first.bias.assign(bias)
+    expected = first(x).numpy()
+    original, turned = export.Interpreter.predict, []
+
+    def predict(self, inputs):
+        outputs = original(self, inputs)
+        for y in outputs:
+            if y.shape[1:] == (4, 4, 32) and np.all(np.abs(y) == 1):
+                for place in turned:
+                    y[place] = -expected[place]
+        return outputs
+
+    monkeypatch.setattr(export.Interpreter, "predict", predict)
+    for image, wrong in ((0, False), (1, True)):
+        turned[:] = [(image, 0, 0, channel)]
+        found = export.diagnose(model, x).wrong  # the next layer does not know what was turned
+        assert ("first" in found) == wrong
+
+
+def test_a_reference_kernel_that_refuses_is_no_obstacle():
+    """As it does for zero padding with an odd number of channels and no float output."""
+    small = conv(pad_values=0, name="small")
+    norms = [layers.BatchNormalization() for _ in range(2)]
+    model = settled(classifier(conv(31), norms[0], small, norms[1], conv(8), shape=(2, 2, 32)))
+    flatbuffer = export.convert(model)
+    with pytest.raises(RuntimeError, match="reference kernel refuses"):
+        export.Interpreter(flatbuffer, reference=True)
+    outputs = claim(export.verify(model, flatbuffer, inputs_of(model, 64)), "outputs")
+    assert outputs.ok is False and "reference kernel refuses the file" in outputs.details
+    assert "first wrong layer is small" in outputs.details and "2x2 maps" in outputs.details
