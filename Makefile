@@ -12,7 +12,7 @@ PACKAGING = setup.cfg pyproject.toml
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-tf215 test-distributed soak lint format clean
+.PHONY: help demo test test-all test-tf215 test-distributed soak lint format clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,10 @@ help:  ## This list
 demo: .venv/installed  ## Train a small binary network, about a minute after the installation
 	.venv/bin/python examples/train.py
 
-test: lint  ## All checks: lint, all tests, branch coverage
+test: lint  ## Lint and all tests but the slow ones; stops at the first failure
+	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow"
+
+test-all: lint  ## Lint, all tests, branch coverage
 	.venv/bin/python -m pytest -n $(JOBS) --cov
 
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2

@@ -7,6 +7,8 @@ from larq_filter._keras import keras, tf  # before any test imports Larq or tf.k
 from larq_filter.experiments import memory
 from listening import listening
 
+import larq  # isort: skip
+
 # Two logical devices, so that MirroredStrategy has replicas. TensorFlow takes the number of
 # devices only before it computes anything.
 tf.config.set_logical_device_configuration(
@@ -31,6 +33,13 @@ def seeded():
     """Seed Python, NumPy and TensorFlow, and forget the layers of the test before."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def latent_weights_read_as_they_are():
+    """Larq's scope stays open where a layer call raises; the next test finds it closed."""
+    with larq.context.quantized_scope(False):
+        yield
 
 
 @pytest.fixture(autouse=True)

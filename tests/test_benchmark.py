@@ -147,6 +147,7 @@ def test_shapes_hold_the_weights():
 # The parts ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_update_has_every_peer(tmp_path, small_peers):
     part = measured("update", tmp_path)
     check_rounds(part)
@@ -173,6 +174,7 @@ def test_update_has_every_peer(tmp_path, small_peers):
     assert all(any(line.startswith(f"| {name} |") for line in lines) for name in by_name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "peer", "count"),
     [
@@ -209,6 +211,7 @@ def test_memory_and_scaling(tmp_path, small_peers):
     ]
 
 
+@pytest.mark.slow
 def test_peak_memory_in_a_process_of_its_own():
     shapes = [(1000, 1000)] * 8
     arguments = {"optimizer": "filter, no XLA", "shapes": shapes, "threads": 2}

@@ -71,6 +71,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("quantizer", ["ste_sign", "magnitude_aware_sign"])
 def test_flip_ratio_is_the_count_by_hand(name, quantizer):
@@ -161,6 +162,7 @@ class CountsTurns(keras.optimizers.SGD):
         self.turned[self._index_dict[self._var_key(variable)]].assign_add(turned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNBUILT)
 @pytest.mark.parametrize("options", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}])
 def test_a_model_that_its_first_batch_builds_is_counted_from_its_first_step(name, options):
@@ -314,6 +316,7 @@ def test_the_histogram_sees_every_output_channel(shape):
     assert len(np.unique(sample)) == shape[-1]
 
 
+@pytest.mark.slow
 def test_monitors_one_after_the_other_see_the_signals_of_replicas(strategy):
     """The second is not left with what was compiled for the first, or for none."""
     x, y = data()

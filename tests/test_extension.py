@@ -192,6 +192,7 @@ def run_in_new_process(folder, own_folder):
     )
 
 
+@pytest.mark.slow
 def test_a_new_process_goes_on_and_says_what_it_misses(own, own_folder, tmp_path):
     """With the user's module imported: the same bits. Without: an error that names the class."""
     x, y = toy_data()

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from examples_of_rules import RULES
 from larq_filter import flips, ranking
 from larq_filter._keras import keras, tf
 
@@ -44,21 +45,6 @@ def test_threshold_zero_is_sign():
         flips.Threshold(0.0).flip(weights, signals, (), {"threshold": 0.0}, np)[0],
         flips.Sign().flip(weights, signals, (), {}, np)[0],
     )
-
-
-RULES = [
-    flips.Sign(),
-    flips.Threshold(1e-8),
-    flips.Threshold(schedules.PolynomialDecay(0.5, 40, 0.1)),
-    flips.GrowingThreshold(0.1),
-    flips.Hysteresis(0.1),
-    flips.Fire(0.5),
-    flips.Probabilistic(0.7, 0.5),
-    flips.Probabilistic(
-        0.1, schedules.ExponentialDecay(0.5, 9, 0.5, staircase=True), count_flips=True, seed=4
-    ),
-    flips.Balanced(),
-]
 
 
 def test_config_round_trip():
@@ -244,6 +230,7 @@ def test_errors_say_what_is_allowed(make, error, words):
         assert word in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize(
     "values",

@@ -13,6 +13,7 @@ import fuzzing
 COSTLY = ("optimizers", "configs of optimizers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fuzzing.PROPERTIES)
 def test_works_or_says_what_is_wrong(name):
     examples = 60 if name in COSTLY else 200

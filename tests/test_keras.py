@@ -79,6 +79,7 @@ def error_where(*, versions=None, missing=(), variable=None):
     return import_error(setup + "import larq_filter", variable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first, variable",
     [
@@ -95,6 +96,7 @@ def test_any_import_order_ends_with_one_keras_2(first, variable):
     assert result.stdout.endswith("agreed\n"), result.stderr
 
 
+@pytest.mark.slow
 @ships_keras_3
 def test_the_variable_may_be_set_after_tensorflow_is_imported():
     result = python(
@@ -104,6 +106,7 @@ def test_the_variable_may_be_set_after_tensorflow_is_imported():
     assert result.stdout.endswith("agreed\n"), result.stderr
 
 
+@pytest.mark.slow
 @ships_keras_3
 @pytest.mark.parametrize(
     "touch",

@@ -202,6 +202,7 @@ def test_lines_differ_in_style_and_in_colour(draw):
         assert one.get_linestyle() != other.get_linestyle()
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_figures_leave_pyplot_alone(tmp_path):
     code = """

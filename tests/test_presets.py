@@ -174,6 +174,7 @@ MODES = {
 }
 
 
+@pytest.mark.slow
 @ROWS
 def test_follows_its_twin(case):
     """500 steps in float64, every weight at every step.
@@ -197,6 +198,7 @@ def test_follows_its_twin(case):
     assert late > 0
 
 
+@pytest.mark.slow
 @ROWS
 def test_the_same_in_every_mode(case):
     """Eager, traced and compiled by XLA; float64, so that fused rounding decides nothing."""
@@ -253,6 +255,7 @@ def toy_data(samples):
     return x, np.argmax(x[:, :3], axis=1)
 
 
+@pytest.mark.slow
 @ROWS
 def test_saving_in_the_middle_changes_nothing(case, tmp_path):
     """20 steps, .keras, load, 30 steps: every variable as in the uninterrupted run."""
@@ -276,6 +279,7 @@ def test_saving_in_the_middle_changes_nothing(case, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quist2023", "bold", "prob_bop counted"])
 def test_a_model_saved_before_its_first_step_loads_and_trains(name, tmp_path):
     """The file holds no states yet; the loaded model trains as the saved one does."""
@@ -292,6 +296,7 @@ def test_a_model_saved_before_its_first_step_loads_and_trains(name, tmp_path):
 # Replicas -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bold", "prob_bop", "prob_bop counted", "equal_bits", "diode"])
 def test_replicas_stay_alike_and_like_one_device(name, strategy):
     """Scalar state, feedback, random numbers, ranks and a random start, on two replicas."""

@@ -20,6 +20,7 @@ def stripes(count, size=28):
     return (np.stack(images) + noise)[..., None].astype("float32"), labels
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_the_blocks_run_one_after_the_other():
     """What they leave to the reader: data, a loss, the length of training."""

@@ -218,6 +218,7 @@ def test_a_config_of_any_depth_is_refused(tmp_path):
             serialization.load_model(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["birealnet20", "mlp", "resnet18_cifar", "binarynet"])
 def test_own_models_load(name, tmp_path):
     model = models.build(name, input_shape=(32, 32, 3), num_classes=3, width=16)

@@ -3,7 +3,7 @@
 Larq's mark promises nothing about what a quantizer does to a kernel that already is -1 or +1: it
 may stop the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
 (``DoReFa(1)``). So nothing here goes by a list of classes: ``probe`` runs the kernel's own
-quantizer.
+quantizer. What would spoil an export is ``larq_filter.export.linting``'s.
 """
 
 import dataclasses

@@ -1,4 +1,8 @@
-"""Flags of data, model and budget, which the commands share: the fields of a run's config."""
+"""Flags of data, model and budget, which the commands share.
+
+None is written here: each is a field of ``experiments.run_folder.Config``, hyperparameters of
+``experiments.methods.knobs.Knobs``. A new flag is a new field there.
+"""
 
 import dataclasses
 import pathlib

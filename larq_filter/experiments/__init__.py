@@ -2,8 +2,12 @@
 
     training       the one fit loop: a config in, a run folder and a result out
     run_folder     what a run is, and the files that say so
+    outcome        what a finished run is summed up to
+    progress       what is saved after each epoch
     checkpoints    what a killed process, a full disk or a damaged file can't spoil
     strategies     several devices and machines
+    memory         graphs of earlier runs given back
+    tables         the one writer of tables
     files          whole files, errors in a line, locks
     methods/       who trains the binary kernels, by name
     comparison/    methods times seeds

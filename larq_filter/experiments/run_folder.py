@@ -53,7 +53,8 @@ class Config:
     """Everything that determines a run. Two runs of one config on one machine are the same run.
 
     Each field is a flag of the commands, with the default and the help that stand here. Raises
-    TypeError and ValueError for what is of another type, outside its interval, or unknown.
+    TypeError and ValueError for what is of another type, outside its interval, or unknown. A field
+    that is added later defaults to None: else earlier run folders are those of another config.
     """
 
     dataset: str = setting(

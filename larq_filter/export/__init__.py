@@ -5,6 +5,11 @@
     report = lf.export.verify(model, flatbuffer, inputs, labels)
     report.ok; print(report)
 
+    conversions, engine      a Keras model to a file, a file to outputs
+    linting, kernels         checks before; a new one of a layer is a rule in ``linting``
+    verification, diagnosis  claims about a file; which layer is wrong
+    graphs, reports          layers and their calls; texts
+
 Why verify: LCE falls back silently. One zero in a kernel, and the layer is a float convolution of
 32 times the size. Zero padding on a map smaller than the kernel, and the default kernel of LCE 0.16
 computes something else. Neither is an error or a warning there; both are here.

@@ -1,8 +1,8 @@
 """What Larq Compute Engine (LCE) will not run on bits, not run fast, or not run right.
 
-To be asked before training: most cures change the network. Every rule is one function of a call of
+To be asked before training: most fixes change the network. Every rule is one function of a call of
 a layer with a binary kernel, and each says what was measured with LCE 0.16 on the flatbuffer or on
-its output.
+its output. What would spoil training is ``larq_filter.binary.checks``'.
 """
 
 import dataclasses

@@ -16,6 +16,11 @@
 | ``NormalizedEMA(alpha=, sigma=)`` | ``EMA(x) / sqrt(EMA(x^2))``, not linear | Adam; Bop2ndOrder |
 | ``Limiter(level)`` | ``level sign(x)``, not linear | |
 | ``ResettingIntegrator(gain, leak)`` | a sum, 0 again at each flip, not linear | |
+
+A new filter is a class beside its kin: ``averages``, ``integrators``, ``direct`` (FIR, MA, AR),
+``sections``, ``kalman``, ``composition``, ``nonlinear``. ``Filter`` in ``_base`` says what it is.
+Then it is exported here and added to ``tests/helpers/examples_of_rules.py``. ``designs`` compute
+coefficients for ``delta``; all other modules are numerics.
 """
 
 from larq_filter._validation import (

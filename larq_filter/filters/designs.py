@@ -1,5 +1,7 @@
 """Filter designs: Butterworth, Chebyshev, Bessel, and whatever ``scipy.signal.iirfilter`` knows.
 
+Functions that return ``DeltaSections``; no filter is defined here.
+
 SciPy designs the analog filter; the step to gradients (the bilinear transform) is taken here, in
 ``d = z - 1``:
 

@@ -10,8 +10,8 @@ one thing: their first convolution does not pad.
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
-from larq_filter.models._checks import image_shape
 from larq_filter.models._parts import LATENT, batch_norm, binary_conv
+from larq_filter.models._shapes import image_shape
 
 import larq
 

@@ -11,8 +11,8 @@ with zeros, so it has no parameters (He et al. 2016, option A; Liu et al. 2018 f
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
-from larq_filter.models._checks import divisible
 from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
+from larq_filter.models._shapes import divisible
 
 layers = tf.keras.layers
 

@@ -2,7 +2,7 @@
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
-from larq_filter.models._checks import image_shape
+from larq_filter.models._shapes import image_shape
 
 import larq
 

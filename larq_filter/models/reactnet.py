@@ -16,8 +16,8 @@ Source: Liu et al., "ReActNet", ECCV 2020, arXiv 2003.03488, and the authors' co
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
-from larq_filter.models._checks import divisible
 from larq_filter.models._parts import batch_norm, binary_conv, classifier
+from larq_filter.models._shapes import divisible
 from larq_filter.models.activations import ChannelShift, RPReLU
 
 layers = tf.keras.layers

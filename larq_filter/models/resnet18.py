@@ -12,8 +12,8 @@ is no max-pooling.
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
-from larq_filter.models._checks import divisible
 from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
+from larq_filter.models._shapes import divisible
 
 layers = tf.keras.layers
 

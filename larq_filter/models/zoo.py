@@ -1,6 +1,6 @@
 """The models of larq-zoo by name; the only module that imports larq_zoo."""
 
-from larq_filter.models._checks import image_shape
+from larq_filter.models._shapes import image_shape
 from larq_filter.models._zoo_layers import portable
 
 SOTA = ("QuickNet", "QuickNetSmall", "QuickNetLarge")

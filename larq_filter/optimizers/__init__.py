@@ -3,7 +3,9 @@
 filter_optimizer    FilterOptimizer: binary kernels filtered, the rest by a Keras optimizer
 latent_optimizer    LatentOptimizer: latent kernels by one Keras optimizer, the rest by another
 defaults            the filter that is taken where none is given
+delegating          what both have in common
 arguments           what users pass, checked
+attributes          what may be read and set on FilterOptimizer
 rates               numbers that change during training
 states              what is remembered of each kernel
 watching            kernels that somebody else assigns to
@@ -12,6 +14,7 @@ fusion              kernels compiled together
 nonfinite           steps that are not taken
 stateless_random    random numbers by seed, kernel and step
 layout              what a file has to hold
+saving              how FilterOptimizer goes through Keras' files
 """
 
 from larq_filter.optimizers.defaults import default_alpha, default_filter

@@ -7,8 +7,8 @@ that splits the variables in ``apply_gradients``. The alternative, an entry for 
 process-wide id (a loaded model stops training without a word) and loses its state in every format.
 
 ``arguments`` checks what users pass, ``rates`` holds the numbers that change during training,
-``states`` what is remembered of each kernel; ``steps`` changes the kernels, ``saving`` names all
-that a file has to hold. Here they meet Keras.
+``states`` what is remembered of each kernel; ``steps`` changes the kernels, ``layout`` names
+all that a file has to hold, ``saving`` is Keras' protocol of it. Here they meet Keras.
 """
 
 from larq_filter import binary, filters, flips, serialization

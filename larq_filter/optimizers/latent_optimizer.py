@@ -12,6 +12,8 @@ from larq_filter._keras import tf
 from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
 
+import larq  # isort: skip
+
 
 @serialization.register
 class LatentOptimizer(Delegating):
@@ -122,8 +124,11 @@ class LatentOptimizer(Delegating):
         if self.clipnorm or self.clipvalue or self.global_clipnorm:
             clipped = self._clip_gradients([gradient for gradient, _ in pairs])
             pairs = [(new, variable) for new, (_, variable) in zip(clipped, pairs, strict=True)]
-        for optimizer, part in self._parts(pairs, lambda pair: pair[1]):
-            self._step_with(optimizer, part)
+        # A layer call that raised leaves Larq's scope open: kernels would then read as their signs,
+        # and constraints would write these into the latent weights.
+        with larq.context.quantized_scope(False):
+            for optimizer, part in self._parts(pairs, lambda pair: pair[1]):
+                self._step_with(optimizer, part)
         return self.iterations.assign_add(1)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):

@@ -31,6 +31,7 @@ def run(body, *arguments):
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body, arguments, status, said",
     [
@@ -64,6 +65,7 @@ def test_the_library_is_quiet_until_a_command_shows_what_it_says(capsys, monkeyp
     assert capsys.readouterr() == ("epoch 3\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 @pytest.mark.parametrize("script", ["paper/figures.py", "benchmarks/models.py"])
 def test_a_file_in_place_of_the_output_folder(script, tmp_path):
@@ -85,6 +87,7 @@ def test_every_command_starts_so():
         assert ("app.run(" in path.read_text()) == (path.name == "command_line.py"), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", entry.COMMANDS)
 def test_help_of_a_command_and_of_its_script(command):
     """The docstring and the flags of the module, whichever way it was started."""

@@ -283,6 +283,7 @@ FOLDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", FOLDED.values(), ids=FOLDED)
 def test_a_scale_is_folded_into_the_normalisation(parts):
     model = trained(chain(*parts()))
@@ -610,6 +611,7 @@ def test_scales_is_one_of_two_words():
 # The way back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantizer, magnitude",
     [
@@ -684,6 +686,7 @@ def _double_precision():
 
 
 # QuickNet's blur has a function as initializer; what matters are its values, which are copied.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*initializers.serialize:UserWarning")
 @pytest.mark.extras
 @pytest.mark.parametrize(

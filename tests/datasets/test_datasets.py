@@ -523,6 +523,7 @@ def known(part):
     return {*as_multiset(IMAGES[part])}
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 @pytest.mark.parametrize(
     ("splits", "unlabelled", "test"),

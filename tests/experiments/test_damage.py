@@ -194,6 +194,7 @@ def crashed(both, tmp_path):
     return shutil.copytree(both / "crashed", tmp_path / "crashed")
 
 
+@pytest.mark.slow
 def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, both, said):
     rng = random.Random(0)
     interrupted.HARMS["truncated"](crashed / "checkpoints" / "ckpt-3.index", rng)
@@ -249,6 +250,7 @@ def test_a_damaged_result_is_made_again(both, tmp_path, said):
         assert run_folder.read_result(folder) is None
 
 
+@pytest.mark.slow
 def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, said):
     config = dataclasses.replace(SMALL, method="two_step", epochs=2, train_examples=100)
     for name in ("whole", "crashed"):
@@ -287,6 +289,7 @@ def no_file_above(size):
 
 
 # What fails with files of at most so many bytes: writing TensorBoard's, a checkpoint, the model.
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100, 10_000, 50_000])
 def test_a_full_disk_is_an_error_that_keeps_what_was_saved(size, both, tmp_path):
     folder, limit = tmp_path / "run", contextlib.ExitStack()
@@ -406,6 +409,7 @@ def test_names_from_flags_lead_nowhere_else(tmp_path):
 # Skipped steps ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_skipped_steps_are_part_of_the_result(tmp_path, monkeypatch):
     data = dataclasses.replace(training.load_data(SMALL), mean=np.array([np.nan], np.float32))
     monkeypatch.setattr(training, "load_data", lambda config: data)

@@ -95,6 +95,7 @@ LATENT_FREE = {*presets.PRESETS, "filter", "erlang", "larq_bop", "one_step", "di
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in methods.names() if name != "frozen"])
 def test_method_beats_the_control_and_flips_every_layer(method, control):
     loss, model, flipped = train(method, TUNED.get(method))

@@ -135,6 +135,7 @@ def test_two_replicas_train_like_one_device(single, strategy):
     assert min(np.mean((k < 0) != s) for k, s in zip(single.kernels, start, strict=True)) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [4, 5])
 def test_steps_per_execution(steps, single, strategy):
     """Kernels and counted flips are those of single steps; 5 does not divide the 12."""
@@ -157,6 +158,7 @@ def test_whole_step_under_xla(single):
 SCALES = [2.0**4, 2.0**7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_on_replicas(policy, strategy):
     """Two dynamic loss scales give the same kernels and states; the states stay float32."""
@@ -208,6 +210,7 @@ def alone(tmp_path_factory):
     return training.run(SMALL, tmp_path_factory.mktemp("alone") / "run", verbose=0)
 
 
+@pytest.mark.slow
 def test_a_run_with_synchronised_batch_normalisation(alone, strategy, tmp_path):
     keras.backend.set_floatx("float64")
     result = training.run(SMALL, tmp_path / "run", verbose=0, strategy=strategy)
@@ -224,6 +227,7 @@ def test_a_run_with_synchronised_batch_normalisation(alone, strategy, tmp_path):
     assert training.run(SMALL, tmp_path / "run", verbose=0, strategy=strategy) == result
 
 
+@pytest.mark.slow
 def test_a_run_with_statistics_of_each_replica_says_so(alone, strategy, tmp_path, said):
     keras.backend.set_floatx("float64")
     training.run(SMALL, tmp_path / "run", verbose=0, strategy=strategy, synchronized=False)
@@ -331,6 +335,7 @@ def harmed(folder, harm):
         data.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "harm",
     [
@@ -357,6 +362,7 @@ def test_a_damaged_backup_is_named_and_changes_nothing(harm, tmp_path):
     assert_same(model.get_weights(), before)
 
 
+@pytest.mark.slow
 def test_two_processes_one_of_which_is_killed(tmp_path):
     """Started again both go on after the last epoch, and reach the kernels of one device."""
     arguments = [*workers.TRAINING, "--epochs=8"]

@@ -78,6 +78,7 @@ RESUMED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", RESUMED)
 def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, method=method)
@@ -97,6 +98,7 @@ def test_continued_run_equals_the_uninterrupted_one(method, uninterrupted, tmp_p
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["two_step", "distilled"])
 def test_a_crash_in_the_second_stage_keeps_the_first(method, uninterrupted, tmp_path, monkeypatch):
     folder, expected = tmp_path / "run", uninterrupted(method)
@@ -160,6 +162,7 @@ def report_all(seen):
     return lambda epoch, logs: seen.append((epoch, logs["val_accuracy"]))
 
 
+@pytest.mark.slow
 def test_every_epoch_is_reported_and_the_reporter_may_stop_it(uninterrupted, tmp_path):
     seen = []
 
@@ -210,6 +213,7 @@ def test_a_crash_after_the_last_epoch_only_needs_the_result(uninterrupted, tmp_p
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_crash_before_the_first_checkpoint_leaves_no_double_row(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -230,6 +234,7 @@ def test_lost_indices_of_the_checkpoints_do_not_restart_the_run(tmp_path, monkey
         training.run(SMALL, folder, verbose=0)
 
 
+@pytest.mark.slow
 def test_it_says_that_it_continues(tmp_path, monkeypatch, said):
     with monkeypatch.context() as patch, pytest.raises(Stop):
         crash_after(patch, 3)
@@ -238,6 +243,7 @@ def test_it_says_that_it_continues(tmp_path, monkeypatch, said):
     assert "after epoch 3 of 4" in " ".join(said)
 
 
+@pytest.mark.slow
 def test_a_crash_between_log_and_checkpoint_leaves_no_double_row(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Stop):
         crash_after(patch, 2, before_saving=True)
@@ -257,6 +263,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [damage, truncate])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     harm, uninterrupted, tmp_path, monkeypatch, said
@@ -356,6 +363,7 @@ def read_tests(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["filter", "two_step"])
 def test_the_test_images_are_read_once_after_the_last_epoch(method, tmp_path, read_tests):
     config = dataclasses.replace(SMALL, method=method)
@@ -370,6 +378,7 @@ def refuse_test(self, batch_size):
     raise AssertionError("a test image was read")
 
 
+@pytest.mark.slow
 def test_no_step_of_a_choice_reads_a_test_image(tmp_path, monkeypatch):
     """``fit``, and a search, with test images that can't be read."""
     monkeypatch.setattr(datasets.ImageData, "test", refuse_test)
@@ -381,6 +390,7 @@ def test_no_step_of_a_choice_reads_a_test_image(tmp_path, monkeypatch):
     assert len(rows(tmp_path / "other")) == SMALL.epochs  # all was trained and saved before
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_no_search_reads_a_test_image(tmp_path, monkeypatch):
     from larq_filter.experiments.sweeps import spaces, studies
@@ -466,6 +476,7 @@ def test_a_word_without_flag_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_script_says_so_in_one_line(tmp_path):
     """Ctrl-C once the first checkpoint is there."""
     folder = tmp_path / "run"
@@ -473,7 +484,10 @@ def test_an_interrupted_script_says_so_in_one_line(tmp_path):
     command += ["--model=mlp", "--width=16", "--epochs=1000", "--train_examples=300"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    # Shells start their background jobs deaf to Ctrl-C, which children inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, env=environment, **pipes) as process:
+        signal.signal(signal.SIGINT, before)
         deadline = time.monotonic() + 120
         while not (folder / "checkpoints" / "checkpoint").exists():
             assert process.poll() is None and time.monotonic() < deadline
@@ -485,6 +499,7 @@ def test_an_interrupted_script_says_so_in_one_line(tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):
     """SIGKILL once the first checkpoint is there; the same command again."""
     folder = tmp_path / "run"

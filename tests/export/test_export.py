@@ -508,6 +508,7 @@ def of_four():
     return keras.Model(image, [layers.Dense(4)(layers.Flatten()(conv()(image)))])
 
 
+@pytest.mark.slow
 @extras
 @pytest.mark.parametrize("build", [in_a_dict, of_four])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
@@ -695,6 +696,7 @@ def run_script(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 @extras
 def test_script_writes_what_passes(tmp_path):
     run = saved_run(tmp_path / "run", conv(32))
@@ -710,6 +712,7 @@ def test_script_writes_what_passes(tmp_path):
     assert f"adb push {run / 'model.tflite'} /data/local/tmp" in result.stdout
 
 
+@pytest.mark.slow
 @extras
 def test_script_keeps_what_fails_to_itself(tmp_path):
     run = saved_run(tmp_path / "run", conv(32, size=5, pad_values=0, name="wrong_one"))

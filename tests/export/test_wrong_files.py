@@ -83,6 +83,7 @@ KERNEL = "the first wrong layer is small of .* LCE's default kernel is wrong: .*
 CONVERTED = "each of the . layers, .*, is right; the file does not give what a new conversion gives"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build, found",
     [
@@ -106,6 +107,7 @@ def test_wrong_files_are_found_and_explained(build, found):
     assert re.search(found, outputs.details), outputs.details
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [small_share, few_inputs])
 def test_the_inputs_that_differ_most_are_looked_at(build, monkeypatch):
     """Of 64 inputs the 8 whose outputs differ most, whatever their places."""
@@ -140,6 +142,7 @@ def zeros_that_never_come():
     return settled(classifier(conv(input_quantizer=ternary, name="ternary"), conv(8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build, looked_at",
     [
@@ -172,6 +175,7 @@ def as_file(model, **outputs):
     return conversions.to_flatbuffer(compute, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file, found",
     [

@@ -8,80 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
+from examples_of_rules import FIXED, LINEAR
 from larq_filter import analysis, binary, filters
 from larq_filter._keras import keras, tf
-from larq_filter.filters import AR, EMA, FIR, MA, Cascade, Kalman, LeakyIntegrator, Parallel
+from larq_filter.filters import AR, EMA, FIR, Cascade, LeakyIntegrator, Parallel
 from larq_filter.optimizers import FilterOptimizer
 
 import larq as lq
 
-TAPS = signal.firwin(17, 0.1, fs=1.0)
-
-
-def parallel_of(pairs, gains):
-    """Numerator and denominator of a weighted sum of ``(b, a)``."""
-    below = np.ones(1)
-    for _, a in pairs:
-        below = np.polymul(below, a)
-    above = np.zeros(1)
-    for index, ((b, _), gain) in enumerate(zip(pairs, gains, strict=True)):
-        for other, (_, a) in enumerate(pairs):
-            b = np.polymul(b, a) if other != index else b
-        above = np.pad(above, (0, max(0, len(b) - len(above))))
-        above[: len(b)] += gain * np.asarray(b)  # powers of z^-1: aligned at the newest
-    return above, below
-
-
-# The filter, and b and a of the same as scipy.signal.lfilter takes them.
-FIXED = {
-    "fir 1": (FIR([0.5]), [0.5], [1]),
-    "fir 2": (FIR([0.25, -1.0]), [0.25, -1.0], [1]),
-    "fir delay": (FIR([0, 0, 0, 2.0]), [0, 0, 0, 2.0], [1]),
-    "firwin": (FIR(TAPS), TAPS, [1]),
-    "moving average": (filters.moving_average(12), np.full(12, 1 / 12), [1]),
-    "ma": (MA([0.5, 0.25]), [1, 0.5, 0.25], [1]),
-    "ar 1": (AR([0.9]), [1], [1, -0.9]),
-    "ar 2": (AR([0.8, 0.1]), [1], [1, -0.8, -0.1]),
-    "ar 3": (AR([0.5, -0.3, 0.2]), [1], [1, -0.5, 0.3, -0.2]),
-    "delta": (
-        filters.DeltaSections([[0, 0.2, 0.1, 0, 1, 0.1], [0.5, 0.5, 0.25, 1, 0.5, 0.125]]),
-        np.polymul([0.2, -0.1], [0.5, -0.5, 0.25]),
-        np.polymul([1, -0.9], [1, -1.5, 0.625]),
-    ),
-    "butterworth": (
-        filters.butterworth(3, 0.05, compensated=True),
-        *signal.butter(3, 0.05, fs=1.0),
-    ),
-    "chebyshev": (filters.chebyshev(2, 0.1, 1.0), *signal.cheby1(2, 1.0, 0.1, fs=1.0)),
-    "from tf": (filters.from_transfer_function([0, 1, 2], [2, -1]), [0, 0.5, 1], [1, -0.5]),
-    "parallel": (filters.ademamix(0.2, 0.01), *parallel_of(
-        [([0.2], [1, -0.8]), ([0.01], [1, -0.99])], [1, 5]
-    )),
-    "parallel of kinds": (
-        Parallel([AR([0.5]), FIR([1, 2, 3]), Cascade([EMA(0.5), EMA(0.25)])], [0.5, -1.0, 2.0]),
-        *parallel_of(
-            [([1], [1, -0.5]), ([1, 2, 3], [1]), ([0.125], np.polymul([1, -0.5], [1, -0.75]))],
-            [0.5, -1.0, 2.0],
-        ),
-    ),
-    "cascade": (
-        Cascade([FIR([0.5, 0.5]), Parallel([EMA(0.1), AR([0.5])], [1, 0.5]), AR([0.3])]),
-        *(
-            np.polymul(first, second)
-            for first, second in zip(
-                parallel_of([([0.1], [1, -0.9]), ([1], [1, -0.5])], [1, 0.5]),
-                ([0.5, 0.5], [1, -0.3]),
-                strict=True,
-            )
-        ),
-    ),
-}  # fmt: skip
-LINEAR = {name: f for name, (f, _, _) in FIXED.items()} | {
-    "kalman": Kalman(),
-    "kalman walk": Kalman(0.01, 1.0, 1.0, 1.0),
-    "kalman in a cascade": Cascade([EMA(0.5), Kalman(0.1, 1.0, 0.9)]),
-    "kalman in parallel": Parallel([EMA(0.5), Kalman(0.1, 1.0, 0.9)], [1, 2]),
-}
 fixed = pytest.mark.parametrize(("f", "b", "a"), FIXED.values(), ids=FIXED)
 linear = pytest.mark.parametrize("f", LINEAR.values(), ids=LINEAR)
 
@@ -125,6 +59,7 @@ def test_stop_and_continue(f):
         np.testing.assert_array_equal(array, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 3e-6)])
 @linear
 def test_tensorflow_runs_the_same_step(f, dtype, tolerance):

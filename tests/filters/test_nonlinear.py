@@ -8,30 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import references
+from examples_of_rules import NONLINEAR
 from larq_filter import analysis, filters
 from larq_filter._keras import keras, tf
 from larq_filter.filters import EMA, Cascade, Limiter, NormalizedEMA, ResettingIntegrator
 
 schedules = keras.optimizers.schedules
 
-NONLINEAR = [
-    NormalizedEMA(alpha=0.1, sigma=0.3),
-    NormalizedEMA(alpha=1.0, sigma=1.0),
-    NormalizedEMA(alpha=1e-7, sigma=0.1),
-    NormalizedEMA(alpha=1e-2, sigma=1e-3, bias_correction=True),
-    NormalizedEMA(
-        alpha=schedules.PolynomialDecay(0.1, 40, 0.0),
-        sigma=schedules.PolynomialDecay(0.0, 40, 0.1),
-        bias_correction=True,
-        compensated=True,
-    ),
-    Limiter(),
-    Limiter(schedules.PolynomialDecay(0.5, 40, 0.1)),
-    ResettingIntegrator(2.0),
-    ResettingIntegrator(0.5, leak=0.0),
-    ResettingIntegrator(0.5, leak=schedules.PolynomialDecay(0.5, 40, 0.0)),
-    Cascade([EMA(0.1), Limiter(1e-4), ResettingIntegrator(1.0), NormalizedEMA(alpha=0.1, sigma=1)]),
-]
 EACH = pytest.mark.parametrize("f", NONLINEAR, ids=range(len(NONLINEAR)))
 
 

@@ -142,6 +142,7 @@ def test_the_direct_form_diverges_in_float32_where_the_increments_do_not():
     assert np.max(np.abs(np.roots(np.array([1, a1, a2], np.float64)))) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cutoff", "jit_compile"), [(1e-4, True), (1e-5, True), (1e-6, True), (1e-6, False)]
 )

@@ -101,6 +101,7 @@ def compare(translation, gradients=None, w_0=None):
 # Every row of the table ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("decay", [0.0, 0.02, 2.0])
@@ -444,6 +445,7 @@ def filter_run(decoupled, scheduled, mutation=None):
     return free, recorder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduled", [True, False])
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_prediction_3_real_training_gives_identical_kernels(decoupled, scheduled):
@@ -499,6 +501,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_real_training_shows_a_small_mistake(name):
     """One part in a hundred, or one step of the schedule: at least one kernel differs."""
@@ -627,6 +630,7 @@ def translate(*arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_example_prints_the_numbers_and_python_that_runs(schedule):
     arguments = ["--learning_rate=0.1", "--weight_decay=5e-4", "--momentum=0.9"]

@@ -379,6 +379,7 @@ def test_activations_come_back_from_their_config(layer):
     assert again.get_config() == layer.get_config()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", SMALL)
 def test_file_gives_back_the_predictions(tmp_path, name, channels):
@@ -417,6 +418,7 @@ def test_smallest_image(name):
         small(name, input_shape=(size - 1, size - 1, 1), width=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18_cifar", "binarynet", "reactnet_a"])
 @pytest.mark.parametrize("method", ["filter", "standardized", "real"])
 def test_methods_train_every_kernel(name, method):

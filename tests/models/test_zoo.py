@@ -37,6 +37,7 @@ def kernels_of(model):
 
 # Each is here for something that the others have not: a blur whose initializer is a function;
 # Lambdas that no file brings back; scales per layer, 2-bit inputs, dense layers.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kernels"), [("QuickNetSmall", 16), ("MeliusNet22", 34), ("DoReFaNet", 6)]
 )
@@ -68,6 +69,7 @@ def forget_larq_zoo(monkeypatch):
             monkeypatch.delitem(registered, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "MeliusNet22", "DoReFaNet"])
 def test_stand_ins_compute_the_same(larq_zoo, name):
     size = max(32, models.smallest_image(name))
@@ -181,6 +183,7 @@ def stripes(count, seed):
     return (np.stack(clean)[..., None] + noise).astype("float32"), labels
 
 
+@pytest.mark.slow
 def test_warm_start_keeps_a_pretrained_network_with_scaled_kernels(larq_zoo):
     """Bi-Real net of larq-zoo with an eighth of the channels, its kernels magnitude_aware_sign."""
     factory = larq_zoo.literature.birealnet.BiRealNetFactory
@@ -280,6 +283,7 @@ def test_recipes_hold_what_was_published():
         assert found["model"] in models.names() and found["method"] in methods.METHODS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_recipe_runs_on_a_few_images(tmp_path, file):
     """With the least that makes it small; what follows the flag file counts."""
@@ -301,6 +305,7 @@ def test_recipe_runs_on_a_few_images(tmp_path, file):
     assert (folder / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_table_of_models(tmp_path):
     """One model that works and one that fails; the second time nothing is trained."""
     few = ["--steps=6", "--parts=2", "--batch_size=16", "--train_examples=60", "--image_size=8"]

@@ -69,6 +69,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES)
@@ -376,6 +377,7 @@ def test_kernels_are_binary_from_the_first_forward_pass_of_fit():
     assert all(binary.holds_signs(variable) for variable in kernels_of(model))
 
 
+@pytest.mark.slow
 def test_build_makes_every_replica_binary(strategy):
     x, y = toy_data()
     with strategy.scope():
@@ -723,6 +725,7 @@ def test_config_round_trip(which):
     assert keras.optimizers.serialize(again) == saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["default", "scheduled"])
 def test_keras_file_goes_on_bit_for_bit(which, tmp_path):
     """Half the training, save, load, the other half: all as in the uninterrupted run."""
@@ -821,6 +824,7 @@ def test_warm_start_is_the_output_against_the_weights():
         np.testing.assert_array_equal(values(w), -np.sign(y))
 
 
+@pytest.mark.slow
 def test_warm_start_keeps_what_a_cold_start_loses():
     """A trained binary model, two more steps: warm it keeps its accuracy, cold it does not."""
     x, y = toy_data(640)
@@ -857,6 +861,7 @@ def test_filters_without_a_warm_start_refuse_it():
 # Training -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [None, True], ids=["graph", "xla"])
 def test_training_beats_the_frozen_control_and_flips_every_layer(jit_compile):
     """The same network, data and Adam; in the control the kernels stay as they are."""

@@ -4,10 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from test_flips import RULES
-from test_linear import LINEAR
-from test_nonlinear import NONLINEAR
 
+from examples_of_rules import LINEAR, NONLINEAR, RULES
 from larq_filter import binary, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer, default_alpha, fusion
@@ -80,12 +78,14 @@ def assert_alike(*arguments, **options):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-12 * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_filter(name):
     keras.backend.set_floatx("float64")
     assert_alike(FILTERS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(RULES)))
 def test_every_flip_rule(index):
     keras.backend.set_floatx("float64")
@@ -228,7 +228,7 @@ def test_without_xla_it_says_so_once_and_trains(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(fusion.tf, "function", no_xla)
-        with pytest.warns(RuntimeWarning, match=r"not to be had here \(no XLA devices\)") as seen:
+        with pytest.warns(RuntimeWarning, match=r"not available here \(no XLA devices\)") as seen:
             asked = walk(True, "float32", filters.EMA(0.1))
             walk(True, "float32", filters.EMA(0.1))
         assert len(seen) == 1

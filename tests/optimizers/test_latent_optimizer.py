@@ -8,6 +8,8 @@ from larq_filter import binary, conversion
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 
+import larq  # isort: skip
+
 optimizers = keras.optimizers
 KERNEL = {
     "momentum": lambda: optimizers.SGD(
@@ -88,6 +90,7 @@ def fit(model, epochs, first=0):
     model.fit(x, y, 16, epochs=epochs, initial_epoch=first, shuffle=False, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("form", ["keras", "h5", "checkpoint", "saved_model"])
 def test_a_saved_model_goes_on_as_if_it_had_not_stopped(form, tmp_path):
@@ -117,6 +120,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(form, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("form", ["keras", "h5"])
 @pytest.mark.parametrize("kernels", [False, True], ids=["whole", "kernels"])
@@ -194,3 +198,22 @@ def test_two_replicas_reach_the_kernels_of_one_device(strategy):
         trained.append(values(split(model.trainable_variables)[0]))
     for mine, theirs in zip(*trained, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_a_failed_layer_call_before_changes_no_step():
+    """Larq leaves its quantized scope open then."""
+    trained = []
+    for fails in (False, True):
+        model = latent_model()
+        model.compile(make("momentum"), "sparse_categorical_crossentropy")
+        x, y = data()
+        with larq.context.quantized_scope(False):
+            if fails:
+                ((layer, _), *_) = binary.binary_kernels(model)
+                with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+                    layer.call(tf.zeros([2, 1]))
+                assert larq.context.should_quantize()
+            model.fit(x, y, 64, epochs=2, shuffle=False, verbose=0)
+        trained.append(values(model.trainable_variables))
+    for mine, theirs in zip(*trained, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -105,6 +105,7 @@ def test_rows_of_an_embedding():
 # Skipping -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value, where", [("nan", "kernel"), ("inf", "bias")])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_bad_step_is_as_if_it_had_never_been(mode, value, where):
@@ -155,6 +156,7 @@ def test_no_preset_lets_it_in(name):
     assert all(np.all(np.isfinite(array)) for array in state(optimizer, w))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.0, 1e-39, 1e18])
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_small_and_huge_gradients(name, scale):
@@ -234,6 +236,7 @@ def data(bad=0, steps=8):
     return x, y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [None, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_fit_goes_on_and_tells(jit_compile, steps_per_execution):
@@ -379,6 +382,7 @@ def test_one_bad_replica_stops_the_step_of_all(value, strategy):
     assert any(not np.array_equal(a, b) for a, b in zip(everything(), after, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_fit_on_replicas(policy, strategy):
     x, y = data(bad=1)
@@ -456,6 +460,7 @@ class NamedAlpha(flips.Threshold):
         return weight * signal > rates["alpha"], state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_every_rate_is_looked_at_and_named(name):
     model = network()

@@ -55,6 +55,7 @@ def interrupted():
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5, STARTS_ANEW)
 @pytest.mark.parametrize("format", saving_cases.FORMATS)
 def test_goes_on_as_if_it_had_never_stopped(format, interrupted, tmp_path):
@@ -63,6 +64,7 @@ def test_goes_on_as_if_it_had_never_stopped(format, interrupted, tmp_path):
     assert saving_cases.differences(expected, saving_cases.go_on(tmp_path / "case")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [".weights.h5", "Checkpoint, read before build"])
 def test_rates_that_were_set_come_from_the_file(format, interrupted, tmp_path):
     model, expected = interrupted("set by a callback")
@@ -70,6 +72,7 @@ def test_rates_that_were_set_come_from_the_file(format, interrupted, tmp_path):
     assert saving_cases.differences(expected, saving_cases.go_on(tmp_path / "case")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5)
 def test_goes_on_in_a_new_process(interrupted, tmp_path):
     name, formats = "warm start, a number", [".keras", ".h5", ".weights.h5", "Checkpoint"]
@@ -89,6 +92,7 @@ def test_a_saved_model_says_that_its_state_waits(tmp_path):
     keras.models.load_model(tmp_path / "saved", compile=False)  # nothing lost, nothing said
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5)
 @pytest.mark.parametrize("format", saving_cases.KERAS_FILES)
 def test_the_scale_of_the_loss_is_lost_by_name(format, tmp_path):
@@ -125,6 +129,7 @@ def unstarted(**kwargs):
     return saving_cases.build(FilterOptimizer(FILTER, **kwargs), "glorot_uniform")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5)
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
 @pytest.mark.parametrize("start", ["zero", "magnitudes", "averages"])
@@ -318,6 +323,7 @@ def frozen(how):
 ADAM = "ignore:The file .* leaves out the state of Adam, which begins anew:UserWarning"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5, STARTS_ANEW, ADAM)
 @pytest.mark.parametrize("name", ["model.keras", "model.h5", "saved"])
 @pytest.mark.parametrize("how", ["whole", "recompiled", "not recompiled"])
@@ -349,6 +355,7 @@ def test_a_model_frozen_after_training_is_loaded(how, name, tmp_path):
         assert int(trained_on.optimizer.iterations) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5, STARTS_ANEW, ADAM)
 @pytest.mark.parametrize("name", ["model.keras", "model.h5", "saved"])
 def test_a_model_whose_binary_layers_are_all_frozen_is_loaded(name, tmp_path):

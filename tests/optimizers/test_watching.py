@@ -111,6 +111,7 @@ WAYS = [by_set_weights, by_h5, by_weights_h5_without_optimizer, by_assign, by_a_
 WAYS += [by_assign_add, by_assign_sub, by_scatter, by_slices]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_restored_weights_stay(way, tmp_path):
     model, early = moved()
@@ -153,6 +154,7 @@ def compile_and_train(model, optimizer):
     return values(saving_cases.train(model, 0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [slow, lambda: keras.optimizers.Adam(0.3)], ids=["FilterOptimizer", "Adam"]
 )
@@ -401,6 +403,7 @@ def test_a_restored_checkpoint_is_no_change(tmp_path):
     assert saving_cases.differences(expected, again) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5)
 @pytest.mark.parametrize("late", [False, True], ids=["saved", "loaded"])
 @pytest.mark.parametrize("format", [".keras", ".h5", ".weights.h5", "Checkpoint"])
@@ -429,6 +432,7 @@ def told(model):
     saving_cases.train(model, 0, 1)  # told once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_it_is_told_once(jit_compile, eagerly):

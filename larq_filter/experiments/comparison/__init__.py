@@ -1,7 +1,7 @@
 """Comparisons: methods times seeds on the same data and budget.
 
 jobs         the runs, and who makes which of them
-settings      hyperparameters by data set and method
+settings     hyperparameters by data set and method
 summaries    means, spread, differences, curves
 report       tables for people, rows of files for programs
 """

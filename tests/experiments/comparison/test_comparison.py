@@ -91,6 +91,7 @@ def uninterrupted(tmp_path_factory):
     return compared, said
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_does_not_stop_the_others(uninterrupted):
     compared, said = uninterrupted
     outcomes = compared.outcomes()
@@ -123,6 +124,7 @@ def test_runs_are_those_of_training(uninterrupted, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, tmp_path):
     """SIGKILL in the second epoch of the second run that trains."""
     folder, file = tmp_path / "results", as_file(tmp_path / "mine.json", RECIPES)
@@ -163,6 +165,7 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
     assert "- FAILED: distilled-seed0: FileNotFoundError" in table
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(tmp_path):
     folder = tmp_path / "results"
     flags = [*FLAGS, "--epochs=1", "--methods=filter,frozen", f"--results={folder}"]

@@ -234,6 +234,7 @@ def test_processes_share_a_file_without_losing_or_doubling_a_trial(study):
     assert [trial.number for trial in trials] == list(range(len(trials)))
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path):
     """With real training; a second process would find the study finished."""
     output = tmp_path / "out"
