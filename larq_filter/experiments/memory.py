@@ -2,8 +2,8 @@
 
 TensorFlow registers every custom gradient that a graph is traced with, such as those of Larq's
 quantizers, under a name of its own, and keeps it, with the whole graph behind it, until the process
-ends: about 100 MB for each ``birealnet20`` that is trained. Rejected: a process for each run, which
-would import TensorFlow and load the data again each time.
+ends. Rejected: a process for each run, which would import TensorFlow and load the data again each
+time.
 """
 
 import contextlib

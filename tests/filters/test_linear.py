@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
+import references
 from examples_of_rules import FIXED, LINEAR
 from larq_filter import analysis, binary, filters
 from larq_filter._keras import keras, tf
@@ -49,14 +50,7 @@ def test_state_is_as_declared(f):
 
 @linear
 def test_stop_and_continue(f):
-    """20 steps, keep the state, the rest: the same bits as in one go."""
-    x = np.random.default_rng(1).normal(size=(60, 4))
-    whole, end = f.run(x)
-    first, state = f.run(x[:20])
-    second, state = f.run(x[20:], state, first_step=20)
-    np.testing.assert_array_equal(np.concatenate([first, second]), whole)
-    for array, expected in zip(state, end, strict=True):
-        np.testing.assert_array_equal(array, expected)
+    references.stops_and_continues(f)
 
 
 @pytest.mark.slow

@@ -306,3 +306,14 @@ def uniform(shape, seed, kernel, step):
         for index in range(int(np.prod(shape)))
     ]
     return np.reshape(numbers, shape)
+
+
+def stops_and_continues(f) -> None:
+    """20 steps, keep the state, the rest: the same bits as in one go."""
+    x = np.random.default_rng(1).normal(size=(60, 4))
+    whole, end = f.run(x)
+    first, state = f.run(x[:20])
+    second, state = f.run(x[20:], state, first_step=20)
+    np.testing.assert_array_equal(np.concatenate([first, second]), whole)
+    for array, expected in zip(state, end, strict=True):
+        np.testing.assert_array_equal(array, expected)

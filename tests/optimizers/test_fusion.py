@@ -217,8 +217,15 @@ def test_observer_sees_the_signal_of_each_kernel():
         np.testing.assert_allclose(seen[position], 0.25 * value, rtol=1e-6)
 
 
-def test_without_xla_it_says_so_once_and_trains(monkeypatch):
+@pytest.fixture
+def asked_again():
+    """Whether there is XLA is remembered; what this test makes of it must not reach others."""
     fusion.is_available.cache_clear()
+    yield
+    fusion.is_available.cache_clear()
+
+
+def test_without_xla_it_says_so_once_and_trains(asked_again, monkeypatch):
     function = tf.function
 
     def no_xla(*arguments, jit_compile=None, **options):
@@ -234,7 +241,6 @@ def test_without_xla_it_says_so_once_and_trains(monkeypatch):
         assert len(seen) == 1
         with warnings.catch_warnings(action="error"):
             plain = walk(False, "float32", filters.EMA(0.1))
-    fusion.is_available.cache_clear()
     for one, other in zip(asked[1], plain[1], strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(asked[0], plain[0])
