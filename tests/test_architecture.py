@@ -15,7 +15,7 @@ PACKAGE = ROOT / "larq_filter"
 LAYERS = [
     ["_keras", "_validation"],
     ["serialization"],
-    ["filters", "ranking"],
+    ["filters", "ranking", "stateless_random"],
     ["binary", "datasets", "flips", "models", "quantizers"],
     ["analysis", "conversion", "export"],
     ["hyperparameters", "optimizers", "plots"],

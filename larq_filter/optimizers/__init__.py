@@ -12,7 +12,6 @@ watching            kernels that somebody else assigns to
 steps               the one place where a kernel changes
 fusion              kernels compiled together
 nonfinite           steps that are not taken
-stateless_random    random numbers by seed, kernel and step
 layout              what a file has to hold
 saving              how FilterOptimizer goes through Keras' files
 """

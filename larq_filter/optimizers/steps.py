@@ -6,9 +6,9 @@ compiled for many together (``fusion``). Rejected: to leave compiling to Keras, 
 kernel is 300 launches a step for 300 kernels.
 """
 
-from larq_filter import binary, filters, flips
+from larq_filter import binary, filters, flips, stateless_random
 from larq_filter._keras import tf
-from larq_filter.optimizers import fusion, nonfinite, stateless_random, watching
+from larq_filter.optimizers import fusion, nonfinite, watching
 from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.states import KernelState, KernelStates
 

@@ -1,13 +1,12 @@
 """Quantizers of latent kernels against their formulas in NumPy."""
 
-import pathlib
-
 import numpy as np
 import pytest
 
 from larq_filter import binary, callbacks
 from larq_filter._keras import keras, tf
 from larq_filter.quantizers import ClipToUnit, StandardizedSign
+from paths import ROOT
 
 import larq as lq
 
@@ -103,7 +102,7 @@ def test_clip_to_unit():
 
 def test_a_model_of_an_older_version_is_loaded():
     """tests/saved/standardized.keras: the same class, the same signs."""
-    folder = pathlib.Path(__file__).parent / "saved"
+    folder = ROOT / "tests" / "saved"
     model = keras.models.load_model(folder / "standardized.keras")
     with np.load(folder / "standardized.npz") as expected:
         for layer, scaled, name in zip(model.layers, (False, True), expected, strict=True):

@@ -1,0 +1,248 @@
+"""The quantizer of the family: a transform, a sign with a surrogate gradient, a scale.
+
+    z = transform.apply(x)
+    q = scale.of(z) * sign(z),  sign(0) = +1
+    dq/dz = surrogate.slope(z), times the scale unless the gradient is "straight"
+
+TensorFlow differentiates the transform. Surrogates that change over the training, and random signs,
+read the optimizer's own counter of steps, which ``connect`` hands over. So they are right under
+``steps_per_execution``, in loops of one's own, after a resume and under strategies. Rejected: a
+counter in the quantizer, which is called several times a step; a callback, which comes late under
+``steps_per_execution`` and not at all in a loop of one's own.
+"""
+
+from larq_filter import serialization, stateless_random
+from larq_filter._keras import keras, tf
+from larq_filter._validation import shown, validate_choice, validate_flag
+from larq_filter.quantizers.parts import Scale, Surrogate, Transform
+from larq_filter.quantizers.surrogates import Straight
+from larq_filter.quantizers.transforms import Identity, Standardize
+
+import larq
+
+GRADIENTS = ("scaled", "straight", "exact")
+_NEED_STEPS = ("progress", "uniform")
+
+
+@serialization.register
+class SignQuantizer(larq.quantizers._BaseQuantizer):
+    """``q = scale * sign(transform(x))`` for kernels and activations; ``lf.quantizers.Sign``.
+
+    Args:
+        transform: what happens before the sign; None is nothing.
+        surrogate: the derivative in place of the sign's; None is ``Straight(1.0)``.
+        scale: the size of -1 and +1; None is 1.
+        gradient: "scaled": the scale is a constant, and the gradient is multiplied by it.
+            "straight": it is not, as most publications' code has it; before a batch normalisation
+            this is "scaled" with a gain of 1 / scale. "exact": the scale is differentiated too.
+        **kwargs: of a Keras layer, and Larq's ``metrics``.
+
+    Raises:
+        TypeError, ValueError: a part of another kind, an unknown gradient; in training: a part that
+            follows the training, and ``connect`` was not called.
+    """
+
+    precision = 1
+
+    def __init__(self, transform=None, surrogate=None, scale=None, gradient="scaled", **kwargs):
+        super().__init__(**kwargs)
+        self.transform = _part("transform", transform, Transform, Identity())
+        self.surrogate = _part("surrogate", surrogate, Surrogate, Straight())
+        self.scale = _part("scale", scale, Scale, None)
+        self.gradient = validate_choice("gradient", gradient, GRADIENTS)
+        self._buffers, self._steps = {}, None
+
+    @property
+    def parts(self) -> tuple:
+        """Transform, surrogate, and the scale if there is one."""
+        return tuple(p for p in (self.transform, self.surrogate, self.scale) if p is not None)
+
+    @property
+    def follows_training(self) -> bool:
+        """Whether a part changes over the training or is random, and needs ``connect``."""
+        return any(name in part.inputs for part in self.parts for name in _NEED_STEPS)
+
+    @property
+    def follows_kernel(self) -> bool:
+        """Whether a part has variables that change with the kernel, in ``after_step``."""
+        return any("buffers" in part.inputs for part in self.parts)
+
+    def connect(self, count, steps: int, position: int) -> None:
+        """Has the quantizer follow a training.
+
+        Args:
+            count: the variable that counts the steps.
+            steps: how many there are in all.
+            position: of this quantizer in its model; random numbers depend on it.
+        """
+        # A function: a variable would become one of this layer's weights, and be saved with it.
+        self._steps = (lambda: count), steps, position
+
+    def build(self, input_shape):
+        shape = tf.TensorShape(input_shape).as_list()
+        for part in self.parts:
+            if "buffers" in part.inputs:
+                for name, value in part.buffers_for(shape).items():
+                    self._buffers[name] = self.add_weight(
+                        name=name,
+                        shape=value.shape,
+                        initializer=lambda shape, dtype, value=value: tf.cast(value, dtype),
+                        trainable=name in getattr(part, "trained", ()),
+                        dtype=tf.float64 if self.compute_dtype == "float64" else tf.float32,
+                        experimental_autocast=False,
+                    )
+        super().build(input_shape)
+
+    @property
+    def non_trainable_weights(self):
+        """The variables of its parts; Larq leaves out those of its metric."""
+        own = {id(variable) for variable in self._buffers.values()}
+        return [v for v in keras.layers.Layer.non_trainable_weights.fget(self) if id(v) in own]
+
+    def call(self, inputs, training=None):
+        # Not in float16: the derivative of 1/std is beyond its range for kernels of usual size.
+        x = inputs if inputs.dtype == tf.float64 else tf.cast(inputs, tf.float32)
+        given = self._given(x, training)
+        z = self.transform.apply(x, given, tf)
+        scale = tf.ones([], z.dtype) if self.scale is None else self.scale.of(z, given, tf)
+        if self.gradient != "exact":
+            scale = tf.stop_gradient(scale)
+        given = {**given, "scale": scale}
+        if self.gradient == "straight":
+            q = _signed(z, scale, self.surrogate, given)
+        else:
+            q = scale * _signed(z, tf.ones([], z.dtype), self.surrogate, given)
+        return super().call(tf.cast(q, inputs.dtype))
+
+    def _given(self, x, training) -> dict:
+        """What the parts name in ``inputs``."""
+        if self.follows_training and self._steps is None and training is True:
+            raise ValueError(
+                f"{self.name} changes over the training, and does not know how long it is: call "
+                "larq_filter.quantizers.connect(model, steps) after model.compile, with the steps "
+                "of all epochs."
+            )
+        given = {"training": False if training is None else training, "buffers": self._buffers}
+        is_random = "uniform" in self.transform.inputs
+        if self._steps is None:  # where nothing is trained, the training is over
+            given["progress"] = tf.ones([], x.dtype)
+            if is_random:
+                given["uniform"] = tf.fill(tf.shape(x), tf.constant(0.5, x.dtype))
+            return given
+        count, steps, position = self._steps[0](), *self._steps[1:]
+        share = tf.cast(count, tf.float64) / steps
+        given["progress"] = tf.cast(tf.minimum(share, 1.0), x.dtype)
+        if is_random:
+            seed = self.transform.seed
+            given["uniform"] = stateless_random.uniform(x.shape, seed, position, count, x.dtype)
+        return given
+
+    def after_step(self, variable, optimizer) -> None:
+        """Brings the variables of the parts up to the kernel that a step has changed.
+
+        Args:
+            variable: the kernel.
+            optimizer: that counts ``iterations`` and knows the ``second_moment`` of a variable.
+
+        Raises:
+            TypeError: the scale needs Adam's second moment and the optimizer has none.
+        """
+        if not self.follows_kernel:
+            return
+        x = tf.convert_to_tensor(variable.latent_variable)
+        if "buffers" in self.transform.inputs:
+            due = tf.equal(tf.cast(optimizer.iterations, tf.int64) % self.transform.every, 0)
+            new = self.transform.after_step
+            old = {name: tf.convert_to_tensor(v) for name, v in self._buffers.items()}
+            changed = tf.cond(due, lambda: {**old, **new(x, self._buffers, tf)}, lambda: old)
+            self._assign({k: v for k, v in changed.items() if k not in self.transform.trained})
+        if self.scale is not None and "buffers" in self.scale.inputs:
+            moment = optimizer.second_moment(variable)
+            if moment is None:
+                raise TypeError(
+                    f"{type(self.scale).__name__} needs the second moment of Adam, and the latent "
+                    "kernels are trained by another optimizer: LatentOptimizer("
+                    "kernel_optimizer=tf.keras.optimizers.Adam(...))."
+                )
+            z = self.transform.apply(x, self._given(x, None), tf)
+            self._assign(self.scale.after_step(z, tf.convert_to_tensor(moment), tf))
+
+    def _assign(self, values: dict) -> None:
+        for name, value in values.items():
+            self._buffers[name].assign(tf.cast(value, self._buffers[name].dtype))
+
+    def get_config(self):
+        parts = {name: serialization.serialize(getattr(self, name)) for name in _PARTS}
+        return {**super().get_config(), **parts, "gradient": self.gradient}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for name in _PARTS:
+            if isinstance(config.get(name), dict):
+                config[name] = serialization.revive(config[name], f"The config of {name}")
+        return cls(**config)
+
+
+_PARTS = ("transform", "surrogate", "scale")
+
+
+def _part(name: str, value, kind: type, default):
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{name}` must be a {kind.__name__} of larq_filter.quantizers or None, not "
+            f"{shown(value)}."
+        )
+    return value
+
+
+def _signed(z, size, surrogate: Surrogate, given: dict):
+    """``size * sign(z)`` with the derivative of ``surrogate``."""
+
+    @tf.custom_gradient
+    def signed(z):
+        def gradient(upstream):
+            return upstream * surrogate.slope(z, {**given, "gradient": upstream}, tf)
+
+        return size * larq.math.sign(z), gradient
+
+    return signed(z)
+
+
+@serialization.register
+class StandardizedSign(SignQuantizer):
+    """``Sign(Standardize(fan_in=scaled), Straight(clip_value))``, as files have it.
+
+    The sign of a kernel standardised per output filter: half of the bits of a filter are about +1,
+    whatever the latent weights drift to. The gradient passes the sign unchanged and the
+    standardisation by its derivative, so it has neither a constant nor a radial part: latent
+    weights are pushed apart and not away from 0.
+
+    Args:
+        scaled: divide by ``sqrt(fan_in)``, which changes no sign and makes the gradient smaller.
+        clip_value: the gradient is 0 where the standardised weight is beyond it; None for nowhere.
+        **kwargs: of a Keras layer, and Larq's ``metrics``.
+    """
+
+    def __init__(self, scaled: bool = False, clip_value: float | None = None, **kwargs):
+        self.scaled = validate_flag("scaled", scaled)
+        self.clip_value = clip_value
+        super().__init__(Standardize(fan_in=scaled), Straight(clip_value), **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        config = {k: v for k, v in config.items() if k not in (*_PARTS, "gradient")}
+        return {**config, "scaled": self.scaled, "clip_value": self.clip_value}
+
+
+@serialization.register
+class ClipToUnit(larq.quantizers.Quantizer):
+    """``clip(x, -1, 1)``: the real-valued activation whose gradient stands in for the sign's.
+
+    A layer and not a function: Keras 2.15 gives Larq the name of a function back, not the function.
+    """
+
+    def call(self, inputs):
+        return tf.clip_by_value(inputs, -1.0, 1.0)
