@@ -104,7 +104,18 @@ def copy_variables(pairs: list, values: dict) -> None:
             continue  # their layers have pairs of their own
         for source, target in zip(_own_variables(old), _own_variables(new), strict=True):
             target.assign(values.get(id(source), binary.latent(source)))
+        _copy_quantizers(old, new)
         copies.settle(new)
+
+
+def _copy_quantizers(old, new) -> None:
+    """Copies the variables of kernel quantizers that are the same in both."""
+    quantizers = {prefix: quantizer for prefix, quantizer, _ in binary_kernels_of(new)}
+    for prefix, source, _ in binary_kernels_of(old):
+        target = quantizers.get(prefix)
+        if type(target) is type(source) and getattr(source, "weights", ()):
+            if target.get_config() == {**source.get_config(), "name": target.name}:
+                target.set_weights(source.get_weights())
 
 
 def _own_variables(layer) -> list:
