@@ -14,9 +14,9 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras", "_validation"],
-    ["serialization"],
+    ["moments", "serialization"],
     ["filters", "ranking"],
-    ["binary", "datasets", "flips", "models", "quantizers"],
+    ["binary", "datasets", "flips", "latent_rules", "models", "quantizers"],
     ["analysis", "conversion", "export"],
     ["hyperparameters", "optimizers", "plots"],
     ["callbacks", "presets"],
