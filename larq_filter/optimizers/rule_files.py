@@ -14,7 +14,6 @@ import warnings
 
 import numpy as np
 
-from larq_filter._keras import tf
 from larq_filter.latent_rules import Chain
 from larq_filter.optimizers.layout import Text, structure
 
@@ -82,7 +81,9 @@ class RulesInFiles(Text):
         entries = self._entries()
         found = {key: tuple(store[key].shape) for key in keys if key.startswith("kernel_")}
         own = {key: tuple(entries[key].shape) for key in entries if key.startswith("kernel_")}
-        if len(found) > len(own):
+        if not found:  # written before the first step
+            entries = self._rates.variables()
+        elif len(found) > len(own):
             entries = self._rates.variables()
             warnings.warn(
                 f"The file was written by an optimizer that trained more kernels than {self._name} "
@@ -97,19 +98,6 @@ class RulesInFiles(Text):
             )
         for name, variable in entries.items():
             variable.assign(store[name][()])
-
-
-class Refusal(tf.train.experimental.PythonState):
-    """Stands where a checkpoint may have rules and an optimizer has none."""
-
-    def __init__(self, files: RulesInFiles):
-        self._files = files
-
-    def serialize(self) -> str:
-        return self._files.serialize()
-
-    def deserialize(self, string_value) -> None:
-        self._files.deserialize(string_value)
 
 
 def _named(key: str) -> str:
