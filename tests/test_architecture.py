@@ -14,9 +14,9 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras", "_validation"],
-    ["serialization"],
-    ["filters", "ranking", "stateless_random"],
-    ["binary", "datasets", "flips", "models", "quantizers"],
+    ["moments", "serialization", "stateless_random"],
+    ["filters", "ranking"],
+    ["binary", "datasets", "flips", "latent_rules", "models", "quantizers"],
     ["analysis", "conversion", "export"],
     ["hyperparameters", "optimizers", "plots"],
     ["callbacks", "presets"],

@@ -20,6 +20,7 @@ from larq_filter.binary.kernels import (
     replicas,
     sign,
     stored,
+    without_constraint,
 )
 from larq_filter.binary.layers import (
     binary_kernels,
@@ -53,4 +54,5 @@ __all__ = [
     "require_built",
     "sign",
     "stored",
+    "without_constraint",
 ]

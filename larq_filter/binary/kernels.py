@@ -58,6 +58,21 @@ def stored(variable):
     return getattr(variable, "_variable", variable)
 
 
+class _WithoutConstraint(QuantizedVariable):
+    """The same variable, for whoever applies constraints at a time that is too early."""
+
+    @property
+    def constraint(self):
+        return None
+
+
+def without_constraint(variable):
+    """A quantized ``variable`` whose ``constraint`` is None; values and identity are the same."""
+    return _WithoutConstraint.from_variable(
+        variable.latent_variable, variable.quantizer, variable.precision
+    )
+
+
 def is_low(variable):
     """True where a binary kernel is the lower of its two values, a tensor of its shape.
 

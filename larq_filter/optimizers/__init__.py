@@ -10,6 +10,8 @@ rates               numbers that change during training
 states              what is remembered of each kernel
 watching            kernels that somebody else assigns to
 steps               the one place where a kernel changes
+rule_steps          latent rules around the step of a Keras optimizer
+rule_files          what a file holds of them
 fusion              kernels compiled together
 nonfinite           steps that are not taken
 layout              what a file has to hold

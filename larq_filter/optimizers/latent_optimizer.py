@@ -5,14 +5,25 @@ last layer) need not be trained alike, and a comparison of methods for binary ke
 one of optimizers for the rest. ``LatentOptimizer`` splits the variables as ``FilterOptimizer``
 does. Rejected: Larq's ``CaseOptimizer``, which takes legacy optimizers only and loses its state in
 every format.
+
+``rule_steps`` says in which order rules, optimizer and constraints come, ``rule_files`` what a file
+holds of the rules.
 """
 
-from larq_filter import binary, serialization
-from larq_filter._keras import tf
+from larq_filter import binary, latent_rules, moments, serialization
+from larq_filter._keras import keras, tf
 from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
+from larq_filter.optimizers.rule_files import RulesInFiles
+from larq_filter.optimizers.rule_steps import RuleRates, RuleSteps
 
 import larq  # isort: skip
+
+for _value in vars(latent_rules).values():
+    if isinstance(_value, type) and issubclass(_value, latent_rules.Rule):
+        keras.utils.register_keras_serializable(package="larq_filter")(_value)
+
+_IN_CHECKPOINTS = "_rules"  # the name of what names the rules
 
 
 @serialization.register
@@ -20,32 +31,58 @@ class LatentOptimizer(Delegating):
     """Trains latent kernels by ``kernel_optimizer`` and all other variables by another one.
 
     A latent kernel is one that Larq quantizes, to however many bits. Each optimizer does to its
-    variables what it would do alone, constraints such as ``weight_clip`` included.
+    variables what it would do alone, constraints such as ``weight_clip`` included. Rules change
+    what happens to latent kernels, and to nothing else:
+
+        optimizer = LatentOptimizer(
+            tf.keras.optimizers.Adam(3e-3),
+            tf.keras.optimizers.Adam(1e-3),
+            rules=[latent_rules.AdaptiveClipping(0.02), latent_rules.Clip(1.0)],
+        )
+
+    A gradient that is not finite is not looked for, as with any Keras optimizer: NaN goes through
+    every rule into its weight, and a rule that takes norms spreads it over the unit. Under a
+    dynamic ``LossScaleOptimizer`` Keras skips such steps, and then rules keep their state too. A
+    schedule is checked where it starts, not later.
+
+    After each step a quantizer with a method ``after_step(variable, optimizer)`` is told of its
+    kernel, with the ``kernel_optimizer``: in the graph of the step, on each replica, once the
+    constraint has been applied. ``moments.second_moment(optimizer, variable)`` finds Adam's second
+    moment there.
 
     Args:
         kernel_optimizer: a new-style Keras optimizer, its name or its config, for latent kernels.
         default_optimizer: the same, another object, for all other variables.
+        rules: a list of rules from ``larq_filter.latent_rules``: ``before`` of each in their order,
+            then the kernel optimizer, then ``after`` of each, then the layer's constraint.
         clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
-            else; the global norm is over latent and other variables together.
+            else, rules included; the global norm is over latent and other variables together.
         name: name of the optimizer.
 
     Attributes:
         learning_rate: the default optimizer's, as ``FilterOptimizer`` has it; Keras' callbacks for
             the learning rate move it.
         kernel_learning_rate: that of the latent kernels.
+        limit_0, beta_1, ...: every rate of the rules by its name and the rule's position. A
+            constant one is a variable that may be set (``optimizer.limit_0 = 0.5``); a scheduled
+            one reads as its value at the last step.
+        rules: the rules, a tuple.
         iterations: steps so far; the counters of both optimizers follow it.
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: one object for both optimizers; at ``build``: no latent kernel.
+        ValueError: one object for both optimizers; a kernel optimizer with ``use_ema`` and a rule
+            for weights after the step; at ``build``: no latent kernel.
     """
 
+    tells_quantizers = True  # of each step: ``after_step``
     _PARTS = ("kernel_optimizer", "default_optimizer")
 
     def __init__(
         self,
         kernel_optimizer="adam",
         default_optimizer="adam",
+        rules=(),
         *,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -65,6 +102,53 @@ class LatentOptimizer(Delegating):
         for part in self._PARTS:
             if getattr(self, part) is None:
                 raise TypeError(f"`{part}` must be a Keras optimizer, not None.")
+        self._chain = latent_rules.Chain(rules)
+        self._refuse_averages()
+        self._rates = RuleRates(self._chain, self.add_variable, dir(self))
+        self._steps = RuleSteps(
+            self._chain, self._rates, self._var_key, self.add_variable_from_reference
+        )
+        files = RulesInFiles(self.name, self._chain, self._rates, self._steps)
+        self._files = self._no_dependency(files)  # see _trackable_children
+
+    def _refuse_averages(self):
+        if self._chain.has_after and self.kernel_optimizer.use_ema:
+            raise ValueError(
+                "kernel_optimizer has use_ema=True, which averages the kernels before rules such "
+                f"as {next(rule for rule in self.rules if rule.has_after)!r} have changed them. "
+                "Make it without, or leave out the rules for weights after the step."
+            )
+
+    @property
+    def rules(self) -> tuple:
+        """The rules for latent kernels."""
+        return self._chain.rules
+
+    def __getattr__(self, name):
+        if name in self.__dict__.get("_rates", ()):
+            return self._rates.read(name)
+        text = f"{type(self).__name__} has no attribute {name!r}"
+        if self.__dict__.get("_rates") and not name.startswith("_"):
+            text = f"{text}; the rates of its rules are: {self._rates}."
+        raise AttributeError(text)
+
+    def __setattr__(self, name, value):
+        if name in self.__dict__.get("_rates", ()):
+            self._rates.write(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def second_moment(self, variable):
+        """The running mean of squared gradients that the kernel optimizer keeps of a kernel.
+
+        Args:
+            variable: a latent kernel.
+
+        Returns:
+            A variable shaped like it, without the correction for its start at zero; None if the
+            kernel optimizer keeps none (SGD), or is not built.
+        """
+        return moments.second_moment(self.kernel_optimizer, variable)
 
     @property
     def kernel_learning_rate(self):
@@ -101,6 +185,7 @@ class LatentOptimizer(Delegating):
         super().build(variables)
         for optimizer, part in self._parts(variables, lambda variable: variable):
             optimizer.build(part)
+        self._steps.create(filter(binary.is_quantized, variables))
         self._built = True
 
     def _parts(self, items, variable_of):
@@ -127,8 +212,14 @@ class LatentOptimizer(Delegating):
         # A layer call that raised leaves Larq's scope open: kernels would then read as their signs,
         # and constraints would write these into the latent weights.
         with larq.context.quantized_scope(False):
-            for optimizer, part in self._parts(pairs, lambda pair: pair[1]):
-                self._step_with(optimizer, part)
+            (_, kernels), (_, rest) = self._parts(pairs, lambda pair: pair[1])
+            self._steps.step(
+                kernels, self.iterations, lambda part: self._step_with(self.kernel_optimizer, part)
+            )
+            for _, kernel in kernels:
+                if hasattr(kernel.quantizer, "after_step"):
+                    kernel.quantizer.after_step(kernel, self.kernel_optimizer)
+            self._step_with(self.default_optimizer, rest)
         return self.iterations.assign_add(1)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
@@ -160,10 +251,50 @@ class LatentOptimizer(Delegating):
         self._assign_all(self.variables, weights)
 
     def save_own_variables(self, store):
-        """Writes the counter; Keras saves both optimizers by themselves."""
+        """Writes the counter and what belongs to the rules; Keras saves both optimizers."""
         store["iterations"] = self.iterations.numpy()
+        self._files.write(store)
 
     def load_own_variables(self, store):
-        """Reads what ``save_own_variables`` wrote."""
+        """Reads what ``save_own_variables`` wrote.
+
+        Warns:
+            UserWarning: the states of kernels that have been frozen since are left out.
+
+        Raises:
+            ValueError: it was written with other rules, with what was found and what is expected.
+        """
         if "iterations" in store.keys():  # not so for a model that was not compiled
+            self._files.read(store)
             self.iterations.assign(store["iterations"][()])
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = dict(super()._trackable_children(save_type, **kwargs))
+        if self.rules:  # without, checkpoints are what they were before there were any
+            in_saved_model = save_type == "savedmodel"  # which takes no Python state
+            children[_IN_CHECKPOINTS] = self._files.as_variable() if in_saved_model else self._files
+        return children
+
+    def _lookup_dependency(self, name, *args, **kwargs):
+        # Without rules too, so that a checkpoint with some is refused.
+        if name == _IN_CHECKPOINTS:
+            return self._files
+        return super()._lookup_dependency(name, *args, **kwargs)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
+        rules = {"rules": serialization.serialize(self.rules)} if self.rules else {}
+        return {**super().get_config(), **rules}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        with keras.utils.custom_object_scope(custom_objects or {}):
+            if isinstance(config.get("rules"), list | tuple):
+                config["rules"] = [
+                    serialization.revive(rule, "The config of rules")
+                    if isinstance(rule, dict)
+                    else rule
+                    for rule in config["rules"]
+                ]
+        return super().from_config(config, custom_objects)

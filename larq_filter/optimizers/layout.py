@@ -138,7 +138,29 @@ class _Kernels:
         return {**kept, KERNELS: str(len(states))}
 
 
-class Contents(tf.train.experimental.PythonState):
+class Text(tf.train.experimental.PythonState):
+    """A text in a checkpoint; a subclass defines ``serialize`` and ``deserialize``."""
+
+    _text = None
+
+    def as_variable(self) -> tf.Variable:
+        """The layout as what a SavedModel can hold; it is read as if it were this object."""
+        text = self.serialize()
+
+        def assign():
+            with tf.device("CPU:0"):
+                if self._text is None:
+                    self._text = tf.Variable("", dtype=tf.string, trainable=False)
+                self._text.assign(text)
+
+        # In a thread of its own no strategy's scope is open: workers would have to make the
+        # variable together, and TensorFlow sends no text between them.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(assign).result()
+        return self._text
+
+
+class Contents(Text):
     """Everything that a file has to hold of one ``FilterOptimizer``, out and in.
 
     As a part of a TensorFlow checkpoint it is the layout, which is restored before any variable.
@@ -153,7 +175,6 @@ class Contents(tf.train.experimental.PythonState):
         self._optimizer, self._rates, self._states = optimizer, rates, states
         self._awaited = None  # the layout of a checkpoint that was restored before ``build``
         self._refused = None  # why that did not fit
-        self._text = None
 
     def entries(self) -> dict:
         """Variables by name; parts without a value count their variables."""
@@ -185,22 +206,6 @@ class Contents(tf.train.experimental.PythonState):
 
     def deserialize(self, string_value) -> None:
         self._expect(json.loads(np.asarray(string_value).item()))
-
-    def as_variable(self) -> tf.Variable:
-        """The layout as what a SavedModel can hold; it is read as if it were this object."""
-        text = self.serialize()
-
-        def assign():
-            with tf.device("CPU:0"):
-                if self._text is None:
-                    self._text = tf.Variable("", dtype=tf.string, trainable=False)
-                self._text.assign(text)
-
-        # In a thread of its own no strategy's scope is open: workers would have to make the
-        # variable together, and TensorFlow sends no text between them.
-        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(assign).result()
-        return self._text
 
     def _expect(self, found: dict) -> None:
         """Raises unless a file with this layout fits; it is about to be read.

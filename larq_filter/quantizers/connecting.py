@@ -37,7 +37,7 @@ def connect(model, steps: int) -> None:
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     quantizers = of_model(model)
     for quantizer in quantizers:
-        if quantizer.follows_kernel and not hasattr(optimizer, "second_moment"):
+        if quantizer.follows_kernel and not getattr(optimizer, "tells_quantizers", False):
             raise ValueError(
                 f"{quantizer.name} has variables that follow the kernel, which only "
                 "larq_filter.LatentOptimizer brings up to date; the model was compiled with "

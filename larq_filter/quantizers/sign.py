@@ -11,7 +11,7 @@ counter in the quantizer, which is called several times a step; a callback, whic
 ``steps_per_execution`` and not at all in a loop of one's own.
 """
 
-from larq_filter import serialization, stateless_random
+from larq_filter import moments, serialization, stateless_random
 from larq_filter._keras import keras, tf
 from larq_filter._validation import shown, validate_choice, validate_flag
 from larq_filter.quantizers.parts import Scale, Surrogate, Transform
@@ -142,7 +142,7 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
 
         Args:
             variable: the kernel.
-            optimizer: that counts ``iterations`` and knows the ``second_moment`` of a variable.
+            optimizer: the one that has trained it.
 
         Raises:
             TypeError: the scale needs Adam's second moment and the optimizer has none.
@@ -157,7 +157,7 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
             changed = tf.cond(due, lambda: {**old, **new(x, self._buffers, tf)}, lambda: old)
             self._assign({k: v for k, v in changed.items() if k not in self.transform.trained})
         if self.scale is not None and "buffers" in self.scale.inputs:
-            moment = optimizer.second_moment(variable)
+            moment = moments.second_moment(optimizer, variable)
             if moment is None:
                 raise TypeError(
                     f"{type(self.scale).__name__} needs the second moment of Adam, and the latent "

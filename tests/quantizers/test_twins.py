@@ -291,11 +291,13 @@ class Steps(tf.Module):
         self.quantizer, self.kernel = quantizer, tf.Variable(start, dtype=tf.float64)
         self.iterations = tf.Variable(0, dtype=tf.int64)
         self.v = tf.Variable(tf.zeros_like(start))
+        self._velocities, self._index_dict = [self.v], {"kernel": 0}  # as Keras' Adam has them
         quantizer.connect(self.iterations, STEPS, 0)
         quantizer.build(start.shape)
 
-    def second_moment(self, variable):
-        return self.v
+    @staticmethod
+    def _var_key(variable):
+        return "kernel"
 
     @tf.function
     def step(self, noise):
