@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 import references
-from larq_filter._keras import tf
 from larq_filter import stateless_random
+from larq_filter._keras import tf
 
 
 @pytest.mark.parametrize("seed", [0, 7, -3, 2**40 + 1])

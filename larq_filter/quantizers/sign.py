@@ -6,7 +6,8 @@
 
 TensorFlow differentiates the transform. Surrogates that change over the training, and random signs,
 read the optimizer's own counter of steps, which ``connect`` hands over. So they are right under
-``steps_per_execution``, in loops of one's own, after a resume and under strategies. Rejected: a
+``steps_per_execution``, in loops of one's own, after a resume and under strategies. As for batch
+normalisation, a training step is a call with ``training=True``. Rejected: a
 counter in the quantizer, which is called several times a step; a callback, which comes late under
 ``steps_per_execution`` and not at all in a loop of one's own.
 """
@@ -100,41 +101,46 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
         return [v for v in keras.layers.Layer.non_trainable_weights.fget(self) if id(v) in own]
 
     def call(self, inputs, training=None):
+        training = False if training is None else training
         # Not in float16: the derivative of 1/std is beyond its range for kernels of usual size.
         x = inputs if inputs.dtype == tf.float64 else tf.cast(inputs, tf.float32)
-        given = self._given(x, training)
+        given = self._given(x, training, *(part for part in self.parts if part != self.surrogate))
         z = self.transform.apply(x, given, tf)
         scale = tf.ones([], z.dtype) if self.scale is None else self.scale.of(z, given, tf)
         if self.gradient != "exact":
             scale = tf.stop_gradient(scale)
-        given = {**given, "scale": scale}
+
+        def slope(upstream):
+            given = self._given(x, training, self.surrogate)
+            return self.surrogate.slope(z, {**given, "gradient": upstream, "scale": scale}, tf)
+
         if self.gradient == "straight":
-            q = _signed(z, scale, self.surrogate, given)
+            q = _signed(z, scale, slope)
         else:
-            q = scale * _signed(z, tf.ones([], z.dtype), self.surrogate, given)
+            q = scale * _signed(z, tf.ones([], z.dtype), slope)
         return super().call(tf.cast(q, inputs.dtype))
 
-    def _given(self, x, training) -> dict:
-        """What the parts name in ``inputs``."""
-        if self.follows_training and self._steps is None and training is True:
+    def _given(self, x, training, *parts) -> dict:
+        """What ``parts`` name in ``inputs``."""
+        names = {name for part in parts for name in part.inputs}
+        given = {"training": training, "buffers": self._buffers}
+        if training is False:  # it is over, and signs are not random
+            given["progress"] = tf.ones([], x.dtype)
+            given["uniform"] = tf.constant(0.5, x.dtype)
+            return given
+        if not names.isdisjoint(_NEED_STEPS) and self._steps is None:
             raise ValueError(
                 f"{self.name} changes over the training, and does not know how long it is: call "
                 "larq_filter.quantizers.connect(model, steps) after model.compile, with the steps "
                 "of all epochs."
             )
-        given = {"training": False if training is None else training, "buffers": self._buffers}
-        is_random = "uniform" in self.transform.inputs
-        if self._steps is None:  # where nothing is trained, the training is over
-            given["progress"] = tf.ones([], x.dtype)
-            if is_random:
-                given["uniform"] = tf.fill(tf.shape(x), tf.constant(0.5, x.dtype))
-            return given
-        count, steps, position = self._steps[0](), *self._steps[1:]
-        share = tf.cast(count, tf.float64) / steps
-        given["progress"] = tf.cast(tf.minimum(share, 1.0), x.dtype)
-        if is_random:
+        if "progress" in names:
+            share = tf.cast(self._steps[0](), tf.float64) / self._steps[1]
+            given["progress"] = tf.cast(tf.minimum(share, 1.0), x.dtype)
+        if "uniform" in names:
+            count, _, position = self._steps
             seed = self.transform.seed
-            given["uniform"] = stateless_random.uniform(x.shape, seed, position, count, x.dtype)
+            given["uniform"] = stateless_random.uniform(x.shape, seed, position, count(), x.dtype)
         return given
 
     def after_step(self, variable, optimizer) -> None:
@@ -164,7 +170,7 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
                     "kernels are trained by another optimizer: LatentOptimizer("
                     "kernel_optimizer=tf.keras.optimizers.Adam(...))."
                 )
-            z = self.transform.apply(x, self._given(x, None), tf)
+            z = self.transform.apply(x, self._given(x, False), tf)
             self._assign(self.scale.after_step(z, tf.convert_to_tensor(moment), tf))
 
     def _assign(self, values: dict) -> None:
@@ -198,13 +204,13 @@ def _part(name: str, value, kind: type, default):
     return value
 
 
-def _signed(z, size, surrogate: Surrogate, given: dict):
-    """``size * sign(z)`` with the derivative of ``surrogate``."""
+def _signed(z, size, slope):
+    """``size * sign(z)``, whose gradient is ``slope(upstream) * upstream``."""
 
     @tf.custom_gradient
     def signed(z):
         def gradient(upstream):
-            return upstream * surrogate.slope(z, {**given, "gradient": upstream}, tf)
+            return upstream * slope(upstream)
 
         return size * larq.math.sign(z), gradient
 
