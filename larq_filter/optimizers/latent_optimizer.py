@@ -14,6 +14,12 @@ from larq_filter.optimizers.delegating import Delegating
 
 import larq  # isort: skip
 
+_NOT_HERE = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "jit_compile")
+_OF_THE_PARTS = (
+    "Weight decay, averages of weights and all else but clipping are those of kernel_optimizer and "
+    "default_optimizer; the learning rates are called kernel_learning_rate and learning_rate."
+)
+
 
 @serialization.register
 class LatentOptimizer(Delegating):
@@ -37,7 +43,9 @@ class LatentOptimizer(Delegating):
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: one object for both optimizers; at ``build``: no latent kernel.
+        ValueError: one object for both optimizers; an argument that belongs to one of them; at
+            ``build``: no latent kernel.
+        AttributeError: something is set that neither clips nor is a learning rate.
     """
 
     _PARTS = ("kernel_optimizer", "default_optimizer")
@@ -54,7 +62,9 @@ class LatentOptimizer(Delegating):
         **kwargs,
     ):
         kwargs.pop("is_legacy_optimizer", None)
-        super().__init__(name, clipnorm, clipvalue, global_clipnorm, **kwargs)
+        for argument in kwargs:
+            raise ValueError(f"LatentOptimizer takes no `{argument}`. {_OF_THE_PARTS}")
+        super().__init__(name, clipnorm, clipvalue, global_clipnorm)
         if kernel_optimizer is default_optimizer and not isinstance(kernel_optimizer, str | dict):
             raise ValueError(
                 "kernel_optimizer and default_optimizer are one object, which can't count the "
@@ -65,6 +75,20 @@ class LatentOptimizer(Delegating):
         for part in self._PARTS:
             if getattr(self, part) is None:
                 raise TypeError(f"`{part}` must be a Keras optimizer, not None.")
+        self._is_complete = True
+
+    def __setattr__(self, name, value):
+        if "_is_complete" in self.__dict__ and not name.startswith("_"):
+            if name in self._PARTS:
+                raise AttributeError(
+                    f"`{name}` can't be replaced: make a new LatentOptimizer and compile the "
+                    "model again."
+                )
+            if name in _NOT_HERE or not hasattr(self, name):
+                raise AttributeError(
+                    f"Setting `{name}` of a LatentOptimizer would change nothing. {_OF_THE_PARTS}"
+                )
+        super().__setattr__(name, value)
 
     @property
     def kernel_learning_rate(self):
