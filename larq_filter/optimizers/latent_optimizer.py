@@ -24,6 +24,11 @@ for _value in vars(latent_rules).values():
         keras.utils.register_keras_serializable(package="larq_filter")(_value)
 
 _IN_CHECKPOINTS = "_rules"  # the name of what names the rules
+_NOT_HERE = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency", "jit_compile")
+_OF_THE_PARTS = (
+    "Weight decay, averages of weights and all else but clipping are those of kernel_optimizer and "
+    "default_optimizer; the learning rates are called kernel_learning_rate and learning_rate."
+)
 
 
 @serialization.register
@@ -71,8 +76,10 @@ class LatentOptimizer(Delegating):
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: one object for both optimizers; a kernel optimizer with ``use_ema`` and a rule
-            for weights after the step; at ``build``: no latent kernel.
+        ValueError: one object for both optimizers; an argument that belongs to one of them; a
+            kernel optimizer with ``use_ema`` and a rule for weights after the step; at ``build``:
+            no latent kernel.
+        AttributeError: something is set that neither clips nor is a rate.
     """
 
     tells_quantizers = True  # of each step: ``after_step``
@@ -91,7 +98,9 @@ class LatentOptimizer(Delegating):
         **kwargs,
     ):
         kwargs.pop("is_legacy_optimizer", None)
-        super().__init__(name, clipnorm, clipvalue, global_clipnorm, **kwargs)
+        for argument in kwargs:
+            raise ValueError(f"LatentOptimizer takes no `{argument}`. {_OF_THE_PARTS}")
+        super().__init__(name, clipnorm, clipvalue, global_clipnorm)
         if kernel_optimizer is default_optimizer and not isinstance(kernel_optimizer, str | dict):
             raise ValueError(
                 "kernel_optimizer and default_optimizer are one object, which can't count the "
@@ -110,6 +119,7 @@ class LatentOptimizer(Delegating):
         )
         files = RulesInFiles(self.name, self._chain, self._rates, self._steps)
         self._files = self._no_dependency(files)  # see _trackable_children
+        self._is_complete = True
 
     def _refuse_averages(self):
         if self._chain.has_after and self.kernel_optimizer.use_ema:
@@ -135,8 +145,19 @@ class LatentOptimizer(Delegating):
     def __setattr__(self, name, value):
         if name in self.__dict__.get("_rates", ()):
             self._rates.write(name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        if "_is_complete" in self.__dict__ and not name.startswith("_"):
+            if name in (*self._PARTS, "rules"):
+                raise AttributeError(
+                    f"`{name}` can't be replaced: make a new LatentOptimizer and compile the "
+                    "model again."
+                )
+            if name in _NOT_HERE or not hasattr(self, name):
+                raise AttributeError(
+                    f"Setting `{name}` of a LatentOptimizer would change nothing. {_OF_THE_PARTS}"
+                    f"{f' The rates of its rules are: {self._rates}.' if self.rules else ''}"
+                )
+        super().__setattr__(name, value)
 
     def second_moment(self, variable):
         """The running mean of squared gradients that the kernel optimizer keeps of a kernel.

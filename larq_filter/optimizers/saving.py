@@ -7,6 +7,7 @@ import re
 import warnings
 
 from larq_filter import binary, serialization
+from larq_filter._keras import tf
 from larq_filter._validation import shown
 from larq_filter.optimizers.delegating import Delegating
 
@@ -28,6 +29,9 @@ class SavedByName(Delegating):
     def set_weights(self, weights):
         """Sets all variables, in the order of ``variables``, which HDF5 files keep.
 
+        The kernels that belong to them may be set before or right after, as by
+        ``model.set_weights``: after, they are told by the side of the signals that they are on.
+
         Args:
             weights: an array for each variable; or for those of an optimizer that is not built,
                 which this one then becomes again.
@@ -40,7 +44,13 @@ class SavedByName(Delegating):
             self._layout.forget_steps()
             variables = early
         self._assign_all(variables, weights)
-        self._states.forget_changes()
+        self._states.await_fitting(self._signal_of)
+
+    def _signal_of(self, state, gradient):
+        """What the filter would give for a gradient at the next step."""
+        values = tuple(tf.convert_to_tensor(array) for array in state.filter)
+        rates = self._rates.of_filter(gradient.dtype)
+        return self.gradient_filter.step(gradient, values, rates, tf)[0]
 
     def _first_variables(self) -> list:
         """Those that are there before ``build``, in the order of ``variables``."""

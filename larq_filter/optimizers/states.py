@@ -67,6 +67,7 @@ class KernelStates:
         self._changed = {}  # positions of kernels changed from outside: where, a tensor of bool
         self._awaited_at, self._arrived = -1, None
         self._awaited = {}  # positions of kernels that a file is to bring: the signature, or None
+        self._signal_of = {}  # positions of kernels whose states were set by hand: a function
         self._unstarted = set()  # keys of kernels that a file gave values after they were built
 
     def __len__(self) -> int:
@@ -206,7 +207,7 @@ class KernelStates:
         pairs = zip(before, watching.negative(variable), strict=True)
         turned = [tf.not_equal(one, other) for one, other in pairs]
         if tf.executing_eagerly() and not by_optimizer:
-            if not bool(tf.reduce_any(turned[0])) or self._comes_from_file(state.position):
+            if not bool(tf.reduce_any(turned[0])) or self._is_awaited(state, turned[0]):
                 return
             if not self._changed:
                 self._changed_at = int(self._count().numpy())
@@ -241,10 +242,33 @@ class KernelStates:
             arrived: called with position and signature of each that comes, or has come.
         """
         self._changed, self._awaited_at = {}, int(self._count().numpy())
+        self._signal_of = {}
         self._awaited, self._arrived = dict(signatures), arrived
         for position, wanted in signatures.items():
             if wanted is not None and self.signature(position) in wanted:
                 self._comes_from_file(position)
+
+    def await_fitting(self, signal_of) -> None:
+        """For states that were set by hand, whose kernels may be there or come after them.
+
+        The next kernel that is set before a step is theirs if most of its changes are on the side
+        of their signals.
+
+        Args:
+            signal_of: ``signal_of(state, gradient)``, what the filter would give at the next step.
+        """
+        self.await_kernels({})
+        self._signal_of = dict.fromkeys(range(len(self)), signal_of)
+
+    def _is_awaited(self, state: KernelState, turned) -> bool:
+        """Whether what was just assigned to a kernel belongs to the states that are there."""
+        signal_of = self._signal_of.pop(state.position, None)
+        if signal_of is None or int(self._count().numpy()) != self._awaited_at:
+            return self._comes_from_file(state.position)
+        weight = binary.sign(binary.latent(binary.replicas(self._kernels[state.position])[0]))
+        pull = weight * signal_of(state, tf.zeros_like(weight))
+        agreeing, opposing = (tf.math.count_nonzero(turned & each) for each in (pull < 0, pull > 0))
+        return bool(agreeing > opposing)
 
     def _comes_from_file(self, position: int) -> bool:
         """Whether what was just assigned to a kernel belongs to the states that are there."""

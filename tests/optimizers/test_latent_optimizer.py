@@ -157,9 +157,17 @@ def test_learning_rates_can_be_read_and_set():
     assert float(optimizer.kernel_optimizer.learning_rate) == 0.25
 
 
+@pytest.mark.parametrize("name", ["use_ema", "weight_decay", "alpha", "kernel_optimizer"])
+def test_what_would_change_nothing_can_not_be_set(name):
+    optimizer = make()
+    with pytest.raises(AttributeError, match=name):
+        setattr(optimizer, name, True)
+
+
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
+        (lambda: LatentOptimizer(use_ema=True), ValueError, ["use_ema", "default_optimizer"]),
         (lambda: LatentOptimizer(None), TypeError, ["kernel_optimizer", "None"]),
         (
             lambda: LatentOptimizer(optimizers.legacy.Adam()),
