@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter._validation import first_line
 from larq_filter.binary import copies
 from larq_filter.export import engine, graphs, kernels, linting
 
@@ -53,20 +54,34 @@ def to_flatbuffer(function, model) -> bytes:
 
 
 def to_float_flatbuffer(model) -> bytes:
-    """The flatbuffer that TFLite itself makes of the same network: 32 bits a weight."""
+    """The flatbuffer that TFLite itself makes of the same network: 32 bits a weight.
+
+    For any number of inputs, as that of LCE, or for one: where that number is not known TFLite no
+    longer knows the channels after a ``Reshape((1, 1, -1))``, and a convolution is too much for it.
+
+    Raises:
+        ValueError: TFLite cannot convert it for one input either.
+    """
     model = in_float32(model)
-    with _saved(lambda x: graphs.output_of(model, x), model) as folder:
-        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    for count in (None, 1):
+        with _saved(lambda x: graphs.output_of(model, x), model, count) as folder:
+            try:
+                return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+            except Exception as error:  # the converter's errors have no class of their own
+                reason = error
+    raise ValueError(f"TFLite cannot convert {model.name}: {first_line(reason)}") from reason
 
 
 @contextlib.contextmanager
-def _saved(function, model):
-    """The folder of a SavedModel that computes ``function`` with the variables of ``model``."""
+def _saved(function, model, count=None):
+    """The folder of a SavedModel that computes ``function`` with the variables of ``model``.
+
+    For ``count`` inputs; None: any number, as the interpreter chooses, whatever the model was built
+    for.
+    """
     module = tf.Module()
     module.weights_of_model = model.variables
-    # Any number of inputs, as the interpreter chooses, whatever number the model was built for.
-    shape = (None, *graphs.input_size(model))
-    spec = tf.TensorSpec(shape, tf.float32, name=model.input_names[0])
+    spec = tf.TensorSpec((count, *graphs.input_size(model)), tf.float32, name=model.input_names[0])
     module.compute = tf.function(function, input_signature=[spec], autograph=False)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.compute})

@@ -143,7 +143,8 @@ def _enter(model, sources: list, prefix: str, calls: list) -> list:
 def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
     """Computes the outputs of ``model`` layer by layer.
 
-    Layers are called on tensors, so that nothing is added to the graph of the model.
+    Layers are called on tensors, so that nothing is added to the graph of the model, and as in
+    ``model(inputs, training=False)``.
 
     Args:
         model: a functional or sequential model.
@@ -172,7 +173,18 @@ def _compute(node, inputs: list) -> list:
     # Keras takes a tensor away for each place where it stands.
     supply = {key: [tensor] * len(keys) for key, tensor in zip(keys, inputs, strict=True)}
     arguments, options = node.map_arguments(supply)
-    return tf.nest.flatten(node.layer(*arguments, **options))
+    call = functools.partial(node.layer, *arguments, **options)
+    return tf.nest.flatten(_Inference(autocast=False)(inputs, call, training=False))
+
+
+class _Inference(keras.layers.Layer):
+    """Layers called inside it don't train, unless they are told to, and nor do those in them.
+
+    Called by itself, a layer goes by its default, and that of ``RandomFlip`` is to train.
+    """
+
+    def call(self, inputs, function: Callable, training=None):
+        return function()
 
 
 def predict(function: Callable, inputs, batch_size: int = 32) -> np.ndarray:

@@ -262,3 +262,63 @@ def test_a_reference_kernel_that_refuses_is_no_obstacle():
     outputs = claim(export.verify(model, flatbuffer, inputs_of(model, 64)), "outputs")
     assert outputs.ok is False and "reference kernel refuses the file" in outputs.details
     assert "first wrong layer is small" in outputs.details and "2x2 maps" in outputs.details
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_changed_weight_is_seen_beside_signs_that_rounding_turned(changed, monkeypatch):
+    """It matters for one input, and for that less than turned signs do for eight others."""
+    units, head = layers.Dense(8, activation="relu"), layers.Dense(5)
+    model = settled(chain(conv(), layers.BatchNormalization(), layers.Flatten(), units, head))
+    x = inputs_of(model, 64)
+    before = keras.Model(model.input, model.layers[-3].output)(x).numpy() @ units.kernel.numpy()
+    second, largest = np.sort(before[:, 0])[-2:]
+    units.bias.assign([-(second + largest) / 2, *units.bias.numpy()[1:]])  # active for one input
+    flatbuffer, old = export.convert(model), model(x).numpy()
+    if changed:
+        row = old.std(axis=0) * 0.1 / (largest - second)
+        head.kernel.assign(head.kernel + np.eye(8)[:, :1] * row)
+        assert np.sum(np.any(model(x).numpy() != old, axis=1)) == 1
+    turned = np.argsort(before[:, 0])[:8]
+    original = export.Interpreter.predict
+
+    def predict(self, inputs):
+        outputs = original(self, inputs)
+        if len(outputs) == 1:  # the file, or a new conversion, which computes alike
+            outputs[0][[any(map(np.array_equal, 8 * [one], x[turned])) for one in inputs]] += 10
+        return outputs
+
+    monkeypatch.setattr(export.Interpreter, "predict", predict)
+    outputs = claim(export.verify(model, flatbuffer, x), "outputs")
+    assert outputs.ok is not changed
+    assert f"{8 + changed} of 64 inputs differ" in outputs.details
+    assert ("not give what a new conversion gives" in outputs.details) is changed
+
+
+def test_layers_that_train_by_default_do_not_when_looked_at():
+    """Images are augmented by layers of the model: in training only, and so are those inside."""
+    augment = keras.Sequential([layers.RandomFlip(), layers.RandomTranslation(0.2, 0.2)])
+    inside = layers.TimeDistributed(layers.RandomFlip())
+    reshaped = [layers.Reshape(shape) for shape in ((1, 6, 6, 32), (6, 6, 32))]
+    model = settled(classifier(augment, reshaped[0], inside, reshaped[1], conv()))
+    flatbuffer = export.convert(model)
+    assert export.diagnose(model, inputs_of(model, 8)).wrong == ()
+    model.layers[-2].bias.assign_add([0.05, 0, 0, 0, 0])
+    outputs = claim(export.verify(model, flatbuffer, inputs_of(model)), "outputs")
+    assert "is right; the file does not give what a new conversion gives" in outputs.details
+
+
+def test_a_dense_layer_as_a_convolution_passes():
+    """As ``lint`` advises; TFLite itself can't convert it for any number of inputs."""
+    model = chain(
+        conv(),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Reshape((1, 1, -1)),
+        conv(16, 1),
+        layers.Flatten(),
+    )
+    settled(model)
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert report.ok, str(report)
+    assert claim(report, "operators on bits").numbers["operators"] == 2
