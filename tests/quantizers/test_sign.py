@@ -125,12 +125,10 @@ def test_a_copy_has_the_variables_of_its_quantizers(everything):
 
 
 @pytest.mark.extras
-def test_all_names_export(everything, tmp_path):
+def test_all_names_export(everything):
     model, _ = everything
     x, _ = data(64)
-    path = tmp_path / "model.tflite"
-    path.write_bytes(export.convert(model))
-    report = export.verify(model, path, x)
+    report = export.verify(model, export.convert(model), x)
     assert report.ok, str(report)
 
 
