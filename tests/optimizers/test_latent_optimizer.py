@@ -5,70 +5,25 @@ import json
 import numpy as np
 import pytest
 
-import networks
-from larq_filter import binary, conversion, moments
+from larq_filter import binary
 from larq_filter._keras import keras, tf
-from larq_filter.latent_rules import (
-    AdaptiveClipping,
-    Clip,
-    GlorotScale,
-    Metaplastic,
-    Mirror,
-    Rule,
-    SilentWeights,
-)
+from larq_filter.latent_rules import AdaptiveClipping, Clip
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
+from latent import (
+    KERNEL,
+    RULES,
+    data,
+    fit,
+    gradients_of,
+    latent_model,
+    make,
+    optimizers,
+    split,
+    split_pairs,
+    values,
+)
 
 import larq  # isort: skip
-
-optimizers = keras.optimizers
-KERNEL = {
-    "momentum": lambda: optimizers.SGD(
-        optimizers.schedules.CosineDecay(0.5, 30), 0.9, weight_decay=1e-2
-    ),
-    "adam": lambda: optimizers.Adam(1e-2),
-}
-DECAY = optimizers.schedules.PolynomialDecay
-RULES = [
-    SilentWeights(0.5, 0.05, momentum=0.9, threshold=0.05),
-    GlorotScale(),
-    Metaplastic(2.0),
-    Clip(DECAY(1.0, 12, 0.6)),
-]
-
-
-def make(kernel="momentum", **arguments):
-    return LatentOptimizer(KERNEL[kernel](), optimizers.Adam(3e-3), **arguments)
-
-
-def latent_model(normalization=lambda: keras.layers.BatchNormalization(momentum=0.9)):
-    keras.utils.set_random_seed(0)
-    return conversion.to_latent(networks.small_network(normalization), magnitude=0.5)
-
-
-def values(variables):
-    return [binary.latent(variable).numpy() for variable in variables]
-
-
-def split(variables):
-    kernels, rest = split_pairs(variables, variables)
-    return [variable for variable, _ in kernels], [variable for variable, _ in rest]
-
-
-def split_pairs(items, variables):
-    """(item, variable) pairs of the latent kernels, and those of the rest."""
-    parts = [], []
-    for item, variable in zip(items, variables, strict=True):
-        parts[not hasattr(variable, "latent_variable")].append((item, variable))
-    return parts
-
-
-def gradients_of(variables, steps):
-    random = np.random.default_rng(0)
-    return [
-        [tf.constant(random.normal(size=v.shape), tf.float32) for v in variables]
-        for _ in range(steps)
-    ]
 
 
 @pytest.mark.parametrize("kernel", KERNEL)
@@ -98,29 +53,36 @@ def test_the_global_norm_is_that_of_all_gradients():
         np.testing.assert_array_equal(mine, theirs)
 
 
-def data():
-    random = np.random.default_rng(1)
-    return random.normal(size=(64, 8)).astype("float32"), random.integers(0, 3, 64)
+@pytest.fixture(scope="module")
+def interrupted():
+    """With rules or without: where a model starts, it after 8 steps, and what 16 steps end at."""
+    results = {}
 
+    def of(rules):
+        if len(rules) not in results:
+            model, whole = (latent_model(magnitude=0.05) for _ in range(2))
+            start = values(split(whole.trainable_variables)[0])
+            for each in (model, whole):
+                each.compile(make("adam", rules=rules), "sparse_categorical_crossentropy")
+                if rules:
+                    each.optimizer.decay_0 = 0.2  # rates that are set come from the file
+            fit(model, 2)
+            fit(whole, 4)
+            for before, after in zip(start, values(split(whole.weights)[0]), strict=True):
+                assert np.any(np.sign(before) != np.sign(after))  # each binary layer has learned
+            end = values(whole.weights + whole.optimizer.variables)
+            results[len(rules)] = model, end
+        return results[len(rules)]
 
-def fit(model, epochs, first=0):
-    x, y = data()
-    model.fit(x, y, 16, epochs=epochs, initial_epoch=first, shuffle=False, verbose=0)
+    return of
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("form", ["keras", "h5", "checkpoint", "early checkpoint", "saved_model"])
 @pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
-def test_a_saved_model_goes_on_as_if_it_had_not_stopped(rules, form, tmp_path):
-    whole, model = latent_model(), latent_model()
-    start = values(split(whole.trainable_variables)[0])
-    for each in (whole, model):
-        each.compile(make("adam", rules=rules), "sparse_categorical_crossentropy")
-        if rules:
-            each.optimizer.decay_0 = 0.2  # rates that are set come from the file
-    fit(whole, 4)
-    fit(model, 2)
+def test_a_saved_model_goes_on_as_if_it_had_not_stopped(rules, form, interrupted, tmp_path):
+    model, end = interrupted(rules)
     if "checkpoint" in form:
         path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(tmp_path / "c")
         loaded = latent_model()
@@ -140,13 +102,11 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(rules, form, tmp_path):
         model.save(tmp_path / f"model.{form}")
         loaded = keras.models.load_model(tmp_path / f"model.{form}")
     assert int(loaded.optimizer.iterations) == 8
-    fit(loaded, 4, first=2)
-    ours, theirs = loaded.weights + loaded.optimizer.variables, whole.weights
-    for mine, other in zip(values(ours), values(theirs + whole.optimizer.variables), strict=True):
-        np.testing.assert_array_equal(mine, other)
     assert loaded.optimizer.rules == tuple(rules)
-    for before, after in zip(start, values(split(whole.trainable_variables)[0]), strict=True):
-        assert np.any(np.sign(before) != np.sign(after))  # each binary layer has learned
+    fit(loaded, 4, first=2)
+    ours = values(loaded.weights + loaded.optimizer.variables)
+    for mine, other in zip(ours, end, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.slow
@@ -168,67 +128,6 @@ def test_a_model_frozen_after_training_is_loaded(kernels, form, tmp_path):
             fit(loaded, 1)
     loaded.trainable = True
     loaded.compile(make("adam"), "sparse_categorical_crossentropy")
-    fit(loaded, 1)
-
-
-@pytest.mark.parametrize("form", ["weights.h5", "checkpoint"])
-@pytest.mark.parametrize(
-    ("saved", "loaded", "words"),
-    [
-        ([Clip(), Metaplastic()], [Metaplastic(), Clip()], ["Clip, Metaplastic", "Metaplastic, C"]),
-        (RULES, (), ["the rules Chain(SilentWeights, Glorot", "expected is that of no rules"]),
-    ],
-)
-def test_a_file_with_other_rules_is_refused(saved, loaded, words, form, tmp_path):
-    model, other = latent_model(), latent_model()
-    for each, rules in ((model, saved), (other, loaded)):
-        each.compile(make("adam", rules=rules), "sparse_categorical_crossentropy")
-        each.optimizer.build(each.trainable_variables)
-    path = tmp_path / f"file.{form}" if form == "weights.h5" else tmp_path / "file"
-    model.save_weights(path)
-    with pytest.raises(ValueError, match="does not fit LatentOptimizer") as raised:
-        other.load_weights(path)
-    assert all(word in str(raised.value) for word in words)
-
-
-def test_a_file_without_rules_is_that_of_before_there_were_any(tmp_path):
-    path = str(tmp_path / "checkpoint")
-    plain, other, with_rules = (make("adam", rules=rules) for rules in ((), (), RULES))
-    assert "rules" not in plain.get_config()
-    kernels = latent_model().trainable_variables
-    store = {}
-    for optimizer in (plain, other, with_rules):
-        optimizer.build(kernels)
-    plain.save_own_variables(store)
-    assert list(store) == ["iterations"]
-    other.load_own_variables(store)
-    with pytest.raises(ValueError, match=r"of no rules; expected is that of the rules Chain\(Sil"):
-        with_rules.load_own_variables(store)
-    names = [name for name, _ in tf.train.list_variables(tf.train.Checkpoint(o=plain).write(path))]
-    assert not [name for name in names if "rules" in name]
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_rules_of_kernels_frozen_since_begin_anew(count, tmp_path):
-    model = latent_model()
-    model.compile(make("adam", rules=RULES), "sparse_categorical_crossentropy")
-    fit(model, 1)
-    for layer, _ in binary.binary_kernels(model)[count:]:
-        layer.trainable = False
-    model.save(tmp_path / "model.keras")
-    with pytest.warns(UserWarning, match="trained more kernels than LatentOptimizer"):
-        loaded = keras.models.load_model(tmp_path / "model.keras")
-    if count:
-        fit(loaded, 1)
-
-
-def test_a_model_saved_before_its_first_step_is_loaded(tmp_path):
-    model = latent_model()
-    model.compile(make("adam", rules=RULES), "sparse_categorical_crossentropy")
-    model.optimizer.decay_0 = 0.2
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert float(loaded.optimizer.decay_0) == np.float32(0.2)
     fit(loaded, 1)
 
 
@@ -326,159 +225,3 @@ def test_a_failed_layer_call_before_changes_no_step():
         trained.append(values(model.trainable_variables))
     for mine, theirs in zip(*trained, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-
-
-# Rules --------------------------------------------------------------------------------------------
-
-
-def custom_loop(model):
-    x, y = data()
-    loss = keras.losses.SparseCategoricalCrossentropy()
-    optimizer, variables = model.optimizer, model.trainable_variables
-    for _ in range(2):
-        for first in range(0, 64, 16):
-            with tf.GradientTape() as tape:
-                output = model(x[first : first + 16], training=True)
-                value = loss(y[first : first + 16], output)
-            optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
-
-
-@pytest.mark.parametrize("way", ["eager", "steps", "loop"])
-def test_every_way_of_training_takes_the_same_steps(way):
-    trained = []
-    options = {"eager": {"run_eagerly": True}, "steps": {"steps_per_execution": 2}}
-    for each in (way, "graph"):
-        model = latent_model()
-        model.compile(make(rules=RULES), "sparse_categorical_crossentropy", **options.get(each, {}))
-        custom_loop(model) if each == "loop" else fit(model, 2)
-        assert int(model.optimizer.iterations) == 8
-        trained.append(values(model.trainable_variables + model.optimizer.variables))
-    for mine, theirs in zip(*trained, strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)
-
-
-def test_rules_are_for_latent_kernels_and_the_constraint_comes_last():
-    """The step is scaled before the constraint cuts it, and from where the optimizer went."""
-    model, twin = latent_model(), latent_model()
-    optimizer, alone = make(rules=[GlorotScale()]), make()
-    for gradients in gradients_of(model.trainable_variables, 5):
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        alone.apply_gradients(zip(gradients, twin.trainable_variables, strict=True))
-    (_, mine), (_, theirs) = (split(each.trainable_variables) for each in (model, twin))
-    for one, other in zip(values(mine), values(theirs), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-    kernel = split(latent_model().trainable_variables)[0][0]
-    old = values([kernel])[0]
-    gradient = np.random.default_rng(0).normal(size=old.shape).astype("float32")
-    LatentOptimizer(optimizers.SGD(1.0), "sgd", [GlorotScale()]).apply_gradients(
-        [(tf.constant(gradient), kernel)]
-    )
-    c = np.sqrt((8 + 16) / 1.5)
-    scaled = old + c * ((old - gradient) - old)
-    assert (np.abs(scaled) > 1).any() and (np.abs(scaled) < 1).any()
-    np.testing.assert_allclose(values([kernel])[0], np.clip(scaled, -1, 1), atol=1e-5)
-
-
-def test_decay_of_the_kernel_optimizer_belongs_to_the_step():
-    """It comes before ``after``, and what is excluded from it by name stays so."""
-    kernel = split(latent_model().trainable_variables)[0][0]
-    old = values([kernel])[0]
-    sgd = optimizers.SGD(0.5, weight_decay=0.1)
-    LatentOptimizer(sgd, "sgd", [Clip(0.25)]).apply_gradients([(tf.zeros_like(old), kernel)])
-    np.testing.assert_allclose(values([kernel])[0], np.clip(0.95 * old, -0.25, 0.25), rtol=1e-6)
-
-
-def test_rates_can_be_read_and_set():
-    model = latent_model()
-    optimizer = make(rules=[Clip(0.5), Mirror(DECAY(2.0, 4, 1.0))])
-    model.compile(optimizer, "sparse_categorical_crossentropy")
-    fit(model, 1)
-    assert np.abs(values(split(model.trainable_variables)[0])[0]).max() < 1
-    assert float(optimizer.beta_1) == 1.25  # of the last step, the fourth
-    optimizer.limit_0 = 0.25
-    assert float(optimizer.limit_0) == 0.25
-    with pytest.raises(ValueError, match=r"limit.*\(0, inf\)"):
-        optimizer.limit_0 = -1.0
-    with pytest.raises(TypeError, match="beta_1.*follows PolynomialDecay"):
-        optimizer.beta_1 = 1.0
-
-
-def test_a_gradient_with_nan_stays_in_its_unit():
-    kernel = split(latent_model().trainable_variables)[0][0]
-    gradient = np.ones(kernel.shape, "float32")
-    gradient[0, 3] = np.nan
-    optimizer = make(rules=[AdaptiveClipping(), Clip()])
-    optimizer.apply_gradients([(tf.constant(gradient), kernel)])
-    assert np.isnan(values([kernel])[0]).any(axis=0).nonzero()[0].tolist() == [3]
-
-
-@pytest.mark.slow
-def test_mixed_precision_skips_what_is_not_finite():
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    model = latent_model()
-    model.compile(make(rules=RULES), "sparse_categorical_crossentropy")
-    assert isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
-    start, inner = values(model.trainable_variables), model.optimizer.inner_optimizer
-    fit(model, 1)
-    for before, after in zip(start, values(model.trainable_variables), strict=True):
-        assert np.isfinite(after).all() and np.any(before != after)
-    states = [v for v in inner.variables if "_rules_" in v.name]
-    assert len(states) == 4 and all(state.dtype == tf.float32 for state in states)
-    before = values([*states, *model.trainable_variables])
-    x, y = data()
-    model.fit(np.nan * x, y, 64, verbose=0)
-    for one, other in zip(before, values([*states, *model.trainable_variables]), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-class Listening(larq.quantizers.SteSign):
-    """A quantizer that remembers what it was told."""
-
-    def after_step(self, variable, optimizer):
-        self.told = getattr(self, "told", [])
-        self.told.append((variable, optimizer, binary.latent(variable)))
-
-
-def test_a_quantizer_is_told_of_each_step():
-    quantizer = Listening()
-    layer = larq.layers.QuantDense(
-        2, kernel_quantizer=quantizer, kernel_constraint="weight_clip", use_bias=False
-    )
-    layer.build((None, 3))
-    optimizer = make("adam", rules=[GlorotScale()])
-    for _ in range(3):
-        optimizer.apply_gradients([(1e3 * tf.ones([3, 2]), layer.kernel)])
-    (variable, told, seen), *others = quantizer.told
-    assert len(others) == 2 and variable is layer.kernel and told is optimizer.kernel_optimizer
-    np.testing.assert_array_equal(others[-1][2], values([layer.kernel])[0])
-    assert moments.second_moment(told, variable) is optimizer.second_moment(layer.kernel)
-
-
-def test_the_second_moment_of_a_kernel():
-    kernel = split(latent_model().trainable_variables)[0][0]
-    optimizer = make("adam")
-    assert optimizer.second_moment(kernel) is None  # not built
-    optimizer.apply_gradients([(2 * tf.ones(kernel.shape), kernel)])
-    np.testing.assert_allclose(optimizer.second_moment(kernel), np.full(kernel.shape, 4e-3), 1e-6)
-    assert optimizer.second_moment(tf.Variable(0.0)) is None
-    momentum = make("momentum")
-    momentum.build([kernel])
-    assert momentum.second_moment(kernel) is None
-
-
-def test_old_weights_are_kept_for_rules_after_the_step_only():
-    """The kernel optimizer gets the kernel itself unless a rule needs it without constraint."""
-
-    class Watching(optimizers.SGD):
-        def apply_gradients(self, pairs, **kwargs):
-            pairs = list(pairs)
-            self.seen = [variable for _, variable in pairs]
-            return super().apply_gradients(pairs, **kwargs)
-
-    for rules, same in (((), True), ([AdaptiveClipping()], True), ([Clip()], False)):
-        kernel, optimizer = split(latent_model().trainable_variables)[0][0], Watching()
-        LatentOptimizer(optimizer, "sgd", rules).apply_gradients([(tf.ones([8, 16]), kernel)])
-        assert (optimizer.seen[0] is kernel) == same
-        assert (optimizer.seen[0].constraint is not None) == same
-    assert Clip().has_after and not Rule().has_after
