@@ -203,23 +203,33 @@ class Listening(larq.quantizers.SteSign):
     """A quantizer that remembers what it was told."""
 
     def after_step(self, variable, optimizer):
-        self.told = getattr(self, "told", [])
-        self.told.append((variable, optimizer, binary.latent(variable)))
+        self.told = variable, optimizer
+        self.seen.assign(binary.latent(variable))
+        self.moment.assign(moments.second_moment(optimizer, variable))
 
 
-def test_a_quantizer_is_told_of_each_step():
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_a_quantizer_is_told_of_each_step(graph):
+    """Of what the constraint has left of the kernel, and of the optimizer's memory of this step."""
     quantizer = Listening()
     layer = larq.layers.QuantDense(
         2, kernel_quantizer=quantizer, kernel_constraint="weight_clip", use_bias=False
     )
     layer.build((None, 3))
-    optimizer = make("adam", rules=[GlorotScale()])
+    kernel, optimizer = layer.kernel, make("adam", rules=[GlorotScale()])
+    quantizer.seen, quantizer.moment = (tf.Variable(tf.zeros([3, 2])) for _ in range(2))
+
+    def step(gradient):
+        optimizer.apply_gradients([(gradient, kernel)])
+
+    step = tf.function(step) if graph else step
     for _ in range(3):
-        optimizer.apply_gradients([(1e3 * tf.ones([3, 2]), layer.kernel)])
-    (variable, told, seen), *others = quantizer.told
-    assert len(others) == 2 and variable is layer.kernel and told is optimizer.kernel_optimizer
-    np.testing.assert_array_equal(others[-1][2], values([layer.kernel])[0])
-    assert moments.second_moment(told, variable) is optimizer.second_moment(layer.kernel)
+        before = values([kernel])[0]
+        step(1e3 * tf.ones([3, 2]))
+        np.testing.assert_array_equal(quantizer.seen, values([kernel])[0])
+        assert np.any(before != quantizer.seen.numpy())
+    assert quantizer.told[0] is kernel and quantizer.told[1] is optimizer.kernel_optimizer
+    np.testing.assert_array_equal(quantizer.moment, optimizer.second_moment(kernel))
 
 
 def test_the_second_moment_of_a_kernel():
