@@ -124,8 +124,7 @@ def test_every_way_of_training_takes_the_same_steps():
             np.testing.assert_allclose(mine, theirs, atol=1e-5, err_msg=way)
 
 
-def test_rules_are_for_latent_kernels_and_the_constraint_comes_last():
-    """The step is scaled before the constraint cuts it, and from where the optimizer went."""
+def test_rules_are_for_latent_kernels_only():
     model, twin = latent_model(), latent_model()
     optimizer, alone = make(rules=[GlorotScale()]), make()
     for gradients in gradients_of(model.trainable_variables, 5):
@@ -135,16 +134,26 @@ def test_rules_are_for_latent_kernels_and_the_constraint_comes_last():
     for one, other in zip(values(mine), values(theirs), strict=True):
         np.testing.assert_array_equal(one, other)
 
+
+C = np.sqrt((8 + 16) / 1.5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (GlorotScale(), lambda old, g: np.clip(old - C * g, -1, 1)),
+        (Mirror(0.5), lambda old, g: np.tanh(np.arctanh(old) - 0.5 * g)),
+    ],
+)
+def test_the_constraint_comes_last_and_only_then(rule, expected):
+    """A rule sees where the optimizer went; what the rule makes of it is kept within bounds."""
     kernel = split(latent_model().trainable_variables)[0][0]
-    old = values([kernel])[0]
-    gradient = np.random.default_rng(0).normal(size=old.shape).astype("float32")
-    LatentOptimizer(optimizers.SGD(1.0), "sgd", [GlorotScale()]).apply_gradients(
-        [(tf.constant(gradient), kernel)]
-    )
-    c = np.sqrt((8 + 16) / 1.5)
-    scaled = old + c * ((old - gradient) - old)
-    assert (np.abs(scaled) > 1).any() and (np.abs(scaled) < 1).any()
-    np.testing.assert_allclose(values([kernel])[0], np.clip(scaled, -1, 1), atol=1e-5)
+    old, random = values([kernel])[0], np.random.default_rng(0)
+    gradient = 1.5 * random.normal(size=old.shape).astype("float32")
+    assert kernel.constraint is not None and (np.abs(old - gradient) > 1).any()
+    optimizer = LatentOptimizer(optimizers.SGD(1.0), "sgd", [rule])
+    optimizer.apply_gradients([(tf.constant(gradient), kernel)])
+    np.testing.assert_allclose(values([kernel])[0], expected(old, gradient), atol=1e-5)
 
 
 def test_decay_of_the_kernel_optimizer_belongs_to_the_step():
