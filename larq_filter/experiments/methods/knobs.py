@@ -11,7 +11,7 @@ import math
 import numbers
 from typing import Any
 
-from larq_filter import filters
+from larq_filter import filters, quantizers
 from larq_filter._keras import keras
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -128,6 +128,16 @@ class Knobs:
         choices=STANDARDIZATIONS,
         kind=str,
     )
+    quantizer: str | None = _knob(
+        "Of latent kernels, by the short name of its publication. Default: the model's own.",
+        choices=tuple(quantizers.KERNELS),
+        kind=str,
+    )
+    input_quantizer: str | None = _knob(
+        "Of the activations before binary kernels, likewise. Default: the model's own.",
+        choices=tuple(quantizers.INPUTS),
+        kind=str,
+    )
     teacher: str | None = _knob(
         "A saved Keras model, or a run folder, of the same inputs and classes to distil from. "
         "Default: the network's "
@@ -172,6 +182,11 @@ class Knobs:
             raise ValueError(
                 f"alpha_halving_steps is {self.alpha_halving_steps}, but it only counts with "
                 f"alpha_schedule=default, not {knobs.alpha_schedule}."
+            )
+        if self.quantizer is not None and self.standardization is not None:
+            raise ValueError(
+                f"quantizer is {self.quantizer} and standardization {self.standardization}, which "
+                "is a quantizer too. Drop one of them."
             )
         if knobs.rest == "same" and self.learning_rate is not None:
             raise ValueError(

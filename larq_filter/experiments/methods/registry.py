@@ -27,53 +27,19 @@ model while it trains; such a run can't be resumed, and its first stage can't be
 twice.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
-from larq_filter import binary
-from larq_filter.experiments.methods import distillation, latent, latent_free
+from larq_filter import binary, quantizers
+from larq_filter.experiments.methods import (
+    distillation,
+    inputs,
+    latent,
+    latent_free,
+    published,
+)
 from larq_filter.experiments.methods.knobs import Knobs
+from larq_filter.experiments.methods.method import Method, Stage
 from larq_filter.filters import shown
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A run that comes before a method's own.
-
-    Attributes:
-        name: of the stage.
-        method, knobs, epochs: of its run.
-        own_epochs: what is left for the method's own run.
-    """
-
-    name: str
-    method: str
-    knobs: Knobs
-    epochs: int
-    own_epochs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to train a network.
-
-    Attributes:
-        summary: one line.
-        knobs: the knobs it reads and their defaults.
-        prepare: ``prepare(model, knobs, steps, earlier, seed) -> (model, optimizer)``.
-        first_stage: ``first_stage(knobs, epochs)`` gives the stage before it, or None.
-        stage_only: whether what it trains is no binary network: a teacher or a first step.
-        distils: whether it learns from the distribution of the model before.
-    """
-
-    summary: str
-    knobs: dict[str, Any]
-    prepare: Callable
-    first_stage: Callable = lambda knobs, epochs: None
-    stage_only: bool = False
-    distils: bool = False
 
 
 def names() -> tuple[str, ...]:
@@ -131,6 +97,7 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     if not binary.binary_kernels(model):
         raise ValueError(f"The model {model.name} has {binary.NO_BINARY_KERNEL}")
     way = METHODS[method]
+    model = inputs.quantized(model, knobs.input_quantizer)
     model, optimizer = way.prepare(model, knobs, steps, earlier, seed)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
     if way.distils:
@@ -139,6 +106,8 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     elif model.losses:  # the loss then holds the penalty of the weights
         metrics = ["accuracy", distillation.cross_entropy]
     model.compile(optimizer, loss, metrics=metrics)
+    if quantizers.of_model(model):
+        quantizers.connect(model, steps)
     return model
 
 
