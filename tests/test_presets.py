@@ -155,6 +155,9 @@ CASES = {
     "fgd_kalman": Case(presets.fgd_kalman, {"alpha": 1e-2}, descent(references.kalman_five), {}),
 }
 ROWS = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+# Those of which no other row, and no test of filters, has the filter and the rule.
+OWN = {name: c for name, c in CASES.items() if name not in ("bayes_binn", "fgd_ma", "fgd_ar")}
+OWN_ROWS = pytest.mark.parametrize("case", OWN.values(), ids=OWN.keys())
 
 
 def test_every_preset_has_a_row():
@@ -221,7 +224,7 @@ def test_follows_its_twin(case):
 
 
 @pytest.mark.slow
-@ROWS
+@OWN_ROWS
 def test_the_same_in_every_mode(case):
     """Eager, traced and compiled by XLA; float64, so that fused rounding decides nothing."""
     keras.backend.set_floatx("float64")
@@ -278,7 +281,7 @@ def toy_data(samples):
 
 
 @pytest.mark.slow
-@ROWS
+@OWN_ROWS
 def test_saving_in_the_middle_changes_nothing(case, tmp_path):
     """20 steps, .keras, load, 30 steps: every variable as in the uninterrupted run."""
     x, y = toy_data(400)
@@ -455,10 +458,9 @@ def bayesian_training(rates, steps=20_000, **kind):
         signs.append(rule.step(gradient))
         alpha = {"alpha": rates(t)}
         signal.append(average.step(gradient, (signal[-1],), alpha, np)[0])
-        last = later[-1] if t > 2 else -rule.lam / rule.count / 1e10
-        later.append(last if t < 2 else average.step(gradient, (last,), alpha, np)[0])
-    signs = np.array(signs)
-    return signs, -np.sign(signal[1:]), -np.sign(later), rule
+        handed = -rule.lam / rule.count / 1e10
+        later.append(handed if t < 2 else average.step(gradient, (later[-1],), alpha, np)[0])
+    return np.array(signs), -np.sign(signal[1:]), -np.sign(later)
 
 
 def single(x):
@@ -473,14 +475,14 @@ def test_bayes_binn_at_its_temperature_is_an_average(decays):
     def rates(t):
         return 1e-16 + 3e-4 * (1 + np.cos(np.pi * t / 20_000)) / 2 if decays else 3e-4
 
-    signs, average, _, _ = bayesian_training(rates, delayed=decays, tanh=single)
+    signs, average, _ = bayesian_training(rates, delayed=decays, tanh=single)
     assert np.mean(np.any(signs != signs[0], axis=0)) > 0.9
     assert np.mean(signs != average) <= 1e-3
 
 
 def test_bayes_binn_in_float64_weighs_its_first_gradients_less():
     """1 - tanh(10)^2 is 8.2e-9 there: a gain of 1.2e8 in place of 1e10, once. Then the same."""
-    signs, average, later, _ = bayesian_training(lambda t: 3e-4, steps=5_000)
+    signs, average, later = bayesian_training(lambda t: 3e-4, steps=5_000)
     assert 1 / (1 - np.tanh(10) ** 2 + 1e-10) == pytest.approx(1e10 / 83.4, rel=1e-3)
     assert np.mean(signs != average) > 1e-3
     assert np.mean(signs[2:] != later[2:]) <= 1e-3
