@@ -495,7 +495,7 @@ def test_bayes_binn_is_that_average():
 
 
 def test_what_fgd_forgets_without_the_average():
-    """The impulse response is below 1 % of its largest after 3, 48 and 5 steps; with the average in thousands."""
+    """Less than 1 % of a gradient is left after 3, 48 and 5 steps; with the average, thousands."""
     impulse = np.eye(1, 3000)[0]
     lengths = {}
     for name in ("fgd_ma", "fgd_ar", "fgd_kalman"):
