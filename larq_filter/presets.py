@@ -331,8 +331,16 @@ def fgd_ma(
 ) -> FilterOptimizer:
     """Filter Gradient Descent with a moving sum, ``filters.MA``.
 
-    Published for latent weights, which SGD moves by the filtered gradient; ``_fgd`` below says how
-    that becomes a filter.
+    Published for latent weights, which SGD moves by filtered gradients. The filters are short: of a
+    gradient less than 1 % is left after 3 steps (``fgd_ma``), 48 (``fgd_ar``) and 5
+    (``fgd_kalman``). They can be, since the latent weights behind them remember. With decoupled
+    weight decay, learning rate eps and decay lambda,
+
+        w = (1 - eps lambda) w - eps ghat,
+
+    ``-lambda w`` is ``EMA(alpha = eps lambda)`` of the filtered gradient ghat, for schedules of eps
+    too: so an average comes after the filter here. Without it a weight would follow the noise of
+    its last few gradients.
 
     Args:
         alpha: adaptation rate of the average; None is ``default_alpha()``, this package's own.
@@ -385,17 +393,7 @@ def fgd_kalman(
 
 
 def _fgd(gradient_filter, alpha, default_optimizer, kwargs) -> FilterOptimizer:
-    """A filter of Filter Gradient Descent and the average that stands for its latent weights.
-
-    The publication's filters are short: of a gradient less than 1 % is left after 3 steps (MA), 48
-    (AR) and 5 (Kalman). They can be, since latent weights behind them remember. SGD on these with
-    decoupled weight decay, learning rate eps and decay lambda,
-
-        w = (1 - eps lambda) w - eps ghat,
-
-    is ``-lambda w = EMA(alpha = eps lambda)`` of the filtered gradient ghat, for schedules of eps
-    too. Without that average a weight would follow the noise of its last few gradients.
-    """
+    """A filter of Filter Gradient Descent, and the average in place of its latent weights."""
     alpha = default_alpha() if alpha is None else alpha
     cascade = filters.Cascade([gradient_filter, filters.EMA(alpha)])
     return _named({"alpha": "alpha_1"}, cascade, flips.Sign(), default_optimizer, **kwargs)

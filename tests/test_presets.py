@@ -48,14 +48,15 @@ def uniforms(t):
     return references.uniform(SHAPE, 3, 0, t)
 
 
-def descent(filtered, *args):
-    """Latent SGD by filtered gradients whose learning rate times decay is 1e-2."""
+GAMMA, SIGMA = linear(5e-2, 5e-3, 400), linear(1e-3, 5e-2, 400)
+
+
+def descent(filtered, *args, alpha=lambda t: 1e-2):
+    """Latent SGD by filtered gradients whose learning rate times decay is alpha."""
     return lambda w: references.FilterGradientDescentReference(
-        w, lambda: filtered(*args), lambda t: 0.1, 0.1
+        w, lambda: filtered(*args), lambda t: alpha(t) / 0.1, 0.1
     )
 
-
-GAMMA, SIGMA = linear(5e-2, 5e-3, 400), linear(1e-3, 5e-2, 400)
 
 CASES = {
     "quist2023": Case(
@@ -150,7 +151,12 @@ CASES = {
         lambda w: references.StochasticRoundingReference(w, uniforms, 4e-2, 0.9, 0.999, 1e-6),
         {"rate": 5e-2},
     ),
-    "fgd_ma": Case(presets.fgd_ma, {"alpha": 1e-2}, descent(references.ma_two, 0.8, 0.1), {}),
+    "fgd_ma": Case(
+        presets.fgd_ma,
+        {"alpha": GAMMA},
+        descent(references.ma_two, 0.8, 0.1, alpha=of_step(GAMMA)),
+        {},
+    ),
     "fgd_ar": Case(presets.fgd_ar, {"alpha": 1e-2}, descent(references.ar_two, 0.8, 0.1), {}),
     "fgd_kalman": Case(presets.fgd_kalman, {"alpha": 1e-2}, descent(references.kalman_five), {}),
 }

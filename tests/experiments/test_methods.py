@@ -201,8 +201,7 @@ def test_what_a_method_draws_follows_the_seed(method):
 def test_nesterov_looks_ahead(nesterov):
     """Two steps with one gradient g: 1 and 1 + mu times it; ahead 1 + mu and 1 + mu + mu^2."""
     knobs = Knobs(kernel_learning_rate=0.5, momentum=0.5, nesterov=nesterov, weight_decay=0.0)
-    knobs = knobs.resolve("momentum", {**methods.METHODS["momentum"].knobs})
-    model = methods.compile_for("momentum", latent_mlp(), knobs.only(knobs.given()), 10**9)
+    model = methods.compile_for("momentum", latent_mlp(), knobs, 10**9)
     ((_, kernel), _) = binary.binary_kernels(model)
     before, g = binary.latent(kernel).numpy(), tf.fill(kernel.shape, 1e-3)
     model.optimizer.build(model.trainable_variables)

@@ -333,6 +333,20 @@ def test_comes_back_bit_for_bit_without_latent_weights(name, tmp_path):
     np.testing.assert_array_equal(loaded(images(model)), free(images(model)))
 
 
+def test_the_scale_of_a_kernel_passes_an_output_scale():
+    """To the batch normalisation behind it: a mean magnitude is folded, and the outputs stay."""
+    x = keras.Input((4, 4, 3))
+    scaled = larq.layers.QuantConv2D(
+        5, 3, input_quantizer="ste_sign", kernel_quantizer="magnitude_aware_sign", use_bias=False
+    )
+    norm = keras.layers.BatchNormalization(momentum=0.0)
+    model = keras.Model(x, norm(OutputScale("factors")(scaled(x))))
+    unsettle(model)
+    model(images(model), training=True)
+    free = to_latent_free(model)
+    np.testing.assert_allclose(free(images(model)), model(images(model)), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.extras
 @pytest.mark.parametrize("name", NAMES)
