@@ -256,8 +256,8 @@ def equal_bits(*, alpha=5e-4, gamma=0.1, default_optimizer="adam", **kwargs) -> 
 def bayes_binn(*, binary_learning_rate=3e-4, default_optimizer="adam", **kwargs) -> FilterOptimizer:
     """BayesBiNN at its published temperature: one moving average and its sign.
 
-    The publication learns lambda, the log-odds of each weight, from gradients g at weights that are
-    drawn at random, for N images with learning rate eps:
+    The publication learns lambda, half of the log-odds of each weight, from gradients g at weights
+    that are drawn at random, for N images with learning rate eps:
 
         q = tanh((lambda + noise) / T),  noise = log(u / (1 - u)) / 2
         s = (1 - q^2 + 1e-10) / T / (1 - tanh(lambda)^2 + 1e-10)
@@ -268,7 +268,8 @@ def bayes_binn(*, binary_learning_rate=3e-4, default_optimizer="adam", **kwargs)
     few units, turns no sign. A constant gain matters to no sign either: what is left is
     ``EMA(alpha=eps)`` and ``Sign``. tests/test_presets.py steps both for 20,000 steps, and not one
     sign differs. In float64 the first gradient alone counts 1/83 of any other, which the average
-    remembers for 1/eps steps. A temperature near 1, which leaves weights undecided, is another
+    remembers for 1/eps steps. (The released code takes the lambda in s one step late, which changes
+    nothing of this.) A temperature near 1, which leaves weights undecided, is another
     method and not this one.
 
     Its start, lambda = +-10 at random, is ``10 / (1e10 N)`` in units of the gradient: it outlasts

@@ -129,10 +129,10 @@ def test_the_general_twin_is_the_keras_one():
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_heavy_ball_is_keras_sgd(nesterov):
-    """300 steps of SGD with L2 inside the gradient: y = -lambda w at each, float64."""
+    """100 steps of SGD with L2 inside the gradient: y = -lambda w at each, float64."""
     keras.backend.set_floatx("float64")
-    w_0, gradients, decay = latent_weights(), recorded(300), 0.5
-    rate = schedules.PolynomialDecay(0.1, 300, 0.01)
+    w_0, gradients, decay = latent_weights(), recorded(100), 0.5
+    rate = schedules.PolynomialDecay(0.1, 100, 0.01)
     translation = filter_from_sgd(rate, decay, MOMENTUM, nesterov=nesterov)
     assert isinstance(translation.filter, HeavyBall) and translation.filter.nesterov is nesterov
     variable = tf.Variable(w_0)

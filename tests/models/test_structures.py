@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from larq_filter import binary, export, models, to_latent_free
+from larq_filter import binary, export, filters, models, to_latent_free
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods import Knobs
 from larq_filter.models import OutputScale, Shifts, SumOfBases
+from larq_filter.optimizers import FilterOptimizer
 
 import larq
 
@@ -307,11 +308,17 @@ def test_trains_with_and_without_latent_weights(name, method):
     """One batch of 16 images, by heart: the loss falls, and kernels of every layer flip."""
     arguments = {"weight_bases": 2} if name == "abcnet20" else {}
     model = build(name, side=8, width=4, **arguments)
-    knobs = {
-        "filter": Knobs(alpha=0.1, learning_rate=1e-2),
-        "adam": Knobs(kernel_learning_rate=1e-1, learning_rate=1e-2),
-    }[method]
-    model = methods.compile_for(method, model, knobs, steps=60)
+    if method == "filter":
+        model = to_latent_free(model)
+        averages = filters.CascadedEMA(alpha=0.1, gamma=0.5)
+        optimizer = FilterOptimizer(
+            averages, default_optimizer=keras.optimizers.Adam(1e-2), jit_compile=False
+        )
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+    else:
+        knobs = Knobs(kernel_learning_rate=1e-1, learning_rate=1e-2)
+        model = methods.compile_for("adam", model, knobs, steps=60)
     x, y = images(model, 16), np.arange(16) % 4
     kernels = [kernel for _, kernel in binary.binary_kernels(model)]
     start = [binary.is_low(kernel).numpy() for kernel in kernels]
