@@ -75,7 +75,7 @@ def resnet20(name, block, input_shape, num_classes, width, norm=batch_norm):
     shape = divisible(name, input_shape, 4, low=8)
     validate_integer("width", width)
     image = layers.Input(shape)
-    # What batch_norm makes of any start, lecun_normal has from the start where there is none.
+    # Without a normalisation behind it the start itself has to give outputs of variance 1.
     start = "glorot_uniform" if norm is batch_norm else "lecun_normal"
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=start)(image)
     x = prelu(norm(x))

@@ -322,8 +322,9 @@ def test_trains_with_and_without_latent_weights(name, method):
     x, y = images(model, 16), np.arange(16) % 4
     kernels = [kernel for _, kernel in binary.binary_kernels(model)]
     start = [binary.is_low(kernel).numpy() for kernel in kernels]
-    losses = model.fit(x, y, 16, epochs=30, verbose=0).history["loss"]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
+    model.run_eagerly = True  # to be quick
+    losses = [model.train_on_batch(x, y, return_dict=True)["loss"] for _ in range(12)]
+    assert np.mean(losses[-3:]) < 0.8 * losses[0], losses
     assert all(np.any(binary.is_low(k).numpy() != s) for k, s in zip(kernels, start, strict=True))
 
 
