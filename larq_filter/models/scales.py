@@ -69,7 +69,14 @@ class OutputScale(tf.keras.layers.Layer):
 
     def call(self, inputs):
         # Together first: the map is gone through once.
-        return inputs * math.prod(map(tf.convert_to_tensor, self.factors), start=self.factor)
+        gamma = math.prod(map(tf.convert_to_tensor, self.factors), start=self.factor)
+        if gamma.shape.rank < 3:
+            return inputs * gamma
+        # As one row: LCE 0.16 takes a constant of any shape for the scale per channel of the
+        # convolution before it, and its kernel then refuses to run.
+        rows = tf.reshape(inputs, (-1, math.prod(inputs.shape[1:])))
+        scaled = rows * tf.reshape(gamma, (1, -1))
+        return tf.reshape(scaled, (-1, *inputs.shape[1:]))
 
     def compute_output_shape(self, input_shape):
         return tf.TensorShape(input_shape)

@@ -355,6 +355,30 @@ def test_the_scale_of_a_kernel_passes_an_output_scale():
     np.testing.assert_allclose(free(images(model)), model(images(model)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.extras
+@pytest.mark.parametrize("form", SHAPES)
+def test_every_form_runs_on_the_engine(form):
+    """Its factors no longer 1, which the converter leaves out: not fused where it must not be."""
+    x = keras.Input((6, 6, 8))
+    layer = larq.layers.QuantConv2D(
+        8,
+        3,
+        padding="same",
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+        use_bias=False,
+    )
+    y = keras.layers.BatchNormalization(momentum=0.0)(OutputScale(form)(layer(x)))
+    model = keras.Model(x, keras.layers.Flatten()(y))
+    unsettle(model)
+    model(images(model, 32), training=True)
+    flatbuffer = export.convert(model)
+    assert export.engine.operators(flatbuffer).count("LceBconv2d") == 1
+    given = export.Interpreter(flatbuffer).predict(images(model, 32))[0]
+    np.testing.assert_allclose(given, model(images(model, 32)), atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.extras
 @pytest.mark.parametrize("name", NAMES)
