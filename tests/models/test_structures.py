@@ -305,7 +305,7 @@ def test_variance_without_batch_normalisation_is_expected():
 @pytest.mark.parametrize("method", ["filter", "adam"])
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_with_and_without_latent_weights(name, method):
-    """One batch of 16 images, by heart: the loss falls, and kernels of every layer flip."""
+    """One batch of images, a colour for each class: the loss falls, and every layer flips."""
     arguments = {"weight_bases": 2} if name == "abcnet20" else {}
     model = build(name, side=8, width=4, **arguments)
     if method == "filter":
@@ -319,7 +319,8 @@ def test_trains_with_and_without_latent_weights(name, method):
     else:
         knobs = Knobs(kernel_learning_rate=1e-1, learning_rate=1e-2)
         model = methods.compile_for("adam", model, knobs, steps=60)
-    x, y = images(model, 16), np.arange(16) % 4
+    y = np.arange(16) % 4
+    x = images(model, 16) + np.float32([[0, 0, 0], [2, 0, 0], [0, 2, 0], [0, 0, 2]])[y, None, None]
     kernels = [kernel for _, kernel in binary.binary_kernels(model)]
     start = [binary.is_low(kernel).numpy() for kernel in kernels]
     model.run_eagerly = True  # to be quick
