@@ -64,6 +64,9 @@ def birealnet20(input_shape=(32, 32, 3), num_classes=10, width=16):
 def resnet20(name, block, input_shape, num_classes, width, norm=batch_norm):
     """The network of `birealnet20` around any binary block; its relatives are made of it.
 
+    Rejected: their blocks as an argument of `birealnet20`. A run names its network by one word, and
+    each of them has a source and words of its own.
+
     Args:
         name: of the model.
         block: `block(x, filters, strides, convolution)`, the last counted from 0 in each stage.

@@ -13,9 +13,10 @@ with them, and gives the positions of the map a part in it:
 | `map` | alpha_c beta_hw | c + h w | 3 |
 | `factors` | alpha_c beta_h gamma_w | c + h + w | 4 |
 
-Before a batch normalisation `scalar` and `channel` are inert, it divides by them again; the other
-three are not. Without one no form is. Rejected: a scale inside the kernel's quantizer. No method
-that trains without latent weights has one, and Gamma of a map belongs to no kernel.
+Before a batch normalisation `scalar` and `channel` are inert while they are positive, since it
+divides by them again; the other three are not. Without one no form is. Rejected: a scale inside the
+kernel's quantizer. No method that trains without latent weights has one, and Gamma of a map belongs
+to no kernel.
 
 Source: Bulat and Tzimiropoulos, "XNOR-Net++", BMVC 2019, arXiv 1909.13863. All factors start at 1,
 as in larq-zoo's layer of the form `factors`. The numbering of the cases and the published learning
