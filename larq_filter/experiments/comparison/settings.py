@@ -26,17 +26,17 @@ class Setting:
 
 
 def choose_methods(names: Sequence[str]) -> list[str]:
-    """Names of methods, each once; ``all`` stands for every one that ends in binary networks.
+    """Names of methods, each once, groups among them (``methods.GROUPS``) opened.
 
     Raises:
         ValueError: no name, an unknown one.
     """
     chosen: dict[str, None] = {}
     for name in names:
-        chosen |= dict.fromkeys(methods.names() if name == "all" else [name])
+        chosen |= dict.fromkeys(methods.names(name) if name in methods.GROUPS else [name])
     for name in chosen:
         if name not in methods.METHODS:
-            raise ValueError(_unknown("method", name, ["all", *methods.METHODS]))
+            raise ValueError(_unknown("method", name, [*methods.GROUPS, *methods.METHODS]))
     if not chosen:
         raise ValueError(f"No method is named; choose all, or some of {', '.join(methods.names())}")
     return list(chosen)
@@ -49,11 +49,12 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
     section is checked, whatever ``names`` are.
 
     Returns:
-        The settings by method; None if the file has no such section.
+        The settings by method, the method's defaults where it has no entry; None if the file has
+        no such section.
 
     Raises:
-        ValueError: not such a file; an unknown method or knob, a value that is not allowed, a
-            method without an entry or an entry without a reason; the message says the fix.
+        ValueError: not such a file; an unknown method or knob, a value that is not allowed, an
+            entry without a reason; the message says the fix.
         OSError: the file can't be read.
     """
     try:
@@ -69,13 +70,7 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
         return None
     entries = content[section]
     settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
-    for name in names:
-        if name not in settings:
-            raise ValueError(
-                f"{path} has no {name} in its section {section}. For the method's defaults add: "
-                f'"{name}": {{"knobs": {{}}, "reason": "{PUBLISHED}"}}'
-            )
-    return {name: settings[name] for name in names}
+    return {name: settings.get(name, Setting()) for name in names}
 
 
 def _setting(place: str, method: str, entry) -> Setting:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from larq_filter import binary, conversion, quantizers
 from larq_filter._keras import keras
 from larq_filter.experiments.methods.knobs import Knobs, schedule
+from larq_filter.experiments.methods.method import Stage
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 from larq_filter.quantizers import ClipToUnit, StandardizedSign
 
@@ -69,8 +70,8 @@ def _l2(weight_decay: float):
 
 
 def make_sgd(knobs, learning_rate):
-    """Keras' SGD with the knob ``momentum``."""
-    return keras.optimizers.SGD(learning_rate, knobs.momentum)
+    """Keras' SGD with the knobs ``momentum`` and ``nesterov``."""
+    return keras.optimizers.SGD(learning_rate, knobs.momentum, knobs.nesterov == "yes")
 
 
 def make_adam(knobs, learning_rate):
@@ -127,15 +128,40 @@ def real(model, knobs, steps, earlier, seed):
     return model, keras.optimizers.Adam(rate)
 
 
+BINARY_ACTIVATIONS = {
+    "kernel_learning_rate": 1e-3,
+    "learning_rate": 1e-3,
+    "learning_rate_schedule": "linear",
+    "rest": "adam",
+    "weight_decay": 1e-5,
+    "input_quantizer": None,
+}
+"""Knobs of the first of two steps, and ReActNet's numbers for them."""
+
+
+def binary_activations_first(knobs: Knobs, epochs: int) -> Stage:
+    """``first_stage`` of methods of two steps: half of the epochs.
+
+    Raises:
+        ValueError: fewer than two epochs.
+    """
+    if epochs < 2:
+        raise ValueError(
+            f"This method trains twice, so epochs must be at least 2; received {epochs}."
+        )
+    own = knobs.only(BINARY_ACTIVATIONS)
+    return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
+
+
 def two_step(model, knobs, steps, earlier, seed):
     """``prepare`` of Adam on the latent weights that the first step has trained."""
     own = dataclasses.replace(knobs, weight_decay=0.0)  # as published: none in the second step
     model, optimizer = adam(model, own, steps, earlier, seed)
-    copy_weights(earlier, model, "two_step", "binary_activations")
+    copy_weights(earlier, model, "binary_activations")
     return model, optimizer
 
 
-def copy_weights(earlier, model, method: str, stage: str) -> None:
+def copy_weights(earlier, model, stage: str) -> None:
     """Starts ``model`` from the real-valued weights of the stage before.
 
     Raises:
@@ -143,8 +169,8 @@ def copy_weights(earlier, model, method: str, stage: str) -> None:
     """
     if earlier is None:
         raise ValueError(
-            f"The method {method} starts from real-valued weights: train the method {stage} first "
-            "and pass its model as `earlier`."
+            f"This method starts from real-valued weights: train the method {stage} first and "
+            "pass its model as `earlier`."
         )
     shapes = [[w.shape.as_list() for w in each.weights] for each in (earlier, model)]
     if shapes[0] != shapes[1]:

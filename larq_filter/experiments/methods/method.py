@@ -35,6 +35,7 @@ class Method:
         first_stage: ``first_stage(knobs, epochs)`` gives the stage before it, or None.
         stage_only: whether what it trains is no binary network: a teacher or a first step.
         distils: whether it learns from the distribution of the model before.
+        is_latent: whether binary kernels are trained through real-valued weights.
     """
 
     summary: str
@@ -43,3 +44,4 @@ class Method:
     first_stage: Callable = lambda knobs, epochs: None
     stage_only: bool = False
     distils: bool = False
+    is_latent: bool = False

@@ -50,13 +50,16 @@ def _first(stage: str, share: float):
     return first_stage
 
 
+def _relaxed_knobs(rate: float) -> dict:
+    return {"kernel_learning_rate": rate, **_REST, "weight_decay": 0.0, "input_quantizer": None}
+
+
 def _stage(summary: str, prepare, rate: float) -> Method:
-    return Method(summary, _adam(rate, None) | {"weight_clip": None}, prepare, stage_only=True)
+    return Method(summary, _relaxed_knobs(rate), prepare, stage_only=True)
 
 
 def _finished(summary: str, stage: str, rate: float, share: float) -> Method:
-    knobs = _adam(rate, None) | {"weight_clip": None}
-    return Method(summary, knobs, relaxed.signs_of(stage), _first(stage, share))
+    return Method(summary, _relaxed_knobs(rate), relaxed.signs_of(stage), _first(stage, share))
 
 
 METHODS: dict[str, Method] = {
@@ -118,9 +121,7 @@ METHODS: dict[str, Method] = {
     "bnn_bn": Method(
         "standardised by fan-in, gradients clipped by unit (Chen et al. 2021)",
         _adam(5e-4, "bnn_bn", learning_rate_schedule="linear"),
-        latent.trained_by(
-            latent.make_adam, lambda steps: (latent_rules.AdaptiveClipping(0.02),)
-        ),
+        latent.trained_by(latent.make_adam, lambda steps: (latent_rules.AdaptiveClipping(0.02),)),
     ),
     "binaryconnect": Method(
         "BinaryConnect: random signs, rates by shape (Courbariaux et al. 2015)",
@@ -155,7 +156,7 @@ METHODS: dict[str, Method] = {
             "learning_rate_schedule": "linear",
         },
         latent.two_step,
-        latent.binary_activations_first("reactnet"),
+        latent.binary_activations_first,
     ),
     "adam_bnn": Method(
         "AdamBNN's two steps (Liu et al. 2021)",
@@ -165,7 +166,7 @@ METHODS: dict[str, Method] = {
             "learning_rate_schedule": "linear",
         },
         latent.two_step,
-        latent.binary_activations_first("adam_bnn"),
+        latent.binary_activations_first,
     ),
     "proxquant": _finished(
         "ProxQuant, then its signs (Bai et al. 2019)", "proxquant_relaxed", 1e-2, 2 / 3

@@ -8,9 +8,10 @@ methods train it by the optimizer of the kernels, as the publications do.
 |---|---|
 | ``filter`` | latent-free: gradient filter of Quist et al. 2023 |
 | ``bop`` ... ``equal_bits`` | latent-free: ``larq_filter.presets`` of that name |
+| ``bayes_binn``, ``dqt``, ``fgd_ma``, ``fgd_ar``, ``fgd_kalman`` | the same |
 | ``erlang`` | latent-free: a filter of this project, whose memory rises before it falls |
 | ``larq_bop`` | latent-free: Larq's own ``Bop`` in a ``CaseOptimizer``; legacy Adam for the rest |
-| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9, L2 on the kernels |
+| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9 (or Nesterov's), L2 on the kernels |
 | ``sgdw`` | latent: SGD with momentum, decoupled decay |
 | ``adam`` | latent: Adam |
 | ``standardized`` | latent: ``momentum`` on kernels standardised before the sign |
@@ -27,6 +28,7 @@ model while it trains; such a run can't be resumed, and its first stage can't be
 twice.
 """
 
+import dataclasses
 import math
 
 from larq_filter import binary, quantizers
@@ -41,10 +43,19 @@ from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.methods.method import Method, Stage
 from larq_filter.filters import shown
 
+GROUPS = ("all", "latent", "latent_free")
 
-def names() -> tuple[str, ...]:
-    """The methods that end in a binary network: all but teachers and first steps."""
-    return tuple(name for name, method in METHODS.items() if not method.stage_only)
+
+def names(group: str = "all") -> tuple[str, ...]:
+    """The methods that end in a binary network: all but teachers and first steps.
+
+    Args:
+        group: of ``GROUPS``: those that train through latent weights, or those that do not.
+    """
+    chosen = {"all": (True, False), "latent": (True,), "latent_free": (False,)}[group]
+    return tuple(
+        name for name, each in METHODS.items() if not each.stage_only and each.is_latent in chosen
+    )
 
 
 def resolve(method: str, knobs: Knobs) -> Knobs:
@@ -114,13 +125,6 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
 # What comes before --------------------------------------------------------------------------------
 
 
-def _binary_activations_first(knobs, epochs):
-    if epochs < 2:
-        raise ValueError(f"two_step trains twice, so epochs must be at least 2; received {epochs}.")
-    own = knobs.only(METHODS["binary_activations"].knobs)
-    return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
-
-
 def _teacher_first(knobs, epochs):
     if knobs.teacher is not None:
         return None
@@ -134,13 +138,13 @@ _REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 _LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
 _DECAY = {"alpha_schedule": "linear"}  # of the gain
 _QUIST = {**latent_free.quist2023.defaults, "alpha": 1e-2}  # published without a number
-_CLIP = {"weight_clip": None, "standardization": "none"}
+_CLIP = {"weight_clip": None, "standardization": "none", "quantizer": None}
 _SGD = {"kernel_learning_rate": 0.1, **_REST, "rest": "adam", "weight_decay": None, **_CLIP}
 _FREE = {"weight_clip": math.inf, "standardization": "zscore"}
 _ADAM = {**_SGD, "kernel_learning_rate": 1e-3}
 _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNet's
 
-METHODS: dict[str, Method] = {
+_LATENT_FREE = {
     "filter": Method(
         "gradient filter, latent-free (Quist et al. 2023)",
         {**_QUIST, **_LINEAR, **_REST},
@@ -186,6 +190,31 @@ METHODS: dict[str, Method] = {
         {**latent_free.equal_bits.defaults, **_LINEAR, **_REST},
         latent_free.equal_bits,
     ),
+    "bayes_binn": Method(
+        "average of the gradients, Bayesian (Meng et al. 2020)",
+        {**latent_free.bayes_binn.defaults, **_LINEAR, **_REST},
+        latent_free.bayes_binn,
+    ),
+    "dqt": Method(
+        "Adam's step rounded at random (Direct Quantized Training, 2024)",
+        {**latent_free.dqt.defaults, **_DECAY, **_REST},
+        latent_free.dqt,
+    ),
+    "fgd_ma": Method(
+        "moving sum, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_ma,
+    ),
+    "fgd_ar": Method(
+        "autoregressive filter, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_ar,
+    ),
+    "fgd_kalman": Method(
+        "Kalman filter, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_kalman,
+    ),
     "erlang": Method(
         "filter whose memory is two equal averages; not published",
         {**latent_free.erlang.defaults, **_LINEAR, **_REST},
@@ -196,8 +225,27 @@ METHODS: dict[str, Method] = {
         {**latent_free.bop.defaults, **_LINEAR, **_REST},
         latent_free.larq_bop,
     ),
+    "one_step": Method(
+        "gradient filter with the rates of two_step",
+        {**_QUIST, **_LINEAR, **_RECIPE},
+        latent_free.quist2023,
+    ),
+    "distilled": Method(
+        "one_step with a real-valued teacher",
+        {**_QUIST, **_LINEAR, **_RECIPE, "teacher": None},
+        latent_free.distilled,
+        _teacher_first,
+        distils=True,
+    ),
+    "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
+}
+_LATENT = {
     "sgd": Method("latent SGD", {**_SGD, "momentum": 0.0}, latent.sgd),
-    "momentum": Method("latent SGD with momentum", {**_SGD, "momentum": 0.9}, latent.sgd),
+    "momentum": Method(
+        "latent SGD with momentum, Nesterov's if asked for",
+        {**_SGD, "momentum": 0.9, "nesterov": "no"},
+        latent.sgd,
+    ),
     "sgdw": Method(
         "latent SGD with momentum and decoupled weight decay",
         {**_SGD, "momentum": 0.9, "weight_decay": 5e-4},
@@ -213,24 +261,13 @@ METHODS: dict[str, Method] = {
         "real weights first, then latent Adam (ReActNet, AdamBNN)",
         {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5, **_CLIP},
         latent.two_step,
-        _binary_activations_first,
+        latent.binary_activations_first,
     ),
-    "one_step": Method(
-        "gradient filter with the rates of two_step",
-        {**_QUIST, **_LINEAR, **_RECIPE},
-        latent_free.quist2023,
-    ),
-    "distilled": Method(
-        "one_step with a real-valued teacher",
-        {**_QUIST, **_LINEAR, **_RECIPE, "teacher": None},
-        latent_free.distilled,
-        _teacher_first,
-        distils=True,
-    ),
-    "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
+}
+_STAGES = {
     "binary_activations": Method(
         "binary activations, real-valued weights",
-        {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5},
+        latent.BINARY_ACTIVATIONS,
         latent.binary_activations,
         stage_only=True,
     ),
@@ -241,3 +278,22 @@ METHODS: dict[str, Method] = {
         stage_only=True,
     ),
 }
+
+
+_LATENT |= published.METHODS
+
+
+def _row(method: Method, **changes) -> Method:
+    """With the knob that all methods with binary activations have."""
+    knobs = {**method.knobs}
+    if method is not _STAGES["real"]:
+        knobs.setdefault("input_quantizer", None)
+    return dataclasses.replace(method, knobs=knobs, **changes)
+
+
+METHODS: dict[str, Method] = {
+    **{name: _row(method) for name, method in _LATENT_FREE.items()},
+    **{name: _row(method, is_latent=True) for name, method in _LATENT.items()},
+    **{name: _row(method) for name, method in _STAGES.items()},
+}
+"""The methods by name."""

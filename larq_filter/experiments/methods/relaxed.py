@@ -28,13 +28,12 @@ def _relaxed(rules: Callable) -> Callable:
 
 
 def _prox(steps, knobs):
-    """As published over 200 epochs of 391 steps: the strength ends at ``rate * 1e-4 * 200``.
+    """The distance grows from 0 to 2 % of the learning rate, as published after 200 epochs.
 
-    Per step of the kernels' learning rate; in a shorter run it grows as far in fewer steps, times
-    the ratio of the steps, so that the sum of all distances is the same.
+    In a run too short for that it grows to ``2 / steps``: so far that over the whole run a weight
+    without a gradient comes from 0 to its side.
     """
-    published = 200 * 391
-    end = knobs.kernel_learning_rate * 1e-4 * 200 * published / steps
+    end = max(0.02 * knobs.kernel_learning_rate, 2 / steps)
     return latent_rules.Prox(schedules.PolynomialDecay(0.0, steps, end)), latent_rules.Clip(1.0)
 
 
@@ -56,7 +55,7 @@ def signs_of(stage: str) -> Callable:
     """``prepare`` of a second stage: the signs of what ``stage`` has trained, never changed."""
 
     def prepare(model, knobs, steps, earlier, seed):
-        latent.copy_weights(earlier, model, stage.removesuffix("_relaxed"), stage)
+        latent.copy_weights(earlier, model, stage)
         return latent_free.frozen(model, knobs, steps, earlier, seed)
 
     return prepare
