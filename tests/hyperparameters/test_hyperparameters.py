@@ -128,6 +128,23 @@ def test_the_general_twin_is_the_keras_one():
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
+def test_heavy_ball_is_keras_sgd(nesterov):
+    """100 steps of SGD with L2 inside the gradient: y = -lambda w at each, float64."""
+    keras.backend.set_floatx("float64")
+    w_0, gradients, decay = latent_weights(), recorded(100), 0.5
+    rate = schedules.PolynomialDecay(0.1, 100, 0.01)
+    translation = filter_from_sgd(rate, decay, MOMENTUM, nesterov=nesterov)
+    assert isinstance(translation.filter, HeavyBall) and translation.filter.nesterov is nesterov
+    variable = tf.Variable(w_0)
+    sgd = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=nesterov)
+    signal = outputs(translation.filter, translation.initial_state(w_0), gradients)
+    for g, y in zip(gradients, signal, strict=True):
+        sgd.apply_gradients([(tf.constant(g) + decay * variable, variable)])
+        # A schedule in float32 is within 6e-8 of itself.
+        np.testing.assert_allclose(-decay * variable, y, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_the_general_twin_is_keras_sgd(decoupled, nesterov):
     """100 steps of Keras' own optimizer, float64: the latent weights to 1e-12."""

@@ -933,6 +933,9 @@ NAMED = {
     "diode": ("beta2", "alpha_2", 0.75, 0.25),
     "sgdat": ("binary_learning_rate", "gain", 0.25, 0.25),
     "bold": ("binary_learning_rate", "gain", 0.25, 0.25),
+    "bayes_binn": ("binary_learning_rate", "alpha", 0.25, 0.25),
+    "dqt": ("beta2", "sigma", 0.75, 0.25),
+    "fgd_ar": ("alpha", "alpha_1", 0.25, 0.25),
 }
 
 

@@ -17,6 +17,7 @@ from larq_filter._keras import keras
 SCHEDULES = ("linear", "cosine", "constant")
 ALPHA_SCHEDULES = (*SCHEDULES, "default")
 RESTS = ("adam", "same")
+NESTEROV = ("no", "yes")
 STANDARDIZATIONS = ("none", "zscore", "scaled")
 
 _POSITIVE = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
@@ -62,7 +63,8 @@ class Knobs:
 
     alpha: float | None = _knob(
         "Adaptation rate of the filter's memory per step: 1/alpha is its time constant in steps. "
-        "Bop calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2.",
+        "Bop calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2, for "
+        "bayes_binn its learning rate.",
         filters.UP_TO_ONE,
     )
     alpha_schedule: str | None = _knob(
@@ -76,10 +78,12 @@ class Knobs:
     )
     gamma: float | None = _knob(
         "Smoothing of the gradient before alpha; 1 is none. 0.1 is the momentum 0.9 of published "
-        "latent recipes (1 - gamma). For diode 1 - beta_1.",
+        "latent recipes (1 - gamma). For diode and dqt 1 - beta_1.",
         filters.UP_TO_ONE,
     )
-    sigma: float | None = _knob("Rate of the second moment of bop_second_order.", filters.UP_TO_ONE)
+    sigma: float | None = _knob(
+        "Rate of the second moment of bop_second_order and dqt.", filters.UP_TO_ONE
+    )
     threshold: float | None = _knob(
         "Signal needed for a flip, in units of the signal (of the gradient, for bop); above 0 for "
         "prob_bop.",
@@ -87,7 +91,8 @@ class Knobs:
     )
     gain: float | None = _knob(
         "Factor on what is accumulated, called learning rate in the publications: of gradients for "
-        "sgdat and bold, of signs for diode.",
+        "sgdat and bold, of signs for diode. For dqt the flips per unit of Adam's step, half of "
+        "its learning rate.",
         _POSITIVE,
     )
     leak: float | None = _knob("Share of boat's accumulator lost per step.", _BELOW_ONE)
@@ -112,6 +117,9 @@ class Knobs:
         "Decay of the learning rates over the run.", choices=SCHEDULES, kind=str
     )
     momentum: float | None = _knob("Momentum of SGD.", _BELOW_ONE)
+    nesterov: str | None = _knob(
+        "Whether momentum looks one step ahead (Sutskever et al. 2013).", choices=NESTEROV, kind=str
+    )
     weight_decay: float | None = _knob(
         "Of latent kernels, per unit of their learning rate: decoupled for sgdw, else L2 in the "
         "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, "

@@ -56,7 +56,11 @@ def _l2(weight_decay: float):
     return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
-sgd = _latent(lambda knobs, learning_rate: keras.optimizers.SGD(learning_rate, knobs.momentum))
+sgd = _latent(
+    lambda knobs, learning_rate: keras.optimizers.SGD(
+        learning_rate, knobs.momentum, nesterov=knobs.nesterov == "yes"
+    )
+)
 adam = _latent(lambda knobs, learning_rate: keras.optimizers.Adam(learning_rate))
 
 

@@ -94,6 +94,14 @@ prob_bop = Preset(
     is_random=True,
 )
 equal_bits = Preset(presets.equal_bits, _AVERAGES)
+bayes_binn = Preset(presets.bayes_binn, {"alpha": "binary_learning_rate"})
+dqt = Preset(
+    presets.dqt, {"gamma": "1 - beta1", "sigma": "1 - beta2", "gain": "rate"}, is_random=True
+)
+fgd_ma, fgd_ar, fgd_kalman = (
+    Preset(make, {"alpha": "alpha"})
+    for make in (presets.fgd_ma, presets.fgd_ar, presets.fgd_kalman)
+)
 
 
 def _erlang(*, alpha=2e-2, gamma=0.1, default_optimizer) -> FilterOptimizer:

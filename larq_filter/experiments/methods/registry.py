@@ -8,9 +8,10 @@ methods train it by the optimizer of the kernels, as the publications do.
 |---|---|
 | ``filter`` | latent-free: gradient filter of Quist et al. 2023 |
 | ``bop`` ... ``equal_bits`` | latent-free: ``larq_filter.presets`` of that name |
+| ``bayes_binn``, ``dqt``, ``fgd_ma``, ``fgd_ar``, ``fgd_kalman`` | the same |
 | ``erlang`` | latent-free: a filter of this project, whose memory rises before it falls |
 | ``larq_bop`` | latent-free: Larq's own ``Bop`` in a ``CaseOptimizer``; legacy Adam for the rest |
-| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9, L2 on the kernels |
+| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9 (or Nesterov's), L2 on the kernels |
 | ``sgdw`` | latent: SGD with momentum, decoupled decay |
 | ``adam`` | latent: Adam |
 | ``standardized`` | latent: ``momentum`` on kernels standardised before the sign |
@@ -217,6 +218,31 @@ METHODS: dict[str, Method] = {
         {**latent_free.equal_bits.defaults, **_LINEAR, **_REST},
         latent_free.equal_bits,
     ),
+    "bayes_binn": Method(
+        "average of the gradients, Bayesian (Meng et al. 2020)",
+        {**latent_free.bayes_binn.defaults, **_LINEAR, **_REST},
+        latent_free.bayes_binn,
+    ),
+    "dqt": Method(
+        "Adam's step rounded at random (Direct Quantized Training, 2024)",
+        {**latent_free.dqt.defaults, **_DECAY, **_REST},
+        latent_free.dqt,
+    ),
+    "fgd_ma": Method(
+        "moving sum, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_ma,
+    ),
+    "fgd_ar": Method(
+        "autoregressive filter, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_ar,
+    ),
+    "fgd_kalman": Method(
+        "Kalman filter, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_kalman,
+    ),
     "erlang": Method(
         "filter whose memory is two equal averages; not published",
         {**latent_free.erlang.defaults, **_LINEAR, **_REST},
@@ -228,7 +254,11 @@ METHODS: dict[str, Method] = {
         latent_free.larq_bop,
     ),
     "sgd": Method("latent SGD", {**_SGD, "momentum": 0.0}, latent.sgd),
-    "momentum": Method("latent SGD with momentum", {**_SGD, "momentum": 0.9}, latent.sgd),
+    "momentum": Method(
+        "latent SGD with momentum, Nesterov's if asked for",
+        {**_SGD, "momentum": 0.9, "nesterov": "no"},
+        latent.sgd,
+    ),
     "sgdw": Method(
         "latent SGD with momentum and decoupled weight decay",
         {**_SGD, "momentum": 0.9, "weight_decay": 5e-4},
