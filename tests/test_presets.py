@@ -162,7 +162,7 @@ CASES = {
 }
 ROWS = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 # Those of which no other row, and no test of filters, has the filter and the rule.
-OWN = {name: c for name, c in CASES.items() if name not in ("bayes_binn", "fgd_ma", "fgd_ar")}
+OWN = {name: c for name, c in CASES.items() if not name.startswith(("bayes_binn", "fgd_"))}
 OWN_ROWS = pytest.mark.parametrize("case", OWN.values(), ids=OWN.keys())
 
 
