@@ -140,15 +140,7 @@ BINARY_ACTIVATIONS = {
 
 
 def binary_activations_first(knobs: Knobs, epochs: int) -> Stage:
-    """``first_stage`` of methods of two steps: half of the epochs.
-
-    Raises:
-        ValueError: fewer than two epochs.
-    """
-    if epochs < 2:
-        raise ValueError(
-            f"This method trains twice, so epochs must be at least 2; received {epochs}."
-        )
+    """``first_stage`` of methods of two steps: half of the epochs."""
     own = knobs.only(BINARY_ACTIVATIONS)
     return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
 

@@ -39,12 +39,7 @@ def _first(stage: str, share: float):
     """``first_stage`` of a relaxed method that has ``share`` of the epochs."""
 
     def first_stage(knobs: Knobs, epochs: int) -> Stage:
-        before = round(share * epochs)
-        if not 0 < before < epochs:
-            raise ValueError(
-                f"{stage.removesuffix('_relaxed')} trains twice, so epochs must be at least 2; "
-                f"received {epochs}."
-            )
+        before = min(round(share * epochs), epochs - 1)
         return Stage("relaxed", stage, knobs.only(METHODS[stage].knobs), before, epochs - before)
 
     return first_stage

@@ -82,7 +82,10 @@ def first_stage(method: str, knobs: Knobs, epochs: int) -> Stage | None:
     Raises:
         ValueError: unknown method, a knob that it does not read, too few epochs for two stages.
     """
-    return METHODS[method].first_stage(resolve(method, knobs), epochs)
+    stage = METHODS[method].first_stage(resolve(method, knobs), epochs)
+    if stage is not None and min(stage.epochs, stage.own_epochs) < 1:
+        raise ValueError(f"{method} trains twice, so epochs must be at least 2; received {epochs}.")
+    return stage
 
 
 def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed: int = 0):
