@@ -35,11 +35,11 @@ def _adam(rate: float, quantizer: str | None, inputs: str | None = None, **chang
     return {"kernel_learning_rate": rate, **_REST, **_FREE, **own}
 
 
-def _first(stage: str, share: float):
-    """``first_stage`` of a relaxed method that has ``share`` of the epochs."""
+def _first(stage: str):
+    """``first_stage`` of a method whose relaxed stage has two thirds of the epochs."""
 
     def first_stage(knobs: Knobs, epochs: int) -> Stage:
-        before = min(round(share * epochs), epochs - 1)
+        before = min(round(2 * epochs / 3), epochs - 1)
         return Stage("relaxed", stage, knobs.only(METHODS[stage].knobs), before, epochs - before)
 
     return first_stage
@@ -53,8 +53,8 @@ def _stage(summary: str, prepare, rate: float) -> Method:
     return Method(summary, _relaxed_knobs(rate), prepare, stage_only=True)
 
 
-def _finished(summary: str, stage: str, rate: float, share: float) -> Method:
-    return Method(summary, _relaxed_knobs(rate), relaxed.signs_of(stage), _first(stage, share))
+def _finished(summary: str, stage: str, rate: float) -> Method:
+    return Method(summary, _relaxed_knobs(rate), relaxed.signs_of(stage), _first(stage))
 
 
 METHODS: dict[str, Method] = {
@@ -164,13 +164,13 @@ METHODS: dict[str, Method] = {
         latent.binary_activations_first,
     ),
     "proxquant": _finished(
-        "ProxQuant, then its signs (Bai et al. 2019)", "proxquant_relaxed", 1e-2, 2 / 3
+        "ProxQuant, then its signs (Bai et al. 2019)", "proxquant_relaxed", 1e-2
     ),
     "md_tanh": _finished(
-        "mirror descent, then its signs (Ajanthan et al. 2021)", "md_tanh_relaxed", 1e-3, 0.9
+        "mirror descent, then its signs (Ajanthan et al. 2021)", "md_tanh_relaxed", 1e-3
     ),
     "bnew": _finished(
-        "concave penalty, then its signs (Paren and Poudel 2022)", "bnew_relaxed", 1e-2, 0.9
+        "concave penalty, then its signs (Paren and Poudel 2022)", "bnew_relaxed", 1e-2
     ),
     "proxquant_relaxed": _stage("first stage of proxquant", relaxed.proxquant, 1e-2),
     "md_tanh_relaxed": _stage("first stage of md_tanh", relaxed.md_tanh, 1e-3),
