@@ -265,11 +265,11 @@ def _compiled_model(config: run_folder.Config, data, steps: int, earlier):
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):
         findings = binary.check(model)
-        if findings:
-            raise ValueError(
-                "This model can't be trained latent-free:\n  "
-                + "\n  ".join(str(finding) for finding in findings)
-            )
+        errors = [str(each) for each in findings if each.severity == binary.ERROR]
+        if errors:
+            raise ValueError("This model can't be trained latent-free:\n  " + "\n  ".join(errors))
+        for warning in findings:
+            logger.warning("%s", warning)
     return model
 
 

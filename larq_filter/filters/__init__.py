@@ -34,7 +34,7 @@ from larq_filter._validation import (
     shown,
     validate_rate,
 )
-from larq_filter.filters._base import Filter, Value
+from larq_filter.filters._base import Filter, Value, described
 from larq_filter.filters.averages import EMA, CascadedEMA
 from larq_filter.filters.composition import Cascade, Parallel, ademamix
 from larq_filter.filters.delta import DeltaSections
@@ -75,6 +75,7 @@ __all__ = [
     "ResettingIntegrator",
     "SecondOrderSections",
     "Value",
+    "described",
     "ademamix",
     "bessel",
     "butterworth",

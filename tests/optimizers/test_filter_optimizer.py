@@ -1031,3 +1031,13 @@ def test_a_deep_copy_goes_on_by_itself(steps):
     w.assign(signs)  # what one of them flips turns the memory of the other, here and back
     for was, other in zip(before, optimizer.variables, strict=True):
         np.testing.assert_array_equal(was, other)
+
+
+def test_it_says_what_it_is():
+    assert repr(FilterOptimizer()) == (
+        "<FilterOptimizer: CascadedEMA(alpha=InverseTimeDecay(0.01..), gamma=0.1) -> Sign(); "
+        "default: Adam>"
+    )
+    assert "-> Threshold(threshold=1e-08); default: SGD" in repr(
+        presets.bop(default_optimizer="sgd")
+    )

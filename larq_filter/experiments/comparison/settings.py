@@ -1,8 +1,10 @@
 """Hyperparameters by data set and method, from a file that also says where they come from.
 
-    {"digits": {"adam": {"knobs": {"learning_rate": 0.003}, "reason": "search, 40 trials"}}}
+    {"digits": {"epochs": 10,
+                "adam": {"knobs": {"learning_rate": 0.003}, "reason": "search, 40 trials"}}}
 
 Only what differs from a method's defaults is written down, so that a file shows what was tuned.
+``epochs``, which may be left out, is how long the runs were that it was tuned on.
 """
 
 import dataclasses
@@ -11,6 +13,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from larq_filter._validation import validate_integer
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods.knobs import Knobs, from_dict
 
@@ -57,6 +60,26 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
             entry without a reason; the message says the fix.
         OSError: the file can't be read.
     """
+    entries = _section(path, section)
+    if entries is None:
+        return None
+    entries.pop("epochs", None)
+    settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
+    return {name: settings.get(name, Setting()) for name in names}
+
+
+def tuned_epochs(path, section: str) -> int | None:
+    """The epochs of the runs that the numbers of a section were found with; None if it says none.
+
+    Raises:
+        ValueError: not such a file, or no positive integer.
+        OSError: the file can't be read.
+    """
+    epochs = (_section(path, section) or {}).get("epochs")
+    return None if epochs is None else validate_integer(f"epochs of {section} in {path}", epochs)
+
+
+def _section(path, section: str) -> dict | None:
     try:
         content = json.loads(pathlib.Path(path).read_text())
     except (ValueError, RecursionError) as error:
@@ -66,11 +89,7 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
             f"{path} must hold an object of sections, each an object of methods; see "
             "larq_filter/cli/settings.json."
         )
-    if section not in content:
-        return None
-    entries = content[section]
-    settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
-    return {name: settings.get(name, Setting()) for name in names}
+    return content.get(section)
 
 
 def _setting(place: str, method: str, entry) -> Setting:

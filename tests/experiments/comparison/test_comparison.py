@@ -539,6 +539,15 @@ def test_recipes_are_read(tmp_path):
 ENTRY = {"knobs": {}, "reason": "r"}
 
 
+def test_epochs_that_a_section_was_tuned_for(tmp_path):
+    file = write(tmp_path / "h.json", {"digits": {"epochs": 10, "adam": ENTRY}, "other": {}})
+    assert settings.tuned_epochs(file, "digits") == 10
+    assert settings.tuned_epochs(file, "other") is settings.tuned_epochs(file, "none") is None
+    assert list(settings.load_settings(file, "digits", ["adam"])) == ["adam"]
+    with pytest.raises(ValueError, match="epochs of digits"):
+        settings.tuned_epochs(write(tmp_path / "h.json", {"digits": {"epochs": 0}}), "digits")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
