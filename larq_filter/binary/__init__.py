@@ -2,7 +2,8 @@
 
 kernels    one kernel: told, read, set and drawn
 layers     the layers of a model that have some
-checks     what keeps a filter from training them, or from training them well
+checks     what keeps a filter from training them (an error, which ends a run before it begins), or
+           from training them well (a warning): a new check of a model goes there
 copies     what a copy of a layer needs besides config and values
 """
 

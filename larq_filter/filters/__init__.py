@@ -19,6 +19,7 @@
 
 A new filter is a class beside its kin: ``averages``, ``integrators``, ``direct`` (FIR, MA, AR),
 ``sections``, ``kalman``, ``composition``, ``nonlinear``. ``Filter`` in ``_base`` says what it is.
+A new design by cutoff is a function in ``designs``.
 Then it is exported here and added to ``tests/helpers/examples_of_rules.py``. ``designs`` compute
 coefficients for ``delta``; all other modules are numerics.
 """
