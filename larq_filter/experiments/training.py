@@ -5,7 +5,7 @@ A run folder holds all that is needed to find the run again and to go on with it
     config.json     the config, the versions of the packages, the command line
     metrics.csv     one row an epoch
     flips.csv       one row an epoch and binary layer
-    tensorboard/    the same for TensorBoard
+    tensorboard/    the same for TensorBoard, if that is installed
     checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
     model.keras     the trained model
     result.json     the result; its presence says that the run is finished
@@ -199,7 +199,10 @@ def _train(
         way.write_config(folder, config)  # only now: a wrong argument leaves nothing behind
     own = strategies.own_folder(folder, way.strategy)
     tables = Tables([own / "metrics.csv", own / "flips.csv"])
-    monitor = callbacks.FlipMonitor(own / "flips.csv", own / "tensorboard" / "flips")
+    board = own / "tensorboard" if callbacks.has_tensorboard() else None
+    if board is None:
+        logger.info("Without TensorBoard's files: pip install larq_filter[tensorboard] for them.")
+    monitor = callbacks.FlipMonitor(own / "flips.csv", board and board / "flips")
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
@@ -215,7 +218,7 @@ def _train(
         loggers = [
             *watchers,
             keras.callbacks.CSVLogger(str(own / "metrics.csv"), append=first_epoch > 0),
-            keras.callbacks.TensorBoard(str(own / "tensorboard"), write_graph=False),
+            *([] if board is None else [keras.callbacks.TensorBoard(board, write_graph=False)]),
             saver,
             *([] if way.report is None else [_Report(way.report)]),
         ]
