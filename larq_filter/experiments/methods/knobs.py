@@ -165,8 +165,11 @@ class Knobs:
         return {name: value for name, value in values.items() if value is not None}
 
     def only(self, names) -> "Knobs":
-        """The same without the knobs that are not in ``names``."""
-        return Knobs(**{name: value for name, value in self.given().items() if name in names})
+        """The same without the knobs that are not in ``names``, or that mean nothing among them."""
+        values = {name: value for name, value in self.given().items() if name in names}
+        if values.get("rest") == "same":
+            values.pop("learning_rate", None)
+        return Knobs(**values)
 
     def resolve(self, method: str, defaults: dict[str, Any]) -> "Knobs":
         """The knobs of a method: ``defaults`` with what is given here in their place.
