@@ -35,7 +35,8 @@ def network(blocks=4, strides=1):
         )(x)
         y = keras.layers.BatchNormalization(momentum=0.9)(y)
         x = keras.layers.PReLU(shared_axes=[1, 2])(keras.layers.Add()([y, x]))
-    x = keras.layers.Dense(CLASSES)(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(CLASSES, kernel_initializer="random_uniform")(x)  # no class is sure yet
     return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(x), name="blocks")
 
 
@@ -45,9 +46,8 @@ def images(count=6):
 
 def map_of(activations):
     """The definition, for each image."""
-    energy = np.mean(np.square(activations.astype("float64")), axis=-1).reshape(
-        len(activations), -1
-    )
+    energy = np.mean(np.square(activations.astype("float64")), axis=-1)
+    energy = energy.reshape(len(energy), -1)
     return energy / energy.max(axis=1, keepdims=True)
 
 
@@ -124,14 +124,14 @@ def test_attention_adds_its_gradient_to_that_of_the_distribution(weight):
     with tf.GradientTape() as tape:
         total = loss(targets, model(x))
     gradient = tape.gradient(total, bias).numpy()
-    numeric, start, step = [], bias.numpy(), 1e-2
+    numeric, start, step = [], bias.numpy(), 1e-3
     for direction in np.eye(4, dtype="float32"):
         ends = []
         for sign in (1, -1):
             bias.assign(start + sign * step * direction)
             ends.append(float(loss(targets, model(x))))
         numeric.append((ends[0] - ends[1]) / (2 * step))
-    np.testing.assert_allclose(gradient, numeric, rtol=0.1, atol=2e-2)
+    np.testing.assert_allclose(gradient, numeric, rtol=0.05, atol=2e-3)
 
 
 @pytest.mark.parametrize(("name", "count"), [("birealnet20", 9), ("resnet18_cifar", 8)])
@@ -238,7 +238,7 @@ STAGES = ("step1/teacher/teacher", "step1/teacher", "step1", ".")
 
 @pytest.fixture
 def small_network(monkeypatch):
-    monkeypatch.setattr(training, "new_model", lambda config, data: network())
+    monkeypatch.setattr(training, "new_model", lambda config, data: network(2))
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ def chain(tmp_path_factory):
     """The folder of a whole run, and its result."""
     folder = tmp_path_factory.mktemp("chain") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "new_model", lambda config, data: network())
+        patch.setattr(training, "new_model", lambda config, data: network(2))
         return folder, training.run(SMALL, folder, verbose=0)
 
 
@@ -280,13 +280,13 @@ def test_every_run_of_the_chain_is_there(chain):
 @pytest.mark.slow
 def test_every_model_of_the_chain_is_the_plain_network(chain):
     folder, result = chain
-    wanted = network()
+    wanted = network(2)
     for stage in STAGES:
         model = serialization.load_model(folder / stage / "model.keras")
         assert [type(layer) for layer in model.layers] == [type(layer) for layer in wanted.layers]
         assert model.output_shape == (None, CLASSES)
-        assert len(binary.binary_kernels(model)) == (4 if stage == "." else 0)
-    assert result.flipped_layers[1] == 4
+        assert len(binary.binary_kernels(model)) == (2 if stage == "." else 0)
+    assert result.flipped_layers[1] == 2
     assert result.accuracy == pytest.approx(float(rows(folder)[-1]["val_accuracy"]))
     loaded = keras.models.load_model(folder / "model.keras")  # compiled, as those of all methods
     assert isinstance(loaded.loss, attention.LessonLoss)
@@ -294,7 +294,7 @@ def test_every_model_of_the_chain_is_the_plain_network(chain):
 
 
 @pytest.mark.slow
-def test_a_chain_interrupted_in_every_run_equals_the_uninterrupted_one(
+def test_a_chain_interrupted_twice_equals_the_uninterrupted_one(
     chain, small_network, tmp_path, monkeypatch
 ):
     expected, folder = chain[0], tmp_path / "run"
@@ -302,11 +302,11 @@ def test_a_chain_interrupted_in_every_run_equals_the_uninterrupted_one(
 
     def on_epoch_end(self, epoch, logs=None):
         original(self, epoch, logs)
-        if next(saved) in (1, 3, 5, 7):  # the first of two epochs of each run
+        if next(saved) in (3, 7):  # the first of two epochs of distilled_tanh and of the last run
             raise InterruptedError
 
     monkeypatch.setattr(progress.Progress, "on_epoch_end", on_epoch_end)
-    for _ in STAGES:
+    for _ in range(2):
         with pytest.raises(InterruptedError):
             training.run(SMALL, folder, verbose=0)
         assert not (folder / "result.json").exists()
@@ -323,13 +323,14 @@ def test_a_chain_interrupted_in_every_run_equals_the_uninterrupted_one(
 
 @pytest.mark.slow
 def test_a_saved_teacher_takes_the_place_of_the_first_network(chain, small_network, tmp_path):
-    folder, _ = chain
-    teacher = str(folder / STAGES[0])
-    config = dataclasses.replace(SMALL, knobs=Knobs(teacher=teacher))
+    first, second = (chain[0] / stage for stage in STAGES[:2])
+    config = dataclasses.replace(
+        SMALL, method="distilled_tanh", epochs=2, knobs=Knobs(teacher=str(first))
+    )
     result = training.run(config, tmp_path / "run", verbose=0)
-    assert result.epochs == 6
-    assert not (tmp_path / "run" / STAGES[0]).exists()
-    for a, b in zip(weights(tmp_path / "run"), weights(folder), strict=True):
+    assert result.epochs == 2
+    assert not (tmp_path / "run" / "teacher").exists()
+    for a, b in zip(weights(tmp_path / "run"), weights(second), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
