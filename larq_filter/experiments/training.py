@@ -43,7 +43,6 @@ from larq_filter.experiments import (
     strategies,
 )
 from larq_filter.experiments.checkpoints import Tables
-from larq_filter.experiments.methods import attention
 from larq_filter.optimizers import FilterOptimizer
 
 logger = logging.getLogger(__name__)
@@ -298,7 +297,7 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     strategy = model.distribute_strategy
     own = strategies.own_folder(folder, strategy)
     # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
-    saved = to_latent_free(model) if config.method == "larq_bop" else attention.network_of(model)
+    saved = to_latent_free(model) if config.method == "larq_bop" else methods.network_of(model)
     with files.whole(own / "model.keras") as part:
         saved.save(part)
     if own != folder:  # the first worker has the tables and writes the result

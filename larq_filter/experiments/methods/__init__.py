@@ -18,6 +18,7 @@ in ``larq_filter.latent_rules``, a row in ``published``. Tuned numbers for a dat
 any: ``larq_filter/cli/settings.json``.
 """
 
+from larq_filter.experiments.methods.attention import network_of
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.methods.method import Method, Stage
 from larq_filter.experiments.methods.registry import (
@@ -40,5 +41,6 @@ __all__ = [
     "dataset_for",
     "first_stage",
     "names",
+    "network_of",
     "resolve",
 ]

@@ -122,8 +122,9 @@ class Knobs:
     )
     weight_decay: float | None = _knob(
         "Of latent kernels, per unit of their learning rate: decoupled for sgdw, else L2 in the "
-        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, "
-        "where no number is named: the model's own regularizers.",
+        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step, for "
+        "real_to_binary of all but the last. Default, where no number is named: the model's own "
+        "regularizers.",
         _AT_LEAST_0,
     )
     weight_clip: float | None = _knob(

@@ -104,9 +104,8 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
         seed: of what the method itself draws at random (``diode``, ``prob_bop``).
 
     Returns:
-        The compiled model: ``model`` itself or a copy of it. Train it on ``dataset_for``. What it
-        becomes is ``attention.network_of`` of it, for all methods but those that learn attention
-        the model itself.
+        The compiled model: ``model`` itself or a copy of it. Train it on ``dataset_for(...)``. The
+        network to keep is ``network_of(...)`` it: another one where a method learns attention.
 
     Raises:
         ValueError: unknown method, a knob that it does not read, a model without binary kernels,
