@@ -80,6 +80,7 @@ def test_the_loss_is_the_sum_of_its_three_parts(strides):
     teacher, student, x = network(strides=strides), network(strides=strides), images()
     labels = np.array([3, 0, 9, 1, 1, 7])
     data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(6)
+    assert methods.dataset_for("adam", data) is data
     ((seen, targets),) = methods.dataset_for("distilled_tanh", data, teacher)
     model, loss, metrics = attention.taught(student, attention.Lessons(3.0, 30.0))
     outputs = model(seen)

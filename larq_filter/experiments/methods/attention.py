@@ -6,7 +6,7 @@
 
 The blocks are matched by position: the first of the teacher with the first of the student. Source:
 Martinez et al., "Training binary neural networks with real-to-binary convolutions", ICLR 2020,
-arXiv 2003.11535, and its implementation in Larq Zoo, whose maximum and mean stand here.
+arXiv 2003.11535; the maximum and the mean over places and blocks are those of Larq Zoo.
 
 The maps travel as the teacher's distribution does (``distillation``). ``watched`` is a network with
 more columns in its output: behind the distribution those of ``BesideAttention``. Those of the

@@ -12,11 +12,12 @@ every method. Each run is the stage before the next one's own, so folders nest:
 ``step1/teacher/teacher/`` is the first network's. Of E epochs the last two runs have half each, as
 in ``two_step``, and each teacher as many as its student.
 
-Numbers are the publication's: Adam at 1e-3, in the last run 2e-4; decay 1e-5; m 3, then 0.8;
+Numbers are those of Larq Zoo's training: Adam at 1e-3, in the last run 2e-4; L2; m 3, then 0.8;
 attention 30, then 0; temperature 1; 75 epochs a run. Differences: learning rates fall by a cosine
 and not by steps after a warm-up; no decay in the last run, as in ``two_step``; the first network
-is trained by Adam, and the scale of a convolution that is computed from its input is not a part of
-``birealnet20`` (it is of the zoo's ``RealToBinaryNet``).
+clips its activations and is trained by Adam at the rates of the others, where theirs is a ResNet-18
+trained by SGD. The scale of a convolution that is computed from its input is a part of the zoo's
+``RealToBinaryNet``, not of ``birealnet20``.
 """
 
 import dataclasses
