@@ -9,7 +9,7 @@ A run folder holds all that is needed to find the run again and to go on with it
     checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
     model.keras     the trained model
     result.json     the result; its presence says that the run is finished
-    step1/, teacher/   the whole run of a first stage, for methods that have one
+    step1/, teacher/   the whole run of a first stage, for methods that have one, with its own in it
     backup/         in place of checkpoints/ for a run of several machines (``strategies``)
 
 ``run`` on a folder that holds an unfinished run of the same config continues it from the last good
@@ -43,7 +43,6 @@ from larq_filter.experiments import (
     strategies,
 )
 from larq_filter.experiments.checkpoints import Tables
-from larq_filter.experiments.methods import distillation
 from larq_filter.optimizers import FilterOptimizer
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,8 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
-        new_model(config, data)  # a wrong argument is found before the first stage, not after it
+        # A wrong argument is found before the first stage, not after it.
+        methods.METHODS[config.method].needs(new_model(config, data), _teacher(config))
         way.write_config(folder, config)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
@@ -240,8 +240,7 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
         epochs=config.epochs,
         steps_per_epoch=steps,
     )
-    if methods.METHODS[config.method].distils:
-        train_data = distillation.with_soft_targets(train_data, earlier)
+    train_data = methods.dataset_for(config.method, train_data, earlier)
     model.fit(
         strategies.sharded(train_data, way.strategy),
         initial_epoch=first_epoch,
@@ -301,7 +300,7 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     strategy = model.distribute_strategy
     own = strategies.own_folder(folder, strategy)
     # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
-    saved = to_latent_free(model) if config.method == "larq_bop" else model
+    saved = to_latent_free(model) if config.method == "larq_bop" else methods.network_of(model)
     with files.whole(own / "model.keras") as part:
         saved.save(part)
     if own != folder:  # the first worker has the tables and writes the result

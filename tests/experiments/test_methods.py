@@ -104,7 +104,9 @@ FINISHED = {"proxquant", "md_tanh", "bnew"}  # binary at the end, and frozen the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [name for name in methods.names() if name != "frozen"])
+@pytest.mark.parametrize(
+    "method", [name for name in methods.names() if name not in ("frozen", "real_to_binary")]
+)
 def test_method_beats_the_control_and_flips_every_layer(method, control):
     loss, model, flipped = train(method, TUNED.get(method))
     assert loss < 0.8 * control
@@ -292,6 +294,8 @@ def test_stages_and_their_budget():
         "learning_rate_schedule": "linear",
         "weight_decay": 1e-5,
     }
+    stage = methods.first_stage("two_step", Knobs(rest="same", kernel_learning_rate=0.3), 7)
+    assert methods.resolve(stage.method, stage.knobs).kernel_learning_rate == 0.3
     stage = methods.first_stage("distilled", Knobs(alpha=0.1), 7)
     assert (stage.method, stage.epochs, stage.own_epochs) == ("real", 7, 7)
     assert stage.knobs.given() == {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}

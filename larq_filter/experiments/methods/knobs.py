@@ -122,8 +122,9 @@ class Knobs:
     )
     weight_decay: float | None = _knob(
         "Of latent kernels, per unit of their learning rate: decoupled for sgdw, else L2 in the "
-        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, "
-        "where no number is named: the model's own regularizers.",
+        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step, for "
+        "real_to_binary of all but the last. Default, where no number is named: the model's own "
+        "regularizers.",
         _AT_LEAST_0,
     )
     weight_clip: float | None = _knob(
@@ -165,8 +166,11 @@ class Knobs:
         return {name: value for name, value in values.items() if value is not None}
 
     def only(self, names) -> "Knobs":
-        """The same without the knobs that are not in ``names``."""
-        return Knobs(**{name: value for name, value in self.given().items() if name in names})
+        """The same without the knobs that are not in ``names``, or that mean nothing among them."""
+        values = {name: value for name, value in self.given().items() if name in names}
+        if values.get("rest") == "same":
+            values.pop("learning_rate", None)
+        return Knobs(**values)
 
     def resolve(self, method: str, defaults: dict[str, Any]) -> "Knobs":
         """The knobs of a method: ``defaults`` with what is given here in their place.

@@ -8,7 +8,7 @@ from larq_filter._keras import keras
 from larq_filter.experiments.methods.knobs import Knobs, schedule
 from larq_filter.experiments.methods.method import Stage
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
-from larq_filter.quantizers import ClipToUnit, StandardizedSign
+from larq_filter.quantizers import ClipToUnit, StandardizedSign, TanhToUnit
 
 import larq  # isort: skip
 
@@ -112,20 +112,26 @@ def binary_activations(model, knobs, steps, earlier, seed):
     return model, optimizer_for(knobs, steps, keras.optimizers.Adam)
 
 
-def real(model, knobs, steps, earlier, seed):
+def _real(activation: Callable) -> Callable:
     """``prepare`` of a network with real-valued weights and activations, trained by Adam."""
 
-    def options(layer, quantizer, prefix):
-        changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
-        if knobs.weight_decay is not None:
-            changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
-        if getattr(layer, "input_quantizer", None) is not None:
-            changed["input_quantizer"] = ClipToUnit(dtype=layer.dtype_policy.name)
-        return changed
+    def prepare(model, knobs, steps, earlier, seed):
+        def options(layer, quantizer, prefix):
+            changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
+            if knobs.weight_decay is not None:
+                changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
+            if getattr(layer, "input_quantizer", None) is not None:
+                changed["input_quantizer"] = activation(dtype=layer.dtype_policy.name)
+            return changed
 
-    model = conversion.with_kernel_options(model, options)
-    rate = schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
-    return model, keras.optimizers.Adam(rate)
+        model = conversion.with_kernel_options(model, options)
+        rate = schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
+        return model, keras.optimizers.Adam(rate)
+
+    return prepare
+
+
+real, real_tanh = _real(ClipToUnit), _real(TanhToUnit)
 
 
 BINARY_ACTIVATIONS = {

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from larq_filter.experiments.methods import attention
 from larq_filter.experiments.methods.knobs import Knobs
 
 
@@ -35,6 +36,10 @@ class Method:
         first_stage: ``first_stage(knobs, epochs)`` gives the stage before it, or None.
         stage_only: whether what it trains is no binary network: a teacher or a first step.
         distils: whether it learns from the distribution of the model before.
+        lessons: what it learns from that model beside the labels; None for the distribution alone,
+            in place of the labels.
+        needs: ``needs(model, teacher)`` raises for a network that neither it nor a stage before it
+            can train, and for a teacher named by the knob; None is no such teacher.
         is_latent: whether binary kernels are trained through real-valued weights.
     """
 
@@ -44,4 +49,6 @@ class Method:
     first_stage: Callable = lambda knobs, epochs: None
     stage_only: bool = False
     distils: bool = False
+    lessons: attention.Lessons | None = None
+    needs: Callable = lambda model, teacher=None: None
     is_latent: bool = False

@@ -18,14 +18,16 @@ methods train it by the optimizer of the kernels, as the publications do.
 | ``two_step`` | latent: real weights for half the budget, then ``adam`` on their signs |
 | ``one_step`` | latent-free: ``filter`` for the whole budget, with the rates of ``two_step`` |
 | ``distilled`` | latent-free: ``one_step`` from a real-valued teacher's distribution |
+| ``real_to_binary`` | latent: a chain of three teachers, then ``adam`` on the signs of the last |
 | ``frozen`` | random and never changed: the control |
 | ``binary_activations`` | real-valued weights: the first step of ``two_step`` |
 | ``real`` | real-valued weights and activations: the teacher of ``distilled`` |
+| ``distilled_tanh``, ``distilled_activations`` | real-valued: teachers in ``real_to_binary`` |
 
 A method of two stages is two runs in a row: ``first_stage`` says which method comes before, and
-``compile_for`` gets the model it trained. Rejected: methods as lists of callbacks that rewire a
-model while it trains; such a run can't be resumed, and its first stage can't be looked at or used
-twice.
+``compile_for`` gets the model it trained. That method may have a first stage itself: a chain.
+Rejected: methods as lists of callbacks that rewire a model while it trains; such a run can't be
+resumed, and its first stage can't be looked at or used twice.
 """
 
 import dataclasses
@@ -33,11 +35,13 @@ import math
 
 from larq_filter import binary, quantizers
 from larq_filter.experiments.methods import (
+    attention,
     distillation,
     inputs,
     latent,
     latent_free,
     published,
+    real_to_binary,
 )
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.methods.method import Method, Stage
@@ -100,8 +104,8 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
         seed: of what the method itself draws at random (``diode``, ``prob_bop``).
 
     Returns:
-        The compiled model: ``model`` itself or a copy of it. For ``distilled`` train it on
-        ``distillation.with_soft_targets(dataset, earlier)``.
+        The compiled model: ``model`` itself or a copy of it. Train it on ``dataset_for(...)``. The
+        network to keep is ``network_of(...)`` it: another one where a method learns attention.
 
     Raises:
         ValueError: unknown method, a knob that it does not read, a model without binary kernels,
@@ -111,10 +115,13 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     if not binary.binary_kernels(model):
         raise ValueError(f"The model {model.name} has {binary.NO_BINARY_KERNEL}")
     way = METHODS[method]
+    way.needs(model, earlier)
     model = inputs.quantized(model, knobs.input_quantizer)
     model, optimizer = way.prepare(model, knobs, steps, earlier, seed)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
-    if way.distils:
+    if way.lessons is not None:
+        model, loss, metrics = attention.taught(model, way.lessons)
+    elif way.distils:
         loss = distillation.distributional_loss
         metrics = [distillation.accuracy, distillation.cross_entropy]
     elif model.losses:  # the loss then holds the penalty of the weights
@@ -123,6 +130,25 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     if quantizers.of_model(model):
         quantizers.connect(model, steps)
     return model
+
+
+def dataset_for(method: str, dataset, earlier=None):
+    """``dataset`` as ``method`` trains on it: with what it learns from the model before.
+
+    Args:
+        method: a name from ``METHODS``.
+        dataset: a ``tf.data.Dataset`` of batches: images, integer labels of shape (batch,).
+        earlier: the model that the stage before has trained, or the teacher.
+
+    Raises:
+        ValueError: ``earlier`` has no blocks whose attention could be learned.
+    """
+    way = METHODS[method]
+    if not way.distils:
+        return dataset
+    if way.lessons is not None and way.lessons.attention:
+        earlier = attention.watched(earlier)
+    return distillation.with_soft_targets(dataset, earlier)
 
 
 # What comes before --------------------------------------------------------------------------------
@@ -283,13 +309,13 @@ _STAGES = {
 }
 
 
-_LATENT |= published.METHODS
+_LATENT |= published.METHODS | real_to_binary.METHODS
 
 
 def _row(method: Method, **changes) -> Method:
     """With the knob that all methods with binary activations have."""
     knobs = {**method.knobs}
-    if method is not _STAGES["real"]:
+    if method not in (_STAGES["real"], _LATENT["distilled_tanh"]):
         knobs.setdefault("input_quantizer", None)
     return dataclasses.replace(method, knobs=knobs, **changes)
 
