@@ -53,6 +53,21 @@ def holds_classes(folder) -> bool:
     return path.is_dir() and bool(_folders(path))
 
 
+def stamp(folder) -> str:
+    """Changes whenever a file in the folder does; opens none of them."""
+    found = hashlib.sha256()
+    for place, below, files in os.walk(pathlib.Path(folder).expanduser()):
+        below.sort()
+        for name in sorted(files):
+            about = os.lstat(os.path.join(place, name))
+            found.update(
+                f"{place}/{name} {about.st_size} {about.st_mtime_ns}\n".encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
+    return found.hexdigest()
+
+
 def read(folder) -> Listing:
     """The image files of a folder; opens none of them.
 

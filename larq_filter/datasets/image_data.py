@@ -54,7 +54,6 @@ class ImageData:
         """What tells these data from others, for a JSON file."""
         parts = ("train", "validation", "test")
         return {
-            "name": self.name,
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,
             "examples": [getattr(self, f"{part}_examples") for part in parts],

@@ -92,6 +92,14 @@ def load(
     return image_data(str(name), source, class_names, fingerprint)
 
 
+def stamp(name, data_dir=None):
+    """Changes whenever files of the user's own do that `load` would read; None for other sets."""
+    if str(name).lower().endswith(".npz"):
+        path = pathlib.Path(name).expanduser()
+        return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else "missing"
+    return folders.stamp(name) if _is_image_folder(str(name), data_dir) else None
+
+
 def image_data(name, source, class_names, fingerprint=None):
     """The `ImageData` of a source, with mean and deviation of its training images."""
     mean, std = _statistics(source.statistics_images())
