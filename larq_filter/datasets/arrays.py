@@ -31,9 +31,10 @@ def read_npz(path) -> tuple[dict, tuple]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise ValueError("it is a single array")
+        with opened as file:
             pairs = _pairs(path, list(file.files))
             parts = {part: tuple(_array(path, file, key) for key in p) for part, p in pairs.items()}
             names = _array(path, file, "class_names") if "class_names" in file.files else None

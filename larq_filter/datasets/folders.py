@@ -9,8 +9,9 @@ The classes are the folders, in sorted order. A folder is one of parts if all th
 **What is held out.** An image is named by its path within its class, and the hash of class and path
 says where it goes: a tenth is for the test, a tenth for validation. So the parts are the same for
 every seed and on every machine, and an image that is added moves no other. A class in which nothing
-fell to a part gives it the image of the smallest hash, if it can: the one case in which an image
-added later moves another back.
+fell to a part gives it the training image of the smallest hash, if one more is left: the only case
+in which an image added later moves another back. A class that lies in parts whole gives one to
+training.
 
 Rejected: an exact tenth of each class by rank, as sets in memory have it. One image more would move
 others from training to the test, and two runs could not be compared.

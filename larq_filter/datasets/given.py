@@ -200,11 +200,12 @@ class _Reader:
                 self.too_large |= self.left < 0
                 kept = [images[:1]] if self.too_large else [*kept, images]
         except tf.errors.InvalidArgumentError as error:
-            if "shape" not in str(error):
+            reason = first_line(error).split("}} ")[-1]  # without the node that says so
+            if "shape" not in reason.lower():
                 raise
             raise ValueError(
-                f"the images of `{part}` differ in size ({first_line(error)[:200]}); pass "
-                "image_size=, for example image_size=64."
+                f"the images of `{part}` differ in size ({reason[:200]}); pass image_size=, for "
+                "example image_size=64."
             ) from error
         if not hashes:
             raise ValueError(f"`{part}` holds no image.")

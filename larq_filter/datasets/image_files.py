@@ -159,7 +159,7 @@ def _warn_of_copies(listing: Listing, hashes: dict) -> None:
         copies = [name for name in listing.parts[part][0] if hashes[name] in trained]
         if copies:
             logger.warning(
-                "%s: %d images for %s are copies of training images, the first is %s. Accuracy "
-                "there tells less than it seems.",
-                *(listing.root, len(copies), part, copies[0]),
+                "%s: copies of training images for %s: %d, the first is %s. Accuracy there tells "
+                "less than it seems.",
+                *(listing.root, part, len(copies), copies[0]),
             )

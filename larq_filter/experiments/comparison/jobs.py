@@ -223,6 +223,8 @@ class Comparison:
         for job in self.jobs:
             try:
                 run_folder.refuse_other_run(self.folder / job.name, job.config)
+                described = own.describe(job.config, **self.given)
+                run_folder.refuse_other_own(self.folder / job.name, described)
             except run_folder.RunExists as error:
                 raise run_folder.RunExists(
                     f"{error}\nA comparison holds runs of one config for each method. Give the "
