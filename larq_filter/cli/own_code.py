@@ -82,7 +82,7 @@ def _imported(module: str, flag: str, value: str):
 def _is_typed(flag: str, value: str) -> bool:
     """Whether the flag stands on the command line with that value."""
     words = sys.argv[1:]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, text = word.lstrip("-").partition("=")
         if word.startswith("-") and name == flag and (text if equals else following) == value:
             return True

@@ -5,7 +5,7 @@ all of it, and not after hours. That look also gives the sizes, the channels and
 file, by which a continued run knows its data again.
 
 An image is grey if its file has one channel. If all are, they stay so; else all get three. The
-alpha channel of a PNG is left out.
+alpha channel of a PNG is left out, and the orientation that a camera noted (EXIF) is not followed.
 """
 
 import collections

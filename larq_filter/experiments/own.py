@@ -28,7 +28,6 @@ from larq_filter._validation import first_line, shown
 
 FROM_PYTHON = "from Python: "
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_ARGUMENTS = ("input_shape", "num_classes", "width")
 _OF_DATA = ("data_dir", "download", "train_examples", "validation_examples", "image_size")
 
 
@@ -248,7 +247,7 @@ def _refuse_misfit(text: str, model, data) -> None:
     if found is None or tuple(found) != (2, classes):
         raise ValueError(
             f"The model {text} gives outputs of shape {found} for 2 images; the data have "
-            f"{classes} classes, so that ({2}, {classes}) is needed."
+            f"{classes} classes, so that (2, {classes}) is needed."
         )
     outputs = np.asarray(outputs, np.float64)
     if outputs.min() < 0 or not np.allclose(outputs.sum(axis=1), 1, atol=0.02):

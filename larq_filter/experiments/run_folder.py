@@ -215,9 +215,8 @@ def refuse_other_split(config: dict, what: str) -> None:
 def read_described(folder: pathlib.Path) -> dict:
     """What config.json says of data and model of the user's own; empty if nothing."""
     found = read_config(folder).get("own")
-    return (
-        {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
-    )
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
 def read_config(folder: pathlib.Path) -> dict:

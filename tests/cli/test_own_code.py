@@ -166,19 +166,12 @@ def test_own_images_and_an_own_model_from_training_to_the_device(tmp_path):
     assert json.loads((run / "classes.json").read_text()) == ["cat", "dog"]
     content = json.loads((run / "config.json").read_text())
     assert content["config"]["model"] == "mymodels:build"
-    status, said = command(tmp_path, "export", f"--run={run}")
-    assert status == 1 and "type --model=mymodels:build again" in said and "Traceback" not in said
 
     content["config"]["model"] = "poisonous:build"
     (run / "config.json").write_text(json.dumps(content))
     (tmp_path / "poisonous.py").write_text("open('imported', 'w')")
-    (tmp_path / "recipe.txt").write_text("--model=poisonous:build\n--import=poisonous\n")
-    for name, arguments, words in [
-        ("export", [f"--run={run}", model], "type --model=poisonous:build again"),
-        ("sweep", [*own, "--flagfile=recipe.txt"], "not in a flag file"),
-    ]:
-        status, said = command(tmp_path, name, *arguments)
-        assert status == 1 and words in said and "Traceback" not in said, said
+    status, said = command(tmp_path, "export", f"--run={run}", model)
+    assert status == 1 and "type --model=poisonous:build again" in said and "Traceback" not in said
     assert not (tmp_path / "imported").exists()
 
     content["config"]["model"] = "mymodels:build"
