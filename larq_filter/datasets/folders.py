@@ -3,8 +3,8 @@
     pets/cat/1.jpg, pets/dog/2.png                       validation and test are held out
     pets/train/cat/1.jpg, pets/test/dog/2.png, ...       as named; what is missing is held out
 
-The classes are the folders, in sorted order. A folder is one of parts if all that it holds is
-`train` and some of `validation` (or `val`) and `test`.
+The classes are the folders, in sorted order. A folder is one of parts if all folders in it are
+`train` and some of `validation` (or `val`) and `test`, in small or capital letters.
 
 **What is held out.** An image is named by its path within its class, and the hash of class and path
 says where it goes: a tenth is for the test, a tenth for validation. So the parts are the same for
@@ -61,11 +61,8 @@ def stamp(folder) -> str:
         below.sort()
         for name in sorted(files):
             about = os.lstat(os.path.join(place, name))
-            found.update(
-                f"{place}/{name} {about.st_size} {about.st_mtime_ns}\n".encode(
-                    "utf-8", "surrogateescape"
-                )
-            )
+            line = f"{place}/{name} {about.st_size} {about.st_mtime_ns}\n"
+            found.update(line.encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
@@ -91,10 +88,10 @@ def read(folder) -> Listing:
     parts = {part: [] for part in ("train", "validation", "test")}
     for part, classes in found.items():
         for name, files in classes.items():
+            label, folder = names.index(name), (splits[part] / name).relative_to(root).as_posix()
             places = held_out(name, files, missing) if part == "train" else {}
             for file in files:
-                path = (splits[part] / name / file).relative_to(root).as_posix()
-                parts[places.get(file, part)].append((path, names.index(name)))
+                parts[places.get(file, part)].append((f"{folder}/{file}", label))
     _refuse_empty_parts(root, parts)
     lists = {part: tuple(map(list, zip(*rows, strict=True))) for part, rows in parts.items()}
     return Listing(root, names, lists)
@@ -136,17 +133,21 @@ def _fraction(name: str) -> float:
 def _split_folders(root: pathlib.Path) -> dict:
     """The folder of each part; the root itself for training where there are no such folders."""
     named = [path.name for path in _folders(root)]
-    splits, others = [n for n in named if n in PARTS], [n for n in named if n not in PARTS]
-    if "train" not in splits or (others and len(splits) == 1):
+    splits = [name for name in named if name.lower() in PARTS]
+    others = [name for name in named if name.lower() not in PARTS]
+    parts = [PARTS[name.lower()] for name in splits]
+    if "train" not in parts or (others and len(splits) == 1):
         return {"train": root}  # `train` among others is a class of vehicles
     if others:
         raise ValueError(
             f"{root} holds the split folders {', '.join(splits)} and others: {', '.join(others)}. "
             "Split folders are train, validation (or val) and test, and stand alone."
         )
-    if {"val", "validation"} <= set(splits):
-        raise ValueError(f"{root} holds both val and validation: keep one of them.")
-    return {PARTS[name]: root / name for name in splits}
+    if len(set(parts)) < len(parts):
+        raise ValueError(
+            f"{root} holds {', '.join(splits)}, two of them for one part: keep one of the two."
+        )
+    return {part: root / name for part, name in zip(parts, splits, strict=True)}
 
 
 def _folders(path: pathlib.Path) -> list:
@@ -191,6 +192,11 @@ def _images(folder: pathlib.Path, passed_over: collections.Counter) -> list:
 
 def _refuse_misfits(folder: pathlib.Path, classes: dict, names: tuple) -> None:
     """Raises for classes without images, and for those that training does not have."""
+    if not classes:
+        raise ValueError(
+            f"{folder} holds no class folders, so nobody knows the labels. Put its images into "
+            "folders of their classes, or take it away: then images of training are held out."
+        )
     foreign = sorted(set(classes) - set(names))
     if foreign:
         raise ValueError(

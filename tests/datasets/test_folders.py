@@ -87,7 +87,7 @@ def test_small_classes_keep_training_images_and_fill_the_parts_they_can(count):
 
 
 def test_split_folders_are_the_parts(tmp_path):
-    for part in ("train", "val", "test"):
+    for part in ("Train", "val", "TEST"):
         images = pets(tmp_path / part, 3)
     data = datasets.load(str(tmp_path))
     assert (data.train_examples, data.validation_examples, data.test_examples) == (6, 6, 6)
@@ -216,7 +216,8 @@ def test_unreadable_files_are_named_all_at_once(tmp_path, monkeypatch):
         (["cat/1.png", "dog/readme.txt"], "without an image: dog"),
         (["train/cat/1.png", "train/dog/1.png", "val/cow/1.png"], "does not: cow"),
         (["train/cat/1.png", "test/cat/1.png", "valid/cat/1.png"], "and others: valid"),
-        (["train/cat/1.png", "val/cat/1.png", "validation/cat/1.png"], "both val and validation"),
+        (["train/cat/1.png", "train/dog/1.png", "test/1.png"], "test holds no class folders"),
+        (["train/cat/1.png", "val/cat/1.png", "validation/cat/1.png"], "two of them for one part"),
         (["cat/1.png", "dog/1.png"], "too few images to hold some out"),
     ],
 )

@@ -81,8 +81,8 @@ class Comparison:
     Args:
         folder: created if need be.
         jobs: from ``jobs``.
-        given: ``data`` and ``model`` as ``training.run`` takes them, in place of what the configs
-            name.
+        data: as ``training.run`` takes it, in place of what the configs name.
+        model: likewise.
 
     Raises:
         OSError: the folder can't be written.
@@ -90,8 +90,9 @@ class Comparison:
         run_folder.RunExists: a run in it was made with another config than its job has now.
     """
 
-    def __init__(self, folder, jobs: Sequence[Job], **given):
+    def __init__(self, folder, jobs: Sequence[Job], data=None, model=None):
         self.folder = pathlib.Path(folder)
+        given = {"data": data, "model": model}
         self.given = {name: value for name, value in given.items() if value is not None}
         self.jobs = [
             dataclasses.replace(job, config=own.named(job.config, **self.given)) for job in jobs
