@@ -73,19 +73,16 @@ def source(listing: Listing, image_size: int | None):
     shapes, hashes = _look(listing.root, names, paths)
     _warn_of_copies(listing, dict(zip(names, hashes, strict=True)))
     channels = 1 if set(shapes[:, 2].tolist()) <= {1, 2} else 3
-    if image_size is None:
-        image_size = (height, width) = _only_size(listing.root, shapes)
-    else:
-        height = width = image_size
+    size = _only_size(listing.root, shapes) if image_size is None else (image_size, image_size)
 
     def decode(path):
         image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
         image = tf.cond(tf.shape(image)[-1] % 2 == 0, lambda: image[..., :-1], lambda: image)
         if channels == 3:  # a file of one channel gives it three times
             image = tf.broadcast_to(image, [*tf.unstack(tf.shape(image)[:2]), 3])
-        if image_size != (height, width):
+        if image_size is not None:
             image = resized(image, image_size)
-        return tf.ensure_shape(image, (height, width, channels))
+        return tf.ensure_shape(image, (*size, channels))
 
     parts = {
         part: (np.array([str(listing.root / name) for name in names]), np.array(labels, np.int32))
@@ -93,7 +90,7 @@ def source(listing: Listing, image_size: int | None):
     }
     rows = sorted(f"{name}\n{number}\n" for name, number in zip(names, hashes, strict=True))
     fingerprint = hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
-    return Files(decode, (height, width, channels), **parts), fingerprint
+    return Files(decode, (*size, channels), **parts), fingerprint
 
 
 def _look(root: pathlib.Path, names: list, paths: list):

@@ -126,7 +126,9 @@ class Comparison:
         """
         left = [job for job in self.jobs if not self._finished(job)]
         if left:
-            self._check_shared_part(left[0].config)
+            described = _check_shared_part(left[0].config, **self.given)
+            for job in self.jobs:  # finished ones too: all of a table are of the same images
+                run_folder.refuse_other_own(self.folder / job.name, described or {})
         progress = _Progress(self.jobs)
         waited_for = None
         while left:
@@ -202,16 +204,6 @@ class Comparison:
         self._error_file(job).unlink(missing_ok=True)
         return result
 
-    def _check_shared_part(self, config: run_folder.Config) -> None:
-        """Raises for what would make every job fail the same way."""
-        data, model = self.given.get("data"), self.given.get("model")
-        data = training.load_data(config) if data is None else data
-        data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
-        training.new_model(config, data, model)
-        for job in self.jobs:  # finished ones too: all of a table are of the same images
-            described = own.describe(config, data, model)
-            run_folder.refuse_other_own(self.folder / job.name, described)
-
     def _look_up(self, job: Job) -> run_folder.Result:
         """The result of a finished job; trained again from its checkpoint if it is damaged."""
         folder = self.folder / job.name
@@ -267,3 +259,11 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _check_shared_part(config: run_folder.Config, data=None, model=None) -> dict:
+    """Raises for what would make every job fail the same way; returns what ``own`` says of it."""
+    data = training.load_data(config) if data is None else data
+    data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
+    training.new_model(config, data, model)
+    return own.describe(config, data, model)
