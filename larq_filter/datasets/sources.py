@@ -305,8 +305,8 @@ def _tfds(name):
         import tensorflow_datasets
     except ImportError as error:
         raise ImportError(
-            f'{name!r} is not the embedded "digits"; every other data set needs TensorFlow '
-            'Datasets: pip install "larq_filter[data]"'
+            f'{name!r} is neither the embedded "digits", nor a folder of images by class, nor an '
+            '.npz file; every other set needs TensorFlow Datasets: pip install "larq_filter[data]"'
         ) from error
     return tensorflow_datasets
 

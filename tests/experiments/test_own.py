@@ -53,6 +53,7 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_trained_and_continued(pets, tmp_path):
     config = dataclasses.replace(SMALL, dataset=str(pets), model="mlp", width=8, batch_size=5)
     training.run(config, tmp_path / "a" / "run", verbose=0)
@@ -74,6 +75,7 @@ def test_a_folder_that_has_changed_is_not_continued(pets, tmp_path):
         training.run(config, tmp_path / "run", verbose=0)
 
 
+@pytest.mark.slow
 def test_a_file_of_arrays_and_the_same_arrays_train_the_same(tmp_path):
     keys = {}
     for part, cut in (("train", slice(30)), ("validation", slice(30, 50)), ("test", slice(50, 60))):
@@ -89,6 +91,7 @@ def test_a_file_of_arrays_and_the_same_arrays_train_the_same(tmp_path):
     assert config["dataset"] == "from Python: arrays" and config["model"] == "from Python: build"
 
 
+@pytest.mark.slow
 def test_what_python_gave_is_wanted_again(tmp_path):
     given = {"data": data_of(), "model": build}
     training.run(SMALL, tmp_path / "a" / "run", verbose=0, **given)
