@@ -240,7 +240,8 @@ def _refused(what: str, module) -> str:
     return (
         f"names {what} of the module {_short(module)}, which is neither a part of Keras, Larq or "
         "larq_filter nor known to this program: if it is yours, import the file that holds it and "
-        "registers it (tf.keras.utils.register_keras_serializable) first."
+        "registers it (tf.keras.utils.register_keras_serializable) first; in commands --import="
+        "MODULE, as you know the module, not as the file names it."
     )
 
 

@@ -98,6 +98,20 @@ def test_models_are_loaded_in_one_place():
     assert users == {"larq_filter/serialization.py"} | own_files
 
 
+def test_modules_are_imported_by_a_name_that_is_typed_only():
+    """Whoever imports by a name that no constant is."""
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and dotted(node.func).rpartition(".")[2] in ("import_module", "__import__", "run_path")
+        and not isinstance(node.args[0], ast.Constant)
+    }
+    of_our_own = {f"larq_filter/{name}.py" for name in ("__init__", "cli/__main__", "plots")}
+    assert users == {"larq_filter/cli/own_code.py"} | of_our_own
+
+
 # Files --------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
     python examples/compare.py --dataset=digits --methods=all --seeds=5
     python examples/compare.py --methods=filter,adam,frozen --model=mlp --epochs=5
+    python examples/compare.py --dataset=FOLDER --image_size=64 --model=mymodels:build
     python examples/compare.py --dataset=cifar10 --data_dir=DIR --epochs=6 --steps_per_epoch=50
 
 Every method gets the same network, images, order of the images and budget; its own hyperparameters
@@ -20,7 +21,7 @@ import sys
 from absl import flags
 
 from larq_filter import plots
-from larq_filter.cli import command_line, run_flags
+from larq_filter.cli import command_line, own_code, run_flags
 from larq_filter.experiments import comparison, files, methods, tables
 from larq_filter.experiments.comparison import report, settings, summaries
 
@@ -28,6 +29,7 @@ import tensorflow as tf
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
+flags.adopt_module_key_flags(own_code)
 HYPERPARAMETERS = pathlib.Path(__file__).with_name("settings.json")
 
 FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a control
@@ -120,7 +122,8 @@ def main():
     chosen, source = choose_settings()
     names = "compare", run_flags.dataset_name(), base.model
     folder = FLAGS.results or run_flags.default_folder(*names)
-    compared = comparison.Comparison(folder, comparison.make_jobs(base, chosen, FLAGS.seeds))
+    jobs = comparison.make_jobs(base, chosen, FLAGS.seeds)
+    compared = comparison.Comparison(folder, jobs, model=own_code.load())
     if FLAGS.train:
         compared.train(wait=FLAGS.wait)
     with compared.alone(), files.plain_errors(compared.folder):

@@ -2,13 +2,13 @@
 
     python examples/export.py --run=runs/digits-birealnet20-filter-0 --output=model.tflite
     python examples/export.py --model_file=model.keras --dataset=cifar10 --benchmark
+    python examples/export.py --model_file=model.keras --import=mylayers --dataset=FOLDER
 
 Prints what the engine will not run on bits (lint), converts, and runs the converted network beside
 the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written
 and OUTPUT.report.json beside it. Else nothing is written, and the exit status is 1.
 """
 
-import json
 import pathlib
 import statistics
 import time
@@ -18,16 +18,22 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
-from larq_filter.cli import command_line
+from larq_filter.cli import command_line, own_code
 from larq_filter.datasets import splits
-from larq_filter.experiments import files, run_folder
+from larq_filter.experiments import files, own, run_folder
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(own_code)  # else --help would not show it
 
 # What
 flags.DEFINE_string("run", None, "Run folder of examples/train.py: its model, and its data.")
 flags.DEFINE_string("model_file", None, "A saved Keras model, in place of --run.")
 flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
+flags.DEFINE_string(
+    "model",
+    None,
+    "module:function, as the run was begun with: that code is imported only if it stands here.",
+)
 flags.DEFINE_string("output", None, "The file to write. Default: model.tflite beside the model.")
 flags.DEFINE_list(
     "allow_float", [], "Names of binary layers that may stay float, QuantDense ones for example."
@@ -61,10 +67,11 @@ On an Android phone with USB debugging on:
 
 def load_data(run: pathlib.Path | None) -> datasets.ImageData:
     """The data of the run, unless a flag says otherwise."""
-    config = {}
+    config, trained_on = {}, None
     if run is not None:
-        saved = json.loads((run / "config.json").read_text())["config"]
-        config = {name: saved[name] for name in DATA}
+        saved = run_folder.read_config(run)["config"]
+        trained_on = run_folder.read_described(run).get("data", {}).get("fingerprint")
+        config = {name: saved.get(name) for name in DATA}
         if saved.get("split") != splits.SPLIT:
             print(
                 "This run was begun with another division of the images: some of the validation "
@@ -74,7 +81,18 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
     config.update({name: FLAGS[name].value for name in DATA if FLAGS[name].value is not None})
     if config.get("dataset") is None:
         raise ValueError("--model_file needs --dataset, the data that the model was trained on.")
-    return datasets.load(config.pop("dataset"), **config)
+    if str(config["dataset"]).startswith(own.FROM_PYTHON):
+        raise ValueError(
+            f"The images of {run} came from variables of a program. Name them: --dataset=FOLDER of "
+            "images by class, or an .npz file."
+        )
+    data = datasets.load(config.pop("dataset"), **config)
+    if trained_on not in (None, data.fingerprint):
+        print(
+            "These are not the images that this run was trained on: they have changed since, or "
+            "are others. Whether the two networks are the same can be seen on them all the same."
+        )
+    return data
 
 
 def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +140,9 @@ def main():
         raise ValueError(f"--output={path} must end in .tflite.")
     if not source.exists():
         raise FileNotFoundError(f"there is no model {source}: is the training finished?")
+    if run is not None and (run / "config.json").exists():
+        own_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
+    own_code.load()
     model = serialization.load_model(source)
     images, labels = validation_images(load_data(run), FLAGS.images)
     for finding in export.lint(model):

@@ -31,12 +31,13 @@ import sys
 
 from absl import flags, logging
 
-from larq_filter.cli import command_line, run_flags
+from larq_filter.cli import command_line, own_code, run_flags
 from larq_filter.experiments import methods
 from larq_filter.experiments.sweeps import results, spaces, storages, studies
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
+flags.adopt_module_key_flags(own_code)
 
 # What is searched
 flags.DEFINE_enum("method", "filter", list(methods.METHODS), "Who trains the binary kernels.")
@@ -106,14 +107,16 @@ def default_storage(folder: pathlib.Path) -> str:
 
 
 def search() -> None:
-    sweep = sweep_from_flags()
+    model = own_code.load()
+    sweep = studies.with_own(sweep_from_flags(), model=model)
     names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
     folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
     storage, study = FLAGS.storage or default_storage(folder), FLAGS.study or folder.name
     print(f"Study {study} in {storages.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
     for knob, part in sweep.space.items():
         print(f"  {knob}: {part}")
-    trials = studies.work(sweep, folder, FLAGS.trials, storage, study, FLAGS.heartbeat)
+    where = folder, FLAGS.trials, storage, study, FLAGS.heartbeat
+    trials = studies.work(sweep, *where, model=model)
     about = {"study": study, "storage": storages.masked(storage), "config": sweep.fingerprint()}
     results.write(folder, trials, sweep.space, about)
     best = results.best_trial(trials)

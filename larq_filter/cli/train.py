@@ -2,12 +2,14 @@
 
     python examples/train.py
     python examples/train.py --dataset=cifar10 --download --model=birealnet20 --epochs=100
+    python examples/train.py --dataset=FOLDER --image_size=64 --model=mymodels:build
     python examples/train.py --flagfile=my_recipe.txt
     python examples/train.py --strategy=mirrored    # all GPUs of a machine: docs/scaling_out.md
 
 The first line trains a small Bi-Real net on handwritten digits in about a minute, and then the same
 network with its binary kernels frozen at random, to show what training them is worth. The same
-command again continues an interrupted run; a finished one is only reported.
+command again continues an interrupted run; a finished one is only reported. FOLDER holds a folder
+of images for each class; build(input_shape, num_classes) in mymodels.py makes a Larq model.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ import pathlib
 
 from absl import flags
 
-from larq_filter.cli import command_line, run_flags
+from larq_filter.cli import command_line, own_code, run_flags
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
 from larq_filter.experiments import methods, run_folder, strategies, tables, training
@@ -23,6 +25,7 @@ from larq_filter.experiments.methods import knobs
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
+flags.adopt_module_key_flags(own_code)
 
 flags.DEFINE_enum(
     "method",
@@ -119,6 +122,7 @@ def main():
         folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
         strategy = strategies.make(FLAGS.strategy, FLAGS.replicas)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
+        scaled["model"] = own_code.load()
         result = training.run(config, folder, **scaled)
         control = None
         if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):

@@ -18,7 +18,8 @@ from larq_filter.datasets.pipelines import AUGMENT, Augmentation, key
 class ImageData:
     """Training, validation and test images of one data set, ready for `fit`.
 
-    Images come out as float32 `(pixel - mean) / std` with pixels in [0, 255], labels as int32.
+    Images come out as float32 `(pixel - mean) / std`, labels as int32. Pixels are in [0, 255], or
+    in the units that float images were given in.
 
     Attributes:
         name: what `load` was asked for.
@@ -33,6 +34,7 @@ class ImageData:
             8)` (4 for CIFAR, 1 for `digits`) and a flip for colour images only, since digits and
             letters are not mirror symmetric (coloured digits, as in `svhn_cropped`, need
             `dataclasses.replace(data, augmentation=Augmentation(pad=4, flip=False))`).
+        fingerprint: by which images of your own are known again; None for sets that have a name.
     """
 
     name: str
@@ -46,6 +48,18 @@ class ImageData:
     std: np.ndarray
     augmentation: Augmentation
     _source: Any = dataclasses.field(repr=False)
+    fingerprint: str | None = None
+
+    def describe(self) -> dict:
+        """What tells these data from others, for a JSON file."""
+        parts = ("train", "validation", "test")
+        return {
+            "input_shape": list(self.input_shape),
+            "num_classes": self.num_classes,
+            "examples": [getattr(self, f"{part}_examples") for part in parts],
+            "augmentation": dataclasses.asdict(self.augmentation),
+            "fingerprint": self.fingerprint,
+        }
 
     def steps_per_epoch(self, batch_size):
         """Full batches in one epoch; the remainder of the images is left out of that epoch.

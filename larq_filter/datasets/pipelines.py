@@ -39,7 +39,7 @@ class Augmentation:
     flip: bool
 
     def __call__(self, images, seed):
-        """Augments uint8 `images` (batch, height, width, channels); `seed` holds two int64."""
+        """Augments `images` (batch, height, width, channels); `seed` holds two int64."""
         batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
         shifts = 2 * self.pad + 1
         draws = tf.random.stateless_uniform([3, batch], seed, 0, 2**31 - 1, tf.int32)
@@ -55,11 +55,11 @@ class Augmentation:
 
 
 class Memory:
-    """Decoded uint8 images on the CPU, picked by index.
+    """Decoded images on the CPU, picked by index.
 
     Args:
-        parts: `train`, `validation` and `test`, each (images uint8 (n, height, width, channels),
-            labels int32 (n,)).
+        parts: `train`, `validation` and `test`, each (images (n, height, width, channels), uint8 or
+            float32, labels int32 (n,)).
     """
 
     def __init__(self, **parts):
@@ -72,10 +72,13 @@ class Memory:
 
     def first(self, part, count):
         """The same source with fewer images of a part: the first `count` of a fixed permutation."""
-        return Memory(**{**self._parts, part: _chosen(self._parts[part], count)})
+        return self._with(**{**self._parts, part: _chosen(self._parts[part], count)})
+
+    def _with(self, **parts):
+        return Memory(**parts)
 
     def statistics_images(self):
-        """Batches of the training images, uint8, that give mean and deviation."""
+        """Batches of the training images that give mean and deviation."""
         return [self._parts["train"][0].numpy()]
 
     def batches(self, seed, epoch, batch_size):
@@ -169,16 +172,31 @@ class Stream:
 
     def decoded(self):
         """All images of each part, as (images, labels) arrays by its name."""
-        return {name: self._collect(name) for name in self._parts}
+        return decoded(self)
 
-    def _collect(self, part):
-        size = self.sizes[part]
-        images, labels = np.empty((size, *self.shape), np.uint8), np.empty(size, np.int32)
-        start = 0
-        for image, label in self.in_order(part).batch(1024):
-            images[start : start + len(label)], labels[start : start + len(label)] = image, label
-            start += len(label)
-        return images, labels
+
+def decoded(source):
+    """All images of each part of a source of uint8 images, as (images, labels) by its name."""
+    return {part: _collect(source, part) for part in source.sizes}
+
+
+def _collect(source, part):
+    size = source.sizes[part]
+    images, labels = np.empty((size, *source.shape), np.uint8), np.empty(size, np.int32)
+    start = 0
+    for image, label in source.in_order(part).batch(1024):
+        images[start : start + len(label)], labels[start : start + len(label)] = image, label
+        start += len(label)
+    return images, labels
+
+
+def resized(images, size):
+    """`images` at (size, size), bilinear with antialiasing; uint8 ones stay uint8."""
+    images = tf.convert_to_tensor(images)
+    found = tf.image.resize(images, (size, size), antialias=True)
+    if images.dtype != tf.uint8:
+        return found
+    return tf.cast(tf.clip_by_value(tf.round(found), 0, 255), tf.uint8)
 
 
 def _head(records, count):

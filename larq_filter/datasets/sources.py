@@ -1,14 +1,16 @@
 """Where images come from.
 
-Two sources: the 1,797 handwritten digits that scikit-learn carries with it (`digits`, nothing to
-download), and every image classification set of TensorFlow Datasets, by name or by the folder of
-a prepared set. Both end in the same `ImageData`.
+The 1,797 handwritten digits that scikit-learn carries with it (`digits`, nothing to download), a
+folder of images by class, an `.npz` file, and every image classification set of TensorFlow
+Datasets, by name or by the folder of a prepared set. All end in the same `ImageData`. What a
+program has in its own variables, `given` takes.
 
 Sets whose decoded images fit into `MEMORY_LIMIT` bytes are decoded once; larger ones are streamed.
 `splits` says which images are held out where a set names none for validation or for the test.
 """
 
 import difflib
+import itertools
 import os
 import pathlib
 import re
@@ -17,9 +19,9 @@ import numpy as np
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
-from larq_filter.datasets import splits
+from larq_filter.datasets import arrays, folders, image_files, splits
 from larq_filter.datasets.image_data import ImageData
-from larq_filter.datasets.pipelines import Augmentation, Memory, Stream
+from larq_filter.datasets.pipelines import Augmentation, Memory, Stream, decoded, resized
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, all parts together
 
@@ -39,12 +41,18 @@ def load(
     training images. Those for validation are `validation` if that is not the test, else held out of
     the training images: the same ones for every seed. Held out is a tenth, at least 300 and at most
     50,000 images, never more than half: by class of sets in memory, by files of streamed ones.
+    Of a folder of images by class it is a tenth for each part, by the names of the files: see
+    `folders`.
 
     Args:
         name: `digits` (8x8 grey images, 1,137 for training, 300 for validation, 360 for the test;
-            the 17 grey levels are scaled to 0..255); or the name of a TensorFlow
-            Datasets set as `name`, `name/config` or `name:version`; or the path of a folder that
-            holds a prepared set, with or without the version folder.
+            the 17 grey levels are scaled to 0..255); or the path of a folder of images by class:
+            PNG, JPEG, GIF (its first picture) or BMP in a folder for each class, these directly in
+            it or in folders `train`, `validation` (or `val`) and `test`; or the path of an `.npz`
+            file with x_train and y_train, with x_validation, y_validation, x_test and y_test as far
+            as there are such, or with images and labels, and maybe class_names; or the name of a
+            TensorFlow Datasets set as `name`, `name/config` or `name:version`; or the path of a
+            folder that holds a prepared set, with or without the version folder.
         data_dir: folder of prepared sets; default: the environment variable TFDS_DATA_DIR, else
             `~/tensorflow_datasets`. A prepared set is read from its files alone, so it need not be
             one that the installed TensorFlow Datasets knows.
@@ -62,22 +70,38 @@ def load(
     Raises:
         FileNotFoundError: the data are not there and `download` is False.
         ImportError: the extra `data` is not installed.
-        ValueError: unknown name, not an image classification set, no split `train`, the images
-            differ in size, or a number is outside its interval.
+        TypeError: arrays of a type that is taken for no images or no labels.
+        ValueError: unknown name, not an image classification set, no split `train`, images that
+            can't be read or differ in size, or a number is outside its interval.
     """
     if image_size is not None:
         validate_integer("image_size", image_size)
+    fingerprint = None
     if name == "digits":
         source, class_names = _digits(image_size), tuple("0123456789")
+    elif str(name).lower().endswith(".npz"):
+        parts, class_names = arrays.read_npz(name)
+        source, fingerprint = from_parts(parts, image_size), arrays.fingerprint(parts)
+    elif _is_image_folder(str(name), data_dir):
+        source, class_names, fingerprint = _image_folder(name, image_size)
     else:
         builder = _builder(str(name), data_dir, download)
         source, class_names = _tfds_source(str(name), builder, image_size)
     source = _limited(source, name, "train", train_examples)
     source = _limited(source, name, "validation", validation_examples)
-    return _image_data(str(name), source, class_names)
+    return image_data(str(name), source, class_names, fingerprint)
 
 
-def _image_data(name, source, class_names):
+def stamp(name, data_dir=None):
+    """Changes whenever files of the user's own do that `load` would read; None for other sets."""
+    if str(name).lower().endswith(".npz"):
+        path = pathlib.Path(name).expanduser()
+        return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else "missing"
+    return folders.stamp(name) if _is_image_folder(str(name), data_dir) else None
+
+
+def image_data(name, source, class_names, fingerprint=None):
+    """The `ImageData` of a source, with mean and deviation of its training images."""
     mean, std = _statistics(source.statistics_images())
     height, _, channels = source.shape
     return ImageData(
@@ -90,6 +114,7 @@ def _image_data(name, source, class_names):
         std=std,
         augmentation=Augmentation(pad=max(1, height // 8), flip=channels == 3),
         _source=source,
+        fingerprint=fingerprint,
     )
 
 
@@ -107,10 +132,36 @@ def _digits(image_size):
     digits = sklearn.datasets.load_digits()
     images = np.round(digits.images[..., None] * (255 / 16)).astype(np.uint8)
     if image_size is not None:
-        images = _resize(images, image_size).numpy()
+        images = resized(images, image_size).numpy()
     labels = digits.target.astype(np.int32)
     rest, test = splits.stratified(labels, 360, sklearn.model_selection.train_test_split)
     return _in_memory({"train": (images[rest], labels[rest]), "test": (images[test], labels[test])})
+
+
+def _is_image_folder(name, data_dir):
+    """Whether a name is a folder of folders; a prepared set of that name comes first."""
+    if not folders.holds_classes(name):
+        return False
+    return all(_prepared(folder) is None for folder in _places(name, data_dir))
+
+
+def _image_folder(name, image_size):
+    """(source, class names, fingerprint) of a folder of images by class."""
+    listing = folders.read(name)
+    source, fingerprint = image_files.source(listing, image_size)
+    if sum(source.sizes.values()) * np.prod(source.shape) <= MEMORY_LIMIT:
+        source = Memory(**decoded(source))
+    return source, listing.class_names, fingerprint
+
+
+def from_parts(parts, image_size=None):
+    """`Memory` of (images, labels) by part, resized; what is missing is held out of `train`."""
+    if image_size is not None:
+        parts = {
+            part: (resized(images, image_size).numpy(), labels)
+            for part, (images, labels) in parts.items()
+        }
+    return _in_memory(dict(parts))
 
 
 def _in_memory(parts):
@@ -162,7 +213,7 @@ def _tfds_source(name, builder, image_size):
 
     def decode(record):
         example = features.deserialize_example(record)
-        image = example["image"] if image_size is None else _resize(example["image"], image_size)
+        image = example["image"] if image_size is None else resized(example["image"], image_size)
         return tf.ensure_shape(image, shape), tf.cast(example["label"], tf.int32)
 
     def records(split):
@@ -191,36 +242,47 @@ def _missing(parts):
 def _builder(name, data_dir, download):
     """The TensorFlow Datasets builder of a prepared set, or of one that it may download."""
     tfds = _tfds(name)
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    root = pathlib.Path(default if data_dir is None else data_dir).expanduser()
-    path, _, version = name.partition(":")
-    folders = (root / path / version, pathlib.Path(name).expanduser())
-    for folder in folders:
+    places = _places(name, data_dir)
+    for folder in places:
         prepared = _prepared(folder)
         if prepared is not None:
             return tfds.builder_from_directory(str(prepared))
+    path = name.partition(":")[0]
     is_path = path.startswith((".", "~", os.sep))
     known = ["digits", *tfds.list_builders(with_community_datasets=False)]
     if not is_path and path.split("/")[0] not in known:
         close = difflib.get_close_matches(name, known) or ["digits", "mnist", "cifar10"]
         raise ValueError(
-            f"unknown data set {name!r}, and no prepared set in {folders[0]}: did you mean "
-            f"{', '.join(close)}? The path of a folder with a prepared set is welcome too"
+            f"unknown data set {name!r}, and no prepared set in {places[0]}: did you mean "
+            f"{', '.join(close)}? The path of a prepared set, of a folder of images by class or of "
+            "an .npz file is welcome too"
         )
     if is_path or not download:
         fix = (
-            "pass the folder that holds <version>/dataset_info.json, or a name and data_dir="
+            "pass the folder that holds <version>/dataset_info.json, or a name and data_dir=, or "
+            "a folder that holds a folder of images for each class"
             if is_path
             else "download=True (--download in the examples) fetches it; if you have it, pass "
             "data_dir= the folder that holds it"
         )
         raise FileNotFoundError(
             f"no prepared set {name!r}: looked for dataset_info.json and features.json in "
-            f"{folders[is_path]} and its version folders; {fix}"
+            f"{places[is_path]} and its version folders; {fix}"
         )
-    builder = tfds.builder(name, data_dir=str(root))
+    builder = tfds.builder(name, data_dir=str(_root(data_dir)))
     builder.download_and_prepare()
     return builder
+
+
+def _root(data_dir):
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return pathlib.Path(default if data_dir is None else data_dir).expanduser()
+
+
+def _places(name, data_dir):
+    """Where a prepared set of that name may lie: in the folder of sets, or at the path itself."""
+    path, _, version = name.partition(":")
+    return _root(data_dir) / path / version, pathlib.Path(name).expanduser()
 
 
 def _prepared(folder):
@@ -243,25 +305,41 @@ def _tfds(name):
         import tensorflow_datasets
     except ImportError as error:
         raise ImportError(
-            f'{name!r} is not the embedded "digits"; every other data set needs TensorFlow '
-            'Datasets: pip install "larq_filter[data]"'
+            f'{name!r} is neither the embedded "digits", nor a folder of images by class, nor an '
+            '.npz file; every other set needs TensorFlow Datasets: pip install "larq_filter[data]"'
         ) from error
     return tensorflow_datasets
 
 
 def _statistics(batches):
-    """Mean and standard deviation per channel, (channels,), of uint8 image batches."""
+    """Mean and standard deviation per channel, (channels,), of image batches of one type."""
+    batches = iter(batches)
+    first = next(batches)
+    found = _counted if first.dtype == np.uint8 else _summed
+    mean, std = found(itertools.chain([first], batches))
+    std[std == 0] = 1.0  # a constant channel becomes 0, not NaN
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _counted(batches):
     counts = sum(  # a histogram per channel is exact and small
         np.stack([np.bincount(plane.ravel(), minlength=256) for plane in np.moveaxis(batch, -1, 0)])
         for batch in batches
     )
     levels, total = np.arange(256.0), counts.sum(axis=1)
     mean = counts @ levels / total
-    std = np.sqrt(counts @ levels**2 / total - mean**2)
-    std[std == 0] = 1.0  # a constant channel becomes 0, not NaN
-    return mean.astype(np.float32), std.astype(np.float32)
+    return mean, np.sqrt(counts @ levels**2 / total - mean**2)
 
 
-def _resize(images, size):
-    resized = tf.image.resize(images, (size, size), antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+def _summed(batches):
+    """Of floats: sums of squares about the mean so far, which lose no digits to a large mean."""
+    count, mean, squares = 0, 0.0, 0.0
+    for batch in batches:
+        for start in range(0, len(batch), 256):
+            pixels = batch[start : start + 256].reshape(-1, batch.shape[-1]).astype(np.float64)
+            shift = pixels.mean(axis=0) - mean
+            total = count + len(pixels)
+            squares += ((pixels - pixels.mean(axis=0)) ** 2).sum(axis=0)
+            squares += shift**2 * count * len(pixels) / total
+            mean, count = mean + shift * len(pixels) / total, total
+    return mean, np.sqrt(squares / count)

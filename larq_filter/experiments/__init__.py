@@ -2,6 +2,7 @@
 
     training       the one fit loop: a config in, a run folder and a result out
     run_folder     what a run is, and the files that say so
+    own            data and models without a name, and who may make them
     outcome        what a finished run is summed up to
     progress       what is saved after each epoch
     checkpoints    what a killed process, a full disk or a damaged file can't spoil

@@ -2,6 +2,7 @@
 
     config.json     the config, the knobs with the method's defaults, the versions of the packages,
                     the command line; written first
+    classes.json    the names of the classes, in the order of the model's outputs
     result.json     the result; its presence says that the run is finished; written last
 
 Both are JSON, so that people and other programs can read them; a damaged one is told from a missing
@@ -20,7 +21,7 @@ from typing import get_args
 from larq_filter import models
 from larq_filter._validation import validate_flag, validate_integer, validate_text
 from larq_filter.datasets import splits
-from larq_filter.experiments import files, methods
+from larq_filter.experiments import files, methods, own
 from larq_filter.experiments.checkpoints import differences
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,10 @@ class Config:
     """
 
     dataset: str = setting(
-        "digits", "digits (embedded), a tensorflow-datasets name, or a prepared folder."
+        "digits",
+        "digits (embedded); a folder with a folder of images for each class, or with such folders "
+        "in train, validation and test; an .npz file with x_train and y_train; a "
+        "tensorflow-datasets name, or a prepared folder.",
     )
     data_dir: str | None = setting(None, "Folder of tensorflow-datasets' prepared data sets.")
     download: bool = setting(False, "Let tensorflow-datasets download what is missing.")
@@ -70,7 +74,11 @@ class Config:
         None, "Use only so many validation images. Default: all."
     )
     image_size: int | None = setting(None, "Resize images to this many pixels a side.")
-    model: str = setting("birealnet20", f"One of: {', '.join(models.names())}.")
+    model: str = setting(
+        "birealnet20",
+        f"One of: {', '.join(models.names())}; or a .keras file; or module:function, a function of "
+        "input_shape and num_classes, imported only if it stands on this command line.",
+    )
     width: int | None = setting(None, "Channels of the first stage, where the model has it.")
     method: str = setting("filter", "Who trains the binary kernels; ``methods.METHODS``.")
     knobs: methods.Knobs = dataclasses.field(default_factory=methods.Knobs)
@@ -150,7 +158,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
     """
     path = folder / "config.json"
     if path.exists():
-        content = _read_config(path)
+        content = read_config(folder)
         refuse_other_split(content["config"], str(folder))
         found = {**content["config"], "strategy": content.get("strategy")}
         differs = differences(found, {**as_json(config), "strategy": scale})
@@ -158,10 +166,32 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
             raise RunExists(
                 f"{folder} holds another run ({differs}). Choose another output_dir, "
                 "or repeat the command of that run to continue it."
+                f"{own.to_type_again(content['config'])}"
             )
     # A kill at the very start leaves the first file half written.
     elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part.json"}:
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
+
+
+def refuse_other_own(folder: pathlib.Path, described: dict) -> None:
+    """Raises if the run in the folder was begun with other images or another model of its own.
+
+    Args:
+        folder: the run folder.
+        described: what ``own.describe`` says of them now.
+
+    Raises:
+        RunExists: others, under the same name.
+    """
+    found = read_described(folder) if (folder / "config.json").exists() else {}
+    for name in sorted({*found} & {*described}):
+        differs = differences(found[name], described[name])
+        if differs:
+            what = "other images" if name == "data" else "another model"
+            raise RunExists(
+                f"{folder} was begun with {what} of the same name ({differs}). Choose another "
+                "output_dir, or give it what it was begun with."
+            )
 
 
 def refuse_other_split(config: dict, what: str) -> None:
@@ -183,7 +213,20 @@ def refuse_other_split(config: dict, what: str) -> None:
         )
 
 
-def _read_config(path: pathlib.Path) -> dict:
+def read_described(folder: pathlib.Path) -> dict:
+    """What config.json says of data and model of the user's own; empty if nothing."""
+    found = read_config(folder).get("own")
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
+
+
+def read_config(folder: pathlib.Path) -> dict:
+    """The content of config.json, the config under "config".
+
+    Raises:
+        RunExists: it is damaged.
+    """
+    path = folder / "config.json"
     try:
         content = json.loads(path.read_bytes())
         if isinstance(content["config"], dict):
@@ -197,13 +240,21 @@ def _read_config(path: pathlib.Path) -> dict:
     )
 
 
-def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None) -> None:
-    """Writes config.json, the first file of a run folder, unless it is there.
+def write_config(
+    folder: pathlib.Path,
+    config: Config,
+    scale: dict | None = None,
+    described: dict | None = None,
+    class_names: tuple = (),
+) -> None:
+    """Writes config.json, the first file of a run folder, and classes.json, unless they are there.
 
     Args:
         folder: the run folder; made if need be.
         config: of the run.
         scale: what ``strategies.describe`` says of its strategy.
+        described: what ``own.describe`` says of data and model.
+        class_names: in the order of the labels.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
@@ -217,7 +268,11 @@ def write_config(folder: pathlib.Path, config: Config, scale: dict | None = None
         }
         if scale is not None:
             content["strategy"] = scale
+        if described:
+            content["own"] = described
         files.write_json(path, content)
+    if class_names and not (folder / "classes.json").exists():
+        files.write_json(folder / "classes.json", list(class_names))
 
 
 def as_json(config: Config) -> dict:

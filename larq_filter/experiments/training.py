@@ -3,6 +3,7 @@
 A run folder holds all that is needed to find the run again and to go on with it:
 
     config.json     the config, the versions of the packages, the command line
+    classes.json    the names of the classes, in the order of the model's outputs
     metrics.csv     one row an epoch
     flips.csv       one row an epoch and binary layer
     tensorboard/    the same for TensorBoard, if that is installed
@@ -26,23 +27,26 @@ import dataclasses
 import functools
 import logging
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from larq_filter import binary, callbacks, datasets, models, serialization
+from larq_filter import binary, callbacks, datasets, serialization
 from larq_filter._keras import keras
+from larq_filter._validation import shown
 from larq_filter.conversion import to_latent_free
+from larq_filter.datasets import sources
 from larq_filter.experiments import (
     files,
     memory,
     methods,
     outcome,
+    own,
     progress,
     run_folder,
     strategies,
 )
 from larq_filter.experiments.checkpoints import Tables
+from larq_filter.experiments.epoch_lines import EpochLines
 from larq_filter.optimizers import FilterOptimizer
 
 logger = logging.getLogger(__name__)
@@ -56,25 +60,29 @@ DATA = ("dataset", "data_dir", "download", "train_examples", "validation_example
 class _Way:
     """How a run is made, which is no part of its config: the arguments of ``run``."""
 
-    verbose: int
+    verbose: int | str
     report: Callable | None
     strategy: Any
     synchronized: bool
     test: bool
+    data: Any = None
+    model: Any = None
+    callbacks: tuple = ()
 
     @property
     def scale(self) -> dict | None:
         """What config.json says of the strategy."""
         return strategies.describe(self.strategy, self.synchronized)
 
-    def write_config(self, folder: pathlib.Path, config: run_folder.Config) -> None:
-        """Writes config.json, once for all machines."""
+    def write_config(self, folder: pathlib.Path, config: run_folder.Config, data) -> None:
+        """Writes config.json and classes.json, once for all machines."""
         if strategies.is_chief(self.strategy):
-            run_folder.write_config(folder, config, self.scale)
+            described = own.describe(config, data, self.model)
+            run_folder.write_config(folder, config, self.scale, described, data.class_names)
 
     def of_first_stage(self) -> "_Way":
         """Nobody chooses a first stage by its test, and nobody waits for its epochs."""
-        return dataclasses.replace(self, report=None, test=False)
+        return dataclasses.replace(self, report=None, test=False, callbacks=())
 
 
 def run(
@@ -85,6 +93,9 @@ def run(
     strategy=None,
     synchronized: bool = True,
     test: bool = True,
+    data: datasets.ImageData | None = None,
+    model=None,
+    callbacks=(),
 ) -> run_folder.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 
@@ -94,7 +105,8 @@ def run(
     Args:
         config: what to train.
         output_dir: the run folder; created if need be.
-        verbose: as in ``Model.fit``; "auto" is a progress bar on a terminal, else a line an epoch.
+        verbose: "auto" logs a short line an epoch, and one every half minute within it
+            (``epoch_lines``); a number is that of ``Model.fit``, and 0 is silence.
         report: called as ``report(epoch, logs)`` once an epoch's checkpoint is written; what it
             raises ends the training, and the folder can be continued. A first stage isn't reported.
         strategy: of ``strategies.make``: the replicas that share each batch. Another one of
@@ -104,6 +116,15 @@ def run(
         synchronized: whether batch normalisation takes its statistics from all replicas.
         test: whether the test images are read after the last epoch. No for runs that one is chosen
             from.
+        data: images in place of those that the config names: of ``datasets.from_arrays`` or
+            ``from_datasets``. To continue the run hand the same ones over again.
+        model: in place of the one that the config names: a function of ``input_shape`` and
+            ``num_classes``, or a Keras model, of which a copy is trained from its weights. It ends
+            in a softmax and is not compiled. To continue the run hand it over again.
+        callbacks: Keras callbacks, loggers among them; they come after the flip counter, whose
+            numbers they see in ``logs``, and before the tables and the checkpoint. What they keep
+            in memory is in no checkpoint: one that decides on the training (``EarlyStopping``)
+            begins anew in a continued run. A first stage has none.
 
     Returns:
         The result, read from the folder if the run was finished before.
@@ -114,35 +135,46 @@ def run(
         RuntimeError: the folder has checkpoints and none can be used.
         files.NotWritable: the disk is full or the folder read-only; what was saved is intact.
     """
+    config = own.named(config, data, model)
     strategies.require_even(strategy, config.batch_size)
-    if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() else 2
-    way = _Way(verbose, report, strategy, synchronized, test)
+    if verbose not in ("auto", 0, 1, 2):
+        raise ValueError(f'`verbose` is {shown(verbose)}; it must be "auto", 0, 1 or 2.')
+    callbacks = _validated(callbacks)
+    way = _Way(verbose, report, strategy, synchronized, test, data, model, callbacks)
     with memory.graphs_forgotten():
         return _run(config, pathlib.Path(output_dir), way)
+
+
+def _validated(callbacks) -> tuple:
+    wrong = [each for each in callbacks if not isinstance(each, keras.callbacks.Callback)]
+    if wrong:
+        raise TypeError(f"`callbacks` must be tf.keras.callbacks.Callback, not {shown(wrong[0])}.")
+    return tuple(callbacks)
 
 
 def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_folder.Result:
     """Looks the run up, or makes all of its stages."""
     run_folder.refuse_other_run(folder, config, way.scale)
+    run_folder.refuse_other_own(folder, own.describe(config, way.data, way.model))
     result = run_folder.read_result(folder)
     if result is not None:
         logger.info("%s holds the finished run of this config: nothing to train.", folder)
         return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
-    data = load_data(config)
+    data = load_data(config) if way.data is None else way.data
+    run_folder.refuse_other_own(folder, own.describe(config, data, way.model))
     steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
         # A wrong argument is found before the first stage, not after it.
-        methods.METHODS[config.method].needs(new_model(config, data), _teacher(config))
-        way.write_config(folder, config)
+        methods.METHODS[config.method].needs(new_model(config, data, way.model), _teacher(config))
+        way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
-        own = dataclasses.replace(config, epochs=stage.own_epochs)
-        return _train(own, data, earlier, folder, way, before)
+        second = dataclasses.replace(config, epochs=stage.own_epochs)
+        return _train(second, data, earlier, folder, way, before)
 
 
 def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _Way):
@@ -178,11 +210,12 @@ def steps_per_epoch(config: run_folder.Config, data: datasets.ImageData) -> int:
 
 def load_data(config: run_folder.Config) -> datasets.ImageData:
     """The data of a run; the last ones loaded are kept for the next run that asks for the same."""
-    return _data(**{name: getattr(config, name) for name in DATA})
+    arguments = {name: getattr(config, name) for name in DATA}
+    return _data(stamp=sources.stamp(config.dataset, config.data_dir), **arguments)
 
 
 @functools.lru_cache(maxsize=1)
-def _data(dataset: str, **arguments) -> datasets.ImageData:
+def _data(dataset: str, stamp: str | None, **arguments) -> datasets.ImageData:
     return datasets.load(dataset, **arguments)
 
 
@@ -193,16 +226,16 @@ def _train(
     keras.backend.clear_session()  # layers get the names they have in a process of their own
     keras.utils.set_random_seed(config.seed)
     with contextlib.nullcontext() if way.strategy is None else way.strategy.scope():
-        model = _compiled_model(config, data, steps_per_epoch(config, data), earlier)
+        model = _compiled_model(config, data, way, earlier)
     strategies.prepare(model, way.strategy, way.synchronized)
     if before is None:
-        way.write_config(folder, config)  # only now: a wrong argument leaves nothing behind
-    own = strategies.own_folder(folder, way.strategy)
-    tables = Tables([own / "metrics.csv", own / "flips.csv"])
-    board = own / "tensorboard" if callbacks.has_tensorboard() else None
+        way.write_config(folder, config, data)  # only now: what is wrong leaves nothing behind
+    mine = strategies.own_folder(folder, way.strategy)
+    tables = Tables([mine / "metrics.csv", mine / "flips.csv"])
+    board = mine / "tensorboard" if callbacks.has_tensorboard() else None
     if board is None:
         logger.info("Without TensorBoard's files: pip install larq_filter[tensorboard] for them.")
-    monitor = callbacks.FlipMonitor(own / "flips.csv", board and board / "flips")
+    monitor = callbacks.FlipMonitor(mine / "flips.csv", board and board / "flips")
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
@@ -214,23 +247,28 @@ def _train(
         )
     else:
         tables.remove()  # rows of an epoch that was not saved
+    epochs = first_epoch
     if first_epoch < config.epochs:  # else only the model and the result are still to be written
         loggers = [
             *watchers,
-            keras.callbacks.CSVLogger(str(own / "metrics.csv"), append=first_epoch > 0),
+            *way.callbacks,
+            keras.callbacks.CSVLogger(str(mine / "metrics.csv"), append=first_epoch > 0),
             *([] if board is None else [keras.callbacks.TensorBoard(board, write_graph=False)]),
             saver,
+            *([EpochLines()] if way.verbose == "auto" else []),
             *([] if way.report is None else [_Report(way.report)]),
         ]
-        _fit(config, data, earlier, model, way, first_epoch, loggers)
+        epochs = _fit(config, data, earlier, model, way, first_epoch, loggers)
     tested = {}
     if way.test:
         images = strategies.sharded(data.test(config.batch_size), way.strategy)
         tested = model.evaluate(images, verbose=0, return_dict=True)
+    config = dataclasses.replace(config, epochs=epochs)  # a callback may have ended it
     return _finish(config, folder, model, monitor, float(saver.seconds), before, tested)
 
 
-def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch, loggers) -> None:
+def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch, loggers) -> int:
+    """Trains; returns after how many epochs the training ended."""
     steps = steps_per_epoch(config, data)
     train_data = data.train(
         config.batch_size,
@@ -241,29 +279,27 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
         steps_per_epoch=steps,
     )
     train_data = methods.dataset_for(config.method, train_data, earlier)
-    model.fit(
+    history = model.fit(
         strategies.sharded(train_data, way.strategy),
         initial_epoch=first_epoch,
         epochs=config.epochs,
         steps_per_epoch=steps,
         validation_data=strategies.sharded(data.validation(config.batch_size), way.strategy),
         callbacks=loggers,
-        verbose=way.verbose,
+        verbose=0 if way.verbose == "auto" else way.verbose,
     )
+    return history.epoch[-1] + 1
 
 
-def new_model(config: run_folder.Config, data):
-    """The latent model that every method starts from."""
-    arguments = {} if config.width is None else {"width": config.width}
-    return models.build(
-        config.model, input_shape=data.input_shape, num_classes=data.num_classes, **arguments
-    )
+def new_model(config: run_folder.Config, data, model=None):
+    """The latent model that every method starts from; ``model``: as for ``run``."""
+    return own.build(config, data, model)
 
 
-def _compiled_model(config: run_folder.Config, data, steps: int, earlier):
+def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
-    model = new_model(config, data)
-    total = steps * config.epochs
+    model = new_model(config, data, way.model)
+    total = steps_per_epoch(config, data) * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):
         findings = binary.check(model)
@@ -298,12 +334,12 @@ class _Report(keras.callbacks.Callback):
 def _finish(config, folder, model, monitor, seconds, before, tested) -> run_folder.Result:
     """Writes the trained model, then the result that marks the run as finished."""
     strategy = model.distribute_strategy
-    own = strategies.own_folder(folder, strategy)
+    mine = strategies.own_folder(folder, strategy)
     # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
     saved = to_latent_free(model) if config.method == "larq_bop" else methods.network_of(model)
-    with files.whole(own / "model.keras") as part:
+    with files.whole(mine / "model.keras") as part:
         saved.save(part)
-    if own != folder:  # the first worker has the tables and writes the result
+    if mine != folder:  # the first worker has the tables and writes the result
         strategies.wait_for_all(strategy)
         result = run_folder.read_result(folder)
         if result is None:

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from larq_filter._validation import first_line
-from larq_filter.experiments import files, methods, run_folder, training
+from larq_filter.experiments import files, methods, own, run_folder, training
 from larq_filter.experiments.comparison.settings import Setting
 from larq_filter.experiments.files import FileLock
 
@@ -81,6 +81,8 @@ class Comparison:
     Args:
         folder: created if need be.
         jobs: from ``jobs``.
+        data: as ``training.run`` takes it, in place of what the configs name.
+        model: likewise.
 
     Raises:
         OSError: the folder can't be written.
@@ -88,8 +90,13 @@ class Comparison:
         run_folder.RunExists: a run in it was made with another config than its job has now.
     """
 
-    def __init__(self, folder, jobs: Sequence[Job]):
-        self.folder, self.jobs = pathlib.Path(folder), list(jobs)
+    def __init__(self, folder, jobs: Sequence[Job], data=None, model=None):
+        self.folder = pathlib.Path(folder)
+        given = {"data": data, "model": model}
+        self.given = {name: value for name, value in given.items() if value is not None}
+        self.jobs = [
+            dataclasses.replace(job, config=own.named(job.config, **self.given)) for job in jobs
+        ]
         for job in self.jobs:  # too few epochs for two stages: say so before any job runs
             methods.first_stage(job.config.method, job.config.knobs, job.config.epochs)
         try:
@@ -119,7 +126,9 @@ class Comparison:
         """
         left = [job for job in self.jobs if not self._finished(job)]
         if left:
-            _check_shared_part(left[0].config)
+            described = _check_shared_part(left[0].config, **self.given)
+            for job in self.jobs:  # finished ones too: all of a table are of the same images
+                run_folder.refuse_other_own(self.folder / job.name, described or {})
         progress = _Progress(self.jobs)
         waited_for = None
         while left:
@@ -157,7 +166,7 @@ class Comparison:
 
     def _outcome(self, job: Job) -> Outcome:
         if self._finished(job):
-            return Outcome(job, "finished", _look_up(job, self.folder / job.name))
+            return Outcome(job, "finished", self._look_up(job))
         with self._claim(job) as lock:
             if lock is None:
                 return Outcome(job, "running")
@@ -186,7 +195,7 @@ class Comparison:
         with lock.path.open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
         try:
-            result = training.run(job.config, self.folder / job.name, verbose=0)
+            result = training.run(job.config, self.folder / job.name, verbose=0, **self.given)
         except (run_folder.RunExists, files.NotWritable):
             raise
         except Exception:
@@ -195,11 +204,20 @@ class Comparison:
         self._error_file(job).unlink(missing_ok=True)
         return result
 
+    def _look_up(self, job: Job) -> run_folder.Result:
+        """The result of a finished job; trained again from its checkpoint if it is damaged."""
+        folder = self.folder / job.name
+        run_folder.refuse_other_run(folder, job.config)
+        result = run_folder.read_result(folder)
+        return result or training.run(job.config, folder, verbose=0, **self.given)
+
     def _refuse_other_runs(self) -> None:
         """Raises at once, not hours later when the job's turn comes."""
         for job in self.jobs:
             try:
                 run_folder.refuse_other_run(self.folder / job.name, job.config)
+                described = own.describe(job.config, **self.given)
+                run_folder.refuse_other_own(self.folder / job.name, described)
             except run_folder.RunExists as error:
                 raise run_folder.RunExists(
                     f"{error}\nA comparison holds runs of one config for each method. Give the "
@@ -243,14 +261,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _check_shared_part(config: run_folder.Config) -> None:
-    """Raises for what would make every job fail the same way."""
-    data = training.load_data(config)
+def _check_shared_part(config: run_folder.Config, data=None, model=None) -> dict:
+    """Raises for what would make every job fail the same way; returns what ``own`` says of it."""
+    data = training.load_data(config) if data is None else data
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
-    training.new_model(config, data)
-
-
-def _look_up(job: Job, folder: pathlib.Path) -> run_folder.Result:
-    """The result of a finished job; trained again from its checkpoint if its file is damaged."""
-    run_folder.refuse_other_run(folder, job.config)
-    return run_folder.read_result(folder) or training.run(job.config, folder, verbose=0)
+    training.new_model(config, data, model)
+    return own.describe(config, data, model)

@@ -26,13 +26,15 @@ class Objective:
         sweep: the ``studies.Sweep``.
         folder: of the sweep.
         storage: the opened one.
+        given: ``data`` and ``model`` as ``training.run`` takes them.
 
     Attributes:
         number: of the last trial.
     """
 
-    def __init__(self, sweep, folder: pathlib.Path, storage):
+    def __init__(self, sweep, folder: pathlib.Path, storage, **given):
         self.sweep, self.folder, self.storage = sweep, folder, storage
+        self.given = {name: value for name, value in given.items() if value is not None}
         self.number: int | None = None
 
     def __call__(self, trial) -> float:
@@ -42,7 +44,7 @@ class Objective:
         trial.set_user_attr(storages.BEGUN, trial.number)
         own = _optuna.load().exceptions
         try:
-            return _Trial(self.sweep, trial, self.folder).run()
+            return _Trial(self.sweep, trial, self.folder, self.given).run()
         except (own.TrialPruned, own.StorageInternalError, own.UpdateFinishedTrialError):
             raise
         except KeyboardInterrupt:
@@ -60,8 +62,8 @@ class Objective:
 class _Trial:
     """One trial."""
 
-    def __init__(self, sweep, trial, folder: pathlib.Path):
-        self.sweep, self.trial, self.folder = sweep, trial, folder
+    def __init__(self, sweep, trial, folder: pathlib.Path, given: dict):
+        self.sweep, self.trial, self.folder, self.given = sweep, trial, folder, given
         self.name = results.folder_name(trial.number)
         self.epochs, self.reported = reported_epochs(sweep.config), 0
         self.last: float | None = None
@@ -94,9 +96,11 @@ class _Trial:
         # Steps count on through the seeds, so that like is compared with like: the second epoch of
         # the second seed with that of other trials.
         first = index * self.epochs
-        return training.run(
-            config, folder, 0, lambda epoch, logs: self._report(first + epoch, logs), test=False
-        )
+
+        def report(epoch, logs):
+            self._report(first + epoch, logs)
+
+        return training.run(config, folder, 0, report, test=False, **self.given)
 
     def _report(self, step: int, logs: dict) -> None:
         if not math.isfinite(logs["loss"]):

@@ -16,8 +16,8 @@ import logging
 import pathlib
 import time
 
-from larq_filter.datasets import splits
-from larq_filter.experiments import run_folder
+from larq_filter.datasets import sources, splits
+from larq_filter.experiments import own, run_folder, training
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.sweeps import _optuna, results, storages
 from larq_filter.experiments.sweeps.objectives import Failed, Objective, reported_epochs
@@ -42,6 +42,7 @@ class Sweep:
             is pruned if it lags behind the median of the completed ones at the same epoch, from a
             quarter of the epochs on.
         sampler_seed: of the choice of the knobs, in the process that creates the study.
+        described: what ``own.describe`` says of data and model without a name.
     """
 
     config: run_folder.Config
@@ -49,15 +50,18 @@ class Sweep:
     seeds: int = 1
     prune_after: int | None = 5
     sampler_seed: int = 0
+    described: dict | None = None
 
     def fingerprint(self) -> dict:
         """What makes two searches the same: all but paths and the seed of the sampler."""
         config = dataclasses.asdict(self.config) | {"knobs": self.config.knobs.given()}
         del config["data_dir"], config["download"]
         space = {name: str(part) for name, part in self.space.items()}
-        own = {"space": space, "seeds": self.seeds, "prune_after": self.prune_after}
-        own["split"] = splits.SPLIT
-        return json.loads(json.dumps({**config, **own}))
+        mine = {"space": space, "seeds": self.seeds, "prune_after": self.prune_after}
+        mine["split"] = splits.SPLIT
+        if self.described:
+            mine["own"] = self.described
+        return json.loads(json.dumps({**config, **mine}))
 
     def configs(self, knobs: dict) -> list[run_folder.Config]:
         """The runs of a trial: one for each seed."""
@@ -69,6 +73,27 @@ class Sweep:
         ]
 
 
+def with_own(sweep: Sweep, data=None, model=None) -> Sweep:
+    """The sweep of ``data`` and ``model`` in place of what its config names.
+
+    Those that share a study must agree on the images, so that those of a folder or an ``.npz`` file
+    are loaded here, before the first trial.
+
+    Args:
+        sweep: what is searched.
+        data: as ``training.run`` takes it.
+        model: likewise.
+
+    Raises:
+        TypeError, ValueError, OSError: they can't be had.
+    """
+    config = own.named(sweep.config, data, model)
+    if data is None and sources.stamp(config.dataset, config.data_dir) is not None:
+        data = training.load_data(config)
+    described = own.describe(config, data, model) or None
+    return dataclasses.replace(sweep, config=config, described=described)
+
+
 def work(
     sweep: Sweep,
     folder: str | pathlib.Path,
@@ -76,6 +101,8 @@ def work(
     storage: str,
     study: str,
     heartbeat: int = 60,
+    data=None,
+    model=None,
 ) -> list[results.Trial]:
     """Runs trials until the study holds ``trials`` completed or pruned ones.
 
@@ -88,6 +115,8 @@ def work(
         study: name of the study in the storage; created if need be, else continued.
         heartbeat: seconds between two signs of life of a trial; after twice that without one its
             process counts as dead.
+        data: as ``training.run`` takes it, in place of what the config names.
+        model: likewise.
 
     Returns:
         All trials of the study.
@@ -97,10 +126,12 @@ def work(
         StudyError: the storage can't be used, the study searches something else, too many trials
             failed.
     """
+    sweep = with_own(sweep, data, model)
     with _optuna.quiet(), storages.errors_in_one_line(storage):
         opened = storages.open_storage(storage, heartbeat)
         joined = _join(sweep, study, opened)
-        _search(joined, Objective(sweep, pathlib.Path(folder), opened), trials, 2 * heartbeat)
+        objective = Objective(sweep, pathlib.Path(folder), opened, data=data, model=model)
+        _search(joined, objective, trials, 2 * heartbeat)
         return trials_of(joined)
 
 

@@ -1,0 +1,257 @@
+"""Data and models that have no name here: what a config says of them, and who may make them.
+
+    --model=mymodels:build      a function of a module; stands so in config.json
+    --model=model.keras         a file, held to the list of SECURITY.md; stands so in config.json
+    training.run(model=build)   a function or a model of Python; "from Python: build" there
+    training.run(data=data)     images of Python; "from Python: arrays" there
+
+A config is text, and text never becomes code here. Whoever has a function hands it over beside the
+config: a program of its own accord, a command only for a module that stands on its own command
+line. A run of such a model wants it again to be continued. What can be known again without text, a
+file by its hash, images by their fingerprint, config.json holds under "own".
+
+Rejected: to import the module that a config names, in ``models.build``. To continue, export or
+compare a folder from somebody else would then run code of their choice.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import pathlib
+import re
+
+import numpy as np
+
+from larq_filter import datasets, models, serialization
+from larq_filter._keras import keras, tf
+from larq_filter._validation import first_line, shown
+
+FROM_PYTHON = "from Python: "
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_OF_DATA = ("data_dir", "download", "train_examples", "validation_examples", "image_size")
+
+
+def is_function(text) -> bool:
+    """Whether the text of a config names a function of a module: ``module:function``."""
+    return isinstance(text, str) and _FUNCTION.fullmatch(text) is not None
+
+
+def is_file(text) -> bool:
+    """Whether it names a saved model."""
+    return isinstance(text, str) and text.endswith(".keras")
+
+
+def named(config, data=None, model=None):
+    """``config`` with the text that stands for ``data`` and ``model``.
+
+    Args:
+        config: a ``run_folder.Config``.
+        data: ``datasets.ImageData``, in place of the data that the config names.
+        model: a Keras model, or a function that makes one, in place of the one that it names.
+
+    Raises:
+        TypeError: ``data`` or ``model`` of another type.
+        ValueError: the config names others besides, or names what was not handed over.
+    """
+    changes = {}
+    if data is not None:
+        changes["dataset"] = _text_of_data(config, data)
+    elif config.dataset.startswith(FROM_PYTHON):
+        raise ValueError(
+            f"The data are {config.dataset!r}, images that a program had in its variables. Hand "
+            "them over again: training.run(config, output_dir, data=...)."
+        )
+    if model is not None:
+        changes["model"] = _text_of_model(config, model)
+    elif config.model.startswith(FROM_PYTHON):
+        raise ValueError(
+            f"The model is {config.model!r}, one that a program had in its variables. Hand it over "
+            "again: training.run(config, output_dir, model=...)."
+        )
+    elif is_function(config.model):
+        raise ValueError(
+            f"The model {config.model} is code, which no config has imported. Type --model="
+            f"{config.model} on the command line, or in Python hand the function over: "
+            "training.run(config, output_dir, model=...)."
+        )
+    return dataclasses.replace(config, **changes)
+
+
+def _text_of_data(config, data) -> str:
+    if not isinstance(data, datasets.ImageData):
+        raise TypeError(
+            "`data` must be what larq_filter.datasets.from_arrays, from_datasets or load gives, "
+            f"not {shown(data)}."
+        )
+    _refuse_two(config, "dataset", "data", FROM_PYTHON + data.name)
+    given = [name for name in _OF_DATA if getattr(config, name) not in (None, False)]
+    if given:
+        raise ValueError(
+            f"`data` is given, so {', '.join(given)} of the config would mean nothing. Give it to "
+            "the function that makes the data."
+        )
+    return FROM_PYTHON + data.name
+
+
+def _text_of_model(config, model) -> str:
+    if not isinstance(model, keras.Model) and (isinstance(model, type) or not callable(model)):
+        raise TypeError(
+            "`model` must be a Keras model, or a function of input_shape and num_classes that "
+            f"makes one, not {shown(model)}."
+        )
+    if is_function(config.model):
+        return config.model
+    kind = type(model) if isinstance(model, keras.Model) else model
+    text = FROM_PYTHON + getattr(kind, "__name__", type(kind).__name__)
+    _refuse_two(config, "model", "model", text)
+    return text
+
+
+def _refuse_two(config, name: str, argument: str, text: str) -> None:
+    """Raises if the config names one besides the one that was handed over."""
+    found = getattr(config, name)
+    default = next(f.default for f in dataclasses.fields(config) if f.name == name)
+    if found not in (default, text):
+        raise ValueError(
+            f"`{argument}` is given, {text!r}, and the config names {found!r}: leave one out."
+        )
+
+
+def to_type_again(config: dict) -> str:
+    """What a run of this config, as its file has it, wants beside its flags; one sentence or none.
+
+    Args:
+        config: as read from config.json.
+    """
+    wanted = [
+        f"{argument}= ({text})"
+        for argument, name in (("data", "dataset"), ("model", "model"))
+        if str(text := config.get(name)).startswith(FROM_PYTHON)
+    ]
+    if wanted:
+        return f" That run was begun in Python: hand its {' and '.join(wanted)} over again."
+    if is_function(config.get("model")):
+        return f" That run wants --model={config['model']} on the command line."
+    return ""
+
+
+def describe(config, data=None, model=None) -> dict:
+    """What config.json says of them besides their text: enough to know them again.
+
+    Args:
+        config: as ``named`` gives it.
+        data: loaded or handed over; None if they are not loaded yet.
+        model: that was handed over.
+    """
+    found = {}
+    if data is not None and (data.fingerprint or config.dataset.startswith(FROM_PYTHON)):
+        found["data"] = data.describe()
+    if isinstance(model, keras.Model):
+        found["model"] = {"structure": _structure(model)}
+    elif model is None and is_file(config.model) and pathlib.Path(config.model).is_file():
+        content = pathlib.Path(config.model).read_bytes()
+        found["model"] = {"sha256": hashlib.sha256(content).hexdigest()}
+    return found
+
+
+def _structure(model) -> str:
+    """Hash of the kinds of layers and the shapes of their weights; Keras numbers the names."""
+    layers = [
+        (type(each).__name__, [tuple(w.shape) for w in each.weights]) for each in model.layers
+    ]
+    return hashlib.sha256(repr(layers).encode()).hexdigest()
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+def build(config, data, model=None):
+    """The latent model that every method starts from.
+
+    Args:
+        config: as ``named`` gives it.
+        data: the model is to take its images and tell its classes.
+        model: that was handed over.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: it can't be had, or does not fit the data.
+    """
+    arguments = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+    if config.width is not None:
+        arguments["width"] = config.width
+    if model is None and not is_file(config.model):
+        return models.build(config.model, **arguments)
+    if not isinstance(model, keras.Model) and model is not None:
+        made = _made(config.model, model, arguments)
+    elif config.width is not None:
+        raise ValueError(
+            f"width is {config.width}, but {config.model} is a model of a fixed width."
+        )
+    else:
+        made = serialization.load_model(config.model) if model is None else _copy(model)
+    _refuse_misfit(config.model, made, data)
+    return made
+
+
+def _made(text: str, function, arguments: dict):
+    """What a function of its author makes; it may take fewer arguments than there are."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of C, which does not tell
+        parameters = []
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    names = [each.name for each in parameters]
+    required = [
+        each.name
+        for each in parameters
+        if each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    ]
+    strange = [name for name in required if name not in arguments]
+    if strange or ("width" in arguments and "width" not in names and not open_ended):
+        raise ValueError(
+            f"{text} takes ({', '.join(names)}); it is called with "
+            f"{', '.join(arguments)} by name. A function for --model is written as "
+            "def build(input_shape, num_classes), with width=None besides if --width is to count."
+        )
+    taken = {k: value for k, value in arguments.items() if open_ended or k in names}
+    made = function(**taken)
+    if not isinstance(made, keras.Model):
+        raise TypeError(f"{text} gave {shown(made)}; a tf.keras.Model is needed, not compiled.")
+    return made
+
+
+def _copy(model):
+    """The same model with the same weights: the one that was handed over stays as it is."""
+    try:
+        copy = keras.models.clone_model(model)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"The model {model.name} can't be copied ({first_line(error)[:200]}). Hand over the "
+            "function that makes it."
+        ) from error
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _refuse_misfit(text: str, model, data) -> None:
+    """Raises unless the model makes of images a distribution over the classes."""
+    shape, classes = tuple(data.input_shape), data.num_classes
+    images = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    try:
+        outputs = model(tf.constant(images), training=False)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"The model {text} can't take images of shape {shape}: {first_line(error)[:300]}"
+        ) from error
+    found = getattr(outputs, "shape", None)
+    if found is None or tuple(found) != (2, classes):
+        raise ValueError(
+            f"The model {text} gives outputs of shape {found} for 2 images; the data have "
+            f"{classes} classes, so that (2, {classes}) is needed."
+        )
+    outputs = np.asarray(outputs, np.float64)
+    if outputs.min() < 0 or not np.allclose(outputs.sum(axis=1), 1, atol=0.02):
+        raise ValueError(
+            f"The outputs of the model {text} don't add up to 1: it must end in a softmax, best in "
+            'float32: tf.keras.layers.Activation("softmax", dtype="float32").'
+        )
