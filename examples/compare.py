@@ -3,7 +3,9 @@
 python examples/compare.py --help
 """
 
-from larq_filter.cli import compare
+import sys
+
+from larq_filter_cli import main
 
 if __name__ == "__main__":
-    compare.start()
+    main(["compare", *sys.argv[1:]])

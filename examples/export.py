@@ -3,7 +3,9 @@
 python examples/export.py --help
 """
 
-from larq_filter.cli import export
+import sys
+
+from larq_filter_cli import main
 
 if __name__ == "__main__":
-    export.start()
+    main(["export", *sys.argv[1:]])

@@ -3,7 +3,9 @@
 python examples/sweep.py --help
 """
 
-from larq_filter.cli import sweep
+import sys
+
+from larq_filter_cli import main
 
 if __name__ == "__main__":
-    sweep.start()
+    main(["sweep", *sys.argv[1:]])

@@ -3,7 +3,9 @@
 python examples/train.py --help
 """
 
-from larq_filter.cli import train
+import sys
+
+from larq_filter_cli import main
 
 if __name__ == "__main__":
-    train.start()
+    main(["train", *sys.argv[1:]])

@@ -3,7 +3,9 @@
 python examples/translate.py --help
 """
 
-from larq_filter.cli import translate
+import sys
+
+from larq_filter_cli import main
 
 if __name__ == "__main__":
-    translate.start()
+    main(["translate", *sys.argv[1:]])

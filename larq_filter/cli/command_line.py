@@ -8,6 +8,8 @@ import typing
 from absl import app, flags
 from absl import logging as absl_logging
 
+from larq_filter.cli import help
+
 flags.disclaim_key_flags()  # what is defined here belongs to the module that asks for it
 
 ERRORS = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # of what the user gave
@@ -45,6 +47,7 @@ def show_progress() -> None:
         logger.addHandler(_Lines())  # without a format: the message alone
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would show it again, with time and place
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # "Callback method is slow ..."
 
 
 def start(main, interrupted: str = "") -> None:
@@ -69,15 +72,20 @@ def start(main, interrupted: str = "") -> None:
             print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
             raise SystemExit(130) from None
 
-    _show_in_help(sys.modules[main.__module__])
-    app.run(run)
+    if help.is_asked(sys.argv[1:]):
+        print(help.text(sys.modules[main.__module__], sys.argv[1:]))
+        return
+    app.run(run, flags_parser=_parse)
 
 
-def _show_in_help(module) -> None:
-    """Has ``--help`` tell of ``module``; absl looks at the script that Python was started with."""
-    sys.modules["__main__"].__doc__ = module.__doc__
-    for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+def _parse(arguments):
+    """Reads the command line; what it can't read is an error in a line, with exit status 2."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        text = str(error).replace("\n", " ").strip()
+        print(f"error: {text}\n--help lists the flags.", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def refuse_positional(arguments) -> None:

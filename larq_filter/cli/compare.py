@@ -37,7 +37,7 @@ FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a cont
 flags.DEFINE_list(
     "methods",
     "all",
-    f"Comma-separated: {', '.join(methods.METHODS)}; all: those that end in a binary network.",
+    f"Methods, or groups of them: {', '.join(methods.GROUPS)}; listed below.",
 )
 flags.DEFINE_integer("seeds", 5, "Runs of each method: seeds 0 to SEEDS - 1.", 1)
 flags.DEFINE_string("results", None, "Results folder. Default: runs/compare-DATASET-MODEL.")

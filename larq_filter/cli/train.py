@@ -28,29 +28,18 @@ flags.adopt_module_key_flags(run_flags)  # else --help would not show them
 flags.adopt_module_key_flags(own_code)
 
 flags.DEFINE_enum(
-    "method",
-    "filter",
-    list(methods.METHODS),
-    "Who trains the binary kernels: "
-    + "; ".join(f"{name}: {method.summary}" for name, method in methods.METHODS.items()),
+    "method", "filter", list(methods.METHODS), "Who trains the binary kernels; listed below."
 )
 
 
 def define_knobs():
-    """One flag for each knob, with the interval and the methods' defaults in its help."""
+    """One flag for each knob, with the interval in its help."""
     define = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
     for field in dataclasses.fields(knobs.Knobs):
         kind, interval, choices = (field.metadata[key] for key in ("kind", "interval", "choices"))
         text = field.metadata["help"]
         if choices or interval:
             text += f" One of {', '.join(choices)}." if choices else f" In {interval}."
-        methods_of = {}
-        for name, method in methods.METHODS.items():
-            if method.knobs.get(field.name) is not None:
-                methods_of.setdefault(method.knobs[field.name], []).append(name)
-        if methods_of:
-            defaults = [f"{value}: {', '.join(names)}" for value, names in methods_of.items()]
-            text += f" Defaults: {'; '.join(defaults)}."
         define[kind](field.name, None, text)
 
 
