@@ -119,8 +119,8 @@ def run(
         data: images in place of those that the config names: of ``datasets.from_arrays`` or
             ``from_datasets``. To continue the run hand the same ones over again.
         model: in place of the one that the config names: a function of ``input_shape`` and
-            ``num_classes``, or a Keras model, of which a copy is trained from its weights. It ends
-            in a softmax and is not compiled. To continue the run hand it over again.
+            ``num_classes`` that makes a new one, or a Keras model, a copy of which is trained from
+            its weights. It ends in a softmax. To continue the run hand it over again.
         callbacks: Keras callbacks, loggers among them; they come after the flip counter, whose
             numbers they see in ``logs``, and before the tables and the checkpoint. What they keep
             in memory is in no checkpoint: one that decides on the training (``EarlyStopping``)
