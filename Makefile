@@ -55,7 +55,7 @@ clean:  ## Remove the environments and the caches
 	    "Name another one: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "Installing into .venv. The first time takes a few minutes and about 3 GB."
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[all,test]"
 	@touch $@
 
 .venv-tf215/installed: $(PACKAGING) constraints-tf215.txt

@@ -14,27 +14,20 @@ finished run is looked up, and a finished row is printed as it is. A model that 
 that says why, and the others go on; the exit status then is 1.
 """
 
-import collections
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
-import shutil
-import sys
-import tempfile
 
-import numpy as np
 from absl import flags, logging
 
-from larq_filter import (  # first: tf.keras is Keras 2 then
-    binary,
-    export,
-    models,
-)
+import checking
+from larq_filter import binary, export, models  # first: tf.keras is Keras 2 then
 from larq_filter._keras import keras
 from larq_filter._validation import first_line
 from larq_filter.cli import command_line
-from larq_filter.experiments import files, methods, run_folder, tables, training
+from larq_filter.experiments import methods, run_folder, training
 from larq_filter.experiments.methods.knobs import Knobs
 
 FLAGS = flags.FLAGS
@@ -159,7 +152,7 @@ def row_of(config: run_folder.Config, folder: pathlib.Path) -> dict:
     control = training.run(frozen, folder / "frozen", verbose=0)
     keras.backend.clear_session()
     model = keras.models.load_model(folder / "filter" / "model.keras")
-    images, labels = some_images(config)
+    images, labels = checking.some_images(config, FLAGS.export_images)
     kernels = [kernel for _, kernel in binary.binary_kernels(model)]
     return {
         "model": config.model,
@@ -170,117 +163,30 @@ def row_of(config: run_folder.Config, folder: pathlib.Path) -> dict:
         "loss": result.train_loss,
         "frozen_loss": control.train_loss,
         "flipped": "{} of {}".format(*result.flipped_layers),
-        "reloads": "yes" if reloads(model, images) else "no",
-        **(exported(model, images, labels) if FLAGS.export else {}),
+        "reloads": "yes" if checking.reloads(model, images) else "no",
+        **(checking.exported(model, images, labels) if FLAGS.export else {}),
     }
 
 
-def some_images(config: run_folder.Config) -> tuple[np.ndarray, np.ndarray]:
-    batch = next(iter(training.load_data(config).validation(FLAGS.export_images)))
-    return tuple(part.numpy() for part in batch)
-
-
-def reloads(model, images) -> bool:
-    """Whether a file brings the model back as it is: outputs, weights, optimizer state.
-
-    ``model`` itself is from a file: if that had lost the state, a second one would lose no more.
-    """
-    optimizer = model.optimizer
-    if not int(optimizer.iterations) or not any(map(np.any, optimizer.state_variables())):
-        return False
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "model.keras"
-        model.save(path)
-        again = keras.models.load_model(path)
-    variables = [
-        [*each.weights, *each.optimizer.variables, *each.optimizer.default_optimizer.variables]
-        for each in (model, again)
-    ]
-    outputs = [each(images, training=False) for each in (model, again)]
-    return np.array_equal(*outputs) and all(
-        np.array_equal(binary.latent(one), binary.latent(other))
-        for one, other in zip(*variables, strict=True)
-    )
-
-
-def exported(model, images, labels) -> dict:
-    """The columns about Larq Compute Engine."""
-    try:
-        flatbuffer = export.convert(model)
-        report = export.verify(model, flatbuffer, images, labels)
-    except ImportError as error:
-        return {"converted": "not installed", "trouble": str(error)}
-    except Exception as error:  # whatever it is, the columns before it are worth having
-        return {"converted": "no", "trouble": first_line(error)}
-    claims = {claim.name: claim for claim in report.claims}
-    numbers = {name: claim.numbers for name, claim in claims.items()}
-    failed = [f"{claim.name}: {claim.details}" for claim in report.claims if not claim.ok]
-    floats = collections.Counter(report.float_layers.values())
-    reasons = [f"{count} stay float ({reason})" for reason, count in floats.items()]
-    bits = numbers["operators on bits"]
-    return {
-        "converted": f"{bits['operators']} of {bits['binary_layers']}",
-        "keras_bytes": numbers["size"]["keras"],
-        "lce_bytes": numbers["size"]["lce"],
-        "output_difference": numbers["outputs"].get("median"),
-        "top1_agreement": numbers.get("top-1", {}).get("equal"),
-        "trouble": "; ".join(reasons) or (first_line(failed[0]) if failed else None),
-    }
-
-
-def rows(folder: pathlib.Path):
-    """One row a model, old ones from their files; a model that fails stops only itself."""
-    configs = []
-    for name in chosen_models():
+def configs_of(names):
+    """The configs, by image size, so that data are loaded once a size; and rows of no config."""
+    configs, rows = [], []
+    for name in names:
         try:
-            configs.append(config_of(name))
+            configs.append((name, config_of(name)))
         except ImportError as error:  # larq-zoo is an extra
             logging.exception("%s can't be built", name)
-            yield {"model": name, "trouble": first_line(error)}
-    for config in sorted(configs, key=lambda config: config.image_size):  # data loaded once a size
-        name = config.model
-        file = folder / name / "row.json"
-        # A row of another config is not this one's; a failed one is tried again.
-        key = json.loads(json.dumps({**dataclasses.asdict(config), "export": FLAGS.export}))
-        if file.exists() and (found := json.loads(file.read_text()))["config"] == key:
-            yield found["row"]
-            continue
-        try:
-            row = row_of(config, folder / name)
-        except files.NotWritable:  # the next model would find the disk as full
-            raise
-        except Exception as error:  # the table has to tell of every model, whatever it raises
-            logging.exception("%s failed", name)
-            yield {"model": name, "image_size": config.image_size, "trouble": first_line(error)}
-            continue
-        files.write_json(file, {"config": key, "row": row})
-        for run in ("filter", "frozen"):  # of no more use, and 20 GB for all models
-            shutil.rmtree(folder / name / run / "checkpoints", ignore_errors=True)
-        yield row
-
-
-def write(folder: pathlib.Path, table: list[dict]) -> None:
-    name = pathlib.Path(FLAGS.dataset).name
-    title = f"# {name}, {FLAGS.steps} steps of {FLAGS.batch_size} images, seed {FLAGS.seed}\n"
-    text = f"{title}\n{tables.markdown(table, COLUMNS)}\n\n{READING}"
-    files.write_whole(folder / "table.md", text)
-    tables.write_csv(folder / "table.csv", table, COLUMNS)
+            rows.append({"model": name, "trouble": first_line(error)})
+    return sorted(configs, key=lambda pair: pair[1].image_size), rows
 
 
 def main():
-    logging.set_verbosity(logging.ERROR)  # absl would show notes of Larq and on checkpoints
-    folder = pathlib.Path(FLAGS.output_dir)
-    table = []
-    with files.plain_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for row in rows(folder):
-        table.append(row)
-        write(folder, table)  # after each model: an interruption leaves what is known
-        print(", ".join(f"{COLUMNS[key]} {tables.text_of(row[key])}" for key in row), flush=True)
-    print(f"\n{tables.markdown(table, COLUMNS)}\n\nTables: {folder}")
-    # A claim that fails is a finding; a model that could not be trained is a failure.
-    if any("loss" not in row for row in table):
-        sys.exit("Some models failed. The same command tries them again.")
+    configs, failed = configs_of(chosen_models())
+    name = pathlib.Path(FLAGS.dataset).name
+    title = f"# {name}, {FLAGS.steps} steps of {FLAGS.batch_size} images, seed {FLAGS.seed}"
+    key = {"export": FLAGS.export}
+    found = checking.rows("model", configs, row_of, pathlib.Path(FLAGS.output_dir), key)
+    checking.report(itertools.chain(failed, found), COLUMNS, title, READING, FLAGS.output_dir)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ in the optimizer, which could not measure latent training, the method to compare
 
 import csv
 import dataclasses
+import importlib.util
 import math
 import pathlib
 
@@ -17,6 +18,11 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
 HISTOGRAM_WEIGHTS = 100_000
+
+
+def has_tensorboard() -> bool:
+    """Whether TensorBoard is installed, which newer versions of TensorFlow do not bring."""
+    return importlib.util.find_spec("tensorboard") is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +75,19 @@ class FlipMonitor(keras.callbacks.Callback):
         total: ``Activity`` of all layers together.
 
     Raises:
+        ImportError: ``tensorboard_dir`` is given, and TensorBoard is not installed.
         ValueError: at the start of training, if the model has no binary kernel.
         OSError: at the start of training, if ``csv_path`` or ``tensorboard_dir`` can't be written.
     """
 
     def __init__(self, csv_path=None, tensorboard_dir=None):
         super().__init__()
+        if tensorboard_dir is not None and not has_tensorboard():
+            raise ImportError(
+                "`tensorboard_dir` needs the package tensorboard, which newer versions of "
+                'TensorFlow do not bring. Type: pip install "larq_filter[tensorboard]", or leave '
+                "the argument out."
+            )
         self.csv_path = None if csv_path is None else pathlib.Path(csv_path)
         self.tensorboard_dir = tensorboard_dir
         self.per_layer: dict[str, Activity] = {}

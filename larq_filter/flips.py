@@ -12,6 +12,7 @@ nothing and never flips.
 | ``Hysteresis(eta)`` | ``w y > sqrt(v)``, ``v += eta g^2`` | BOAT |
 | ``Fire(level)`` | ``w y >= level`` | BOLD |
 | ``Probabilistic(threshold, randomness)`` | surely or by chance, by strength | ProbBop |
+| ``Stochastic(rate)`` | by chance, the likelier the larger ``w y`` | DQT |
 | ``Balanced()`` | half of each filter is to be +1 | Equal-Bits |
 
 Like a filter a flip rule is a frozen value with one pure function; what it remembers per weight
@@ -264,9 +265,7 @@ class Probabilistic(FlipRule):
     def __post_init__(self):
         super().__post_init__()
         validate_flag("count_flips", self.count_flips)
-        if self.seed is None:
-            raise TypeError("`seed` must be an integer, not None: training is to be repeatable.")
-        object.__setattr__(self, "seed", validate_seed("seed", self.seed))
+        object.__setattr__(self, "seed", _repeatable(self.seed))
 
     @property
     def state_size(self) -> int:
@@ -281,6 +280,53 @@ class Probabilistic(FlipRule):
         chosen = rates["uniform"] < 1 - xp.exp(-delta)
         flipped = (weight * signal > 0) & (delta > c) & (certain | chosen)
         return flipped, tuple(n + _as_numbers(flipped, n, xp) for n in state)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stochastic(FlipRule):
+    """Stochastic rounding of a step that starts at -1 or +1: the step is right on average.
+
+        flipped = uniform < rate * weight * signal
+
+    So a weight flips with probability ``min(1, rate * abs(signal))`` where the signal speaks
+    against it, and never where it does not. That is rounding ``weight - 2 * rate * signal`` up or
+    down at random to one of the two values, which are 2 apart, in proportion to its distance from
+    the other: inside, the weight after it is ``weight - 2 * rate * signal`` on average. Nothing is
+    remembered between steps but what the filter remembers.
+
+    Args:
+        rate: flips per step and unit of the signal, in (0, inf), or a schedule: half of the
+            learning rate of the step that is rounded.
+        seed: integer; the random numbers depend on it, the kernel and the step only.
+
+    Raises:
+        TypeError: rate is neither a number nor a schedule, seed is no integer.
+        ValueError: rate outside its interval, a seed of more than 32 bits.
+
+    Source: the case of two values, derived here, of DQT, "Direct Quantized Training of Language
+    Models with Stochastic Rounding", arXiv 2412.04787, whose code rounds to three values or more.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("uniform",)
+
+    rate: Rate
+    seed: int = 0
+
+    intervals = {"rate": POSITIVE}
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "seed", _repeatable(self.seed))
+
+    def flip(self, weight, signal, state, rates, xp):
+        return rates["uniform"] < rates["rate"] * (weight * signal), state
+
+
+def _repeatable(seed) -> int:
+    """``seed`` as an integer of 32 bits."""
+    if seed is None:
+        raise TypeError("`seed` must be an integer, not None: training is to be repeatable.")
+    return validate_seed("seed", seed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,6 +11,9 @@
 | ``bold`` | sum, 0 after a flip | level reached | Nguyen et al., NeurIPS 2024, arXiv 2405.16339 |
 | ``prob_bop`` | EMA | by chance | He et al., Neurocomputing, 2025 |
 | ``equal_bits`` | EMA, EMA | half of each filter | Li et al., AAAI 2022, arXiv 2112.03406 |
+| ``bayes_binn`` | EMA | sign | Meng, Bachmann and Khan, ICML 2020, arXiv 2002.10778 |
+| ``dqt`` | normalised EMA | by chance | for two values derived here from arXiv 2412.04787 |
+| ``fgd_ma``, ``fgd_ar``, ``fgd_kalman`` | MA, AR, Kalman; EMA | sign | Yang, 2020, for latents |
 
 Every preset returns a ``FilterOptimizer``. Its own knobs are keyword-only, each a number or a Keras
 schedule unless said otherwise, with the published value as default; ``default_optimizer`` and all
@@ -250,6 +253,153 @@ def equal_bits(*, alpha=5e-4, gamma=0.1, default_optimizer="adam", **kwargs) -> 
     return FilterOptimizer(gradient_filter, flips.Balanced(), default_optimizer, **kwargs)
 
 
+def bayes_binn(*, binary_learning_rate=3e-4, default_optimizer="adam", **kwargs) -> FilterOptimizer:
+    """BayesBiNN at its published temperature: one moving average and its sign.
+
+    The publication learns lambda, half of the log-odds of each weight, from gradients g at weights
+    that are drawn at random, for N images with learning rate eps:
+
+        q = tanh((lambda + noise) / T),  noise = log(u / (1 - u)) / 2
+        s = (1 - q^2 + 1e-10) / T / (1 - tanh(lambda)^2 + 1e-10)
+        lambda = (1 - eps) lambda - eps N s g
+
+    With its T of 1e-10 q is -1 or +1, and s is 1e10 from the first step on in float32, in which it
+    was published: tanh(10) is 1 there. One step takes lambda to 1e7 and more, where the noise, a
+    few units, turns no sign. A constant gain matters to no sign either: what is left is
+    ``EMA(alpha=eps)`` and ``Sign``. tests/test_presets.py steps both for 20,000 steps, and not one
+    sign differs. In float64 the first gradient alone counts 1/83 of any other, which the average
+    remembers for 1/eps steps. (The released code takes the lambda in s one step late, which changes
+    nothing of this.) A temperature near 1, which leaves weights undecided, is another
+    method and not this one.
+
+    Its start, lambda = +-10 at random, is ``10 / (1e10 N)`` in units of the gradient: it outlasts
+    no gradient but zero, as a start of this filter from zero. So ``warm_start`` is None.
+
+    Published for CIFAR-10 (BinaryNet, batch 50, 500 epochs): 3e-4, cosine to 1e-16; the batch
+    normalisations there have neither gamma nor beta.
+
+    Args:
+        binary_learning_rate: adaptation rate, the ``alpha`` of ``filters.EMA``.
+        default_optimizer: for all other variables.
+        **kwargs: of ``FilterOptimizer``.
+    """
+    gradient_filter = filters.EMA(binary_learning_rate)
+    return _named({_GAIN: "alpha"}, gradient_filter, flips.Sign(), default_optimizer, **kwargs)
+
+
+def dqt(
+    *,
+    rate=5e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    seed: int = 0,
+    default_optimizer="adam",
+    **kwargs,
+) -> FilterOptimizer:
+    """DQT for two values: Adam's step, rounded to -1 or +1 at random.
+
+    Published for language models with weights of three values and more ("Direct Quantized Training
+    of Language Models with Stochastic Rounding"); the case of two values is derived here, see
+    ``flips.Stochastic``. The betas are the released code's, which has no weight decay by default;
+    ``rate`` is half of its default learning rate, 1e-3. The learning rate of the published runs is
+    not verified. Reading: its epsilon of 1e-6 is added to ``sqrt(v)`` before the bias correction,
+    here after it.
+
+    Args:
+        rate: flips per step and unit of Adam's step.
+        beta1: of the average of gradients, a number in [0, 1).
+        beta2: of the average of squared gradients, a number in [0, 1).
+        seed: of the random numbers, an integer.
+        default_optimizer: for all other variables.
+        **kwargs: of ``FilterOptimizer``; no ``warm_start``.
+
+    Raises:
+        TypeError, ValueError: a beta that is no number in [0, 1).
+    """
+    gradient_filter = filters.NormalizedEMA(
+        alpha=_rate_of("beta1", beta1),
+        sigma=_rate_of("beta2", beta2),
+        epsilon=1e-6,
+        bias_correction=True,
+    )
+    names = {"beta1": "1 - alpha", "beta2": "1 - sigma"}
+    rule = flips.Stochastic(rate, seed)
+    return _named(names, gradient_filter, rule, default_optimizer, **kwargs)
+
+
+def fgd_ma(
+    *, alpha=None, coefficients=(0.8, 0.1), default_optimizer="adam", **kwargs
+) -> FilterOptimizer:
+    """Filter Gradient Descent with a moving sum, ``filters.MA``.
+
+    Published for latent weights, which SGD moves by filtered gradients. The filters are short: of a
+    gradient less than 1 % is left after 3 steps (``fgd_ma``), 48 (``fgd_ar``) and 5
+    (``fgd_kalman``). They can be, since the latent weights behind them remember. With decoupled
+    weight decay, learning rate eps and decay lambda,
+
+        w = (1 - eps lambda) w - eps ghat,
+
+    ``-lambda w`` is ``EMA(alpha = eps lambda)`` of the filtered gradient ghat, for schedules of eps
+    too: so an average comes after the filter here. Without it a weight would follow the noise of
+    its last few gradients.
+
+    Args:
+        alpha: adaptation rate of the average; None is ``default_alpha()``, this package's own.
+        coefficients: of the gradients before this one, published [0.8, 0.1] and [0.9].
+        default_optimizer: for all other variables.
+        **kwargs: of ``FilterOptimizer``.
+    """
+    return _fgd(filters.MA(coefficients), alpha, default_optimizer, kwargs)
+
+
+def fgd_ar(
+    *, alpha=None, coefficients=(0.8, 0.1), default_optimizer="adam", **kwargs
+) -> FilterOptimizer:
+    """Filter Gradient Descent with feedback, ``filters.AR``. ``fgd_ma`` says more.
+
+    Args:
+        alpha: adaptation rate of the average; None is ``default_alpha()``, this package's own.
+        coefficients: of the signals before this one, published [0.8, 0.1] and [0.9].
+        default_optimizer: for all other variables.
+        **kwargs: of ``FilterOptimizer``.
+    """
+    return _fgd(filters.AR(coefficients), alpha, default_optimizer, kwargs)
+
+
+def fgd_kalman(
+    *,
+    alpha=None,
+    process_variance=0.01,
+    measurement_variance=2.0,
+    transition=5.0,
+    initial_variance=0.01,
+    default_optimizer="adam",
+    **kwargs,
+) -> FilterOptimizer:
+    """Filter Gradient Descent with a Kalman filter, ``filters.Kalman``. ``fgd_ma`` says more.
+
+    Args:
+        alpha: adaptation rate of the average; None is ``default_alpha()``, this package's own.
+        process_variance: as in ``filters.Kalman``, like the next three; all a number.
+        measurement_variance: only the ratios of the three variances matter.
+        transition: factor on the true gradient per step.
+        initial_variance: of the error at the start.
+        default_optimizer: for all other variables.
+        **kwargs: of ``FilterOptimizer``.
+    """
+    gradient_filter = filters.Kalman(
+        process_variance, measurement_variance, transition, initial_variance
+    )
+    return _fgd(gradient_filter, alpha, default_optimizer, kwargs)
+
+
+def _fgd(gradient_filter, alpha, default_optimizer, kwargs) -> FilterOptimizer:
+    """A filter of Filter Gradient Descent, and the average in place of its latent weights."""
+    alpha = default_alpha() if alpha is None else alpha
+    cascade = filters.Cascade([gradient_filter, filters.EMA(alpha)])
+    return _named({"alpha": "alpha_1"}, cascade, flips.Sign(), default_optimizer, **kwargs)
+
+
 def _named(names: dict[str, str], *args, **kwargs) -> FilterOptimizer:
     """A ``FilterOptimizer`` whose rates have the publication's names too."""
     return FilterOptimizer(*args, **{"rate_aliases": names, **kwargs})
@@ -279,6 +429,11 @@ PRESETS = {
         bold,
         prob_bop,
         equal_bits,
+        bayes_binn,
+        dqt,
+        fgd_ma,
+        fgd_ar,
+        fgd_kalman,
     )
 }
 """The presets by name."""

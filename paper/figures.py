@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
 import claims  # first: it makes sure that tf.keras is Keras 2
+import findings
 from larq_filter import filters, hyperparameters, plots
 from larq_filter.cli import command_line, run_flags
 from larq_filter.experiments import files, run_folder
@@ -226,9 +227,42 @@ def draw_impulse():
     )
 
 
+def draw_latent_methods():
+    """The findings of ``findings``: a gain, a gate, an average."""
+    figure, axes = plots.panels("ab;cc", 5.4)
+    scales, gates, averages = findings.scales(), findings.gates(), findings.averages()
+    size = scales.pop("mean_abs")
+    for (name, found), line, marker in zip(
+        scales.items(), plots.line_styles(), MARKERS, strict=False
+    ):
+        style = {**line, "linestyle": "none", "marker": marker, "markersize": 4.5}
+        axes["a"].plot(size, found["gain"], fillstyle="none", label=name, **style)
+    axes["a"].plot(size, 1 / np.array(size), color="0.6", linewidth=1, zorder=0)
+    axes["a"].set(xscale="log", yscale="log", xlabel="mean |w| of a filter")
+    axes["a"].set_title("a scale, before normalisation")
+    axes["a"].set_ylabel("size of the gradient")
+    progress = gates.pop("progress")
+    for (name, share), line in zip(gates.items(), plots.line_styles(), strict=False):
+        axes["b"].plot(progress, share, label=f"{name} weights", **line)
+    axes["b"].set(xlabel="share of the training", title="ReCU's clamp", ylim=(0, 0.4))
+    axes["b"].set_ylabel("weights without gradient")
+    steps = averages.pop("steps")
+    for (name, share), line in zip(averages.items(), plots.line_styles(), strict=False):
+        axes["c"].plot(steps, share, label=name, **line)
+    axes["c"].set(xlabel="step", title="BayesBiNN against an average", ylim=(-0.001, None))
+    axes["c"].set_ylabel("signs that differ")
+    for each in axes.values():
+        plots.legend(each)
+    return figure
+
+
 # Numbers, files, story ----------------------------------------------------------------------------
 
-OF_FILTERS = {"bode": draw_bode, "impulse": draw_impulse}
+OF_FILTERS = {
+    "bode": draw_bode,
+    "impulse": draw_impulse,
+    "latent_methods": draw_latent_methods,
+}
 OF_RUNS = {name: globals()[f"draw_{name}"] for name in claims.CLAIMS}
 
 

@@ -398,3 +398,11 @@ def test_what_cannot_be_written_is_found_before_the_first_step(tmp_path, argumen
         model.fit(x, y, verbose=0, callbacks=[monitor])
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_without_tensorboard_it_says_what_to_install(monkeypatch, tmp_path):
+    """TensorFlow 2.21 does not bring it any more."""
+    monkeypatch.setattr(callbacks, "has_tensorboard", lambda: False)
+    callbacks.FlipMonitor(tmp_path / "flips.csv")
+    with pytest.raises(ImportError, match=r"larq_filter\[tensorboard\]"):
+        callbacks.FlipMonitor(tensorboard_dir=tmp_path)

@@ -136,6 +136,18 @@ def test_probabilistic_edges():
         assert rule.flip(np.ones(2), np.full(2, signal), (), rates, np)[0].tolist() == expected
 
 
+def test_stochastic_by_hand():
+    """rate 0.5, signal 1: half of the numbers flip; above 2 all do; against the signal none."""
+    rule = flips.Stochastic(0.5)
+    weights, signals = np.ones(7), np.array([1.0, 1.0, 1.0, 2.0, 2.1, -2.0, 0.0])
+    uniform = np.array([0.0, 0.49, 0.5, 0.999, 0.999, 0.0, 0.0])
+    for side in (1.0, -1.0):
+        rates = rule.rates() | {"uniform": uniform}
+        flipped, state = rule.flip(side * weights, side * signals, (), rates, np)
+        assert flipped.tolist() == [True, True, False, True, True, False, False]
+        assert state == ()
+
+
 def test_counted_flips_divide_the_strength():
     """Without chance: strength 1.5 flips once, then 2 are needed, then 3."""
     signals = np.array([[1.5], [-1.9], [-2.1], [2.9], [3.1]])
@@ -220,6 +232,8 @@ def test_rules_at_their_limit_are_sign_or_threshold(data):
         (lambda: flips.Probabilistic(0), ValueError, ["threshold", "(0, inf)"]),
         (lambda: flips.Probabilistic(1, 1), ValueError, ["randomness", "[0, 1)"]),
         (lambda: flips.Probabilistic(1, seed=None), TypeError, ["seed", "None", "integer"]),
+        (lambda: flips.Stochastic(0), ValueError, ["rate", "(0, inf)"]),
+        (lambda: flips.Stochastic(1, seed=None), TypeError, ["seed", "None", "integer"]),
         (lambda: flips.Probabilistic(1, count_flips=2), TypeError, ["count_flips", "2"]),
     ],
 )

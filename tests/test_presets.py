@@ -50,6 +50,14 @@ def uniforms(t):
 
 GAMMA, SIGMA = linear(5e-2, 5e-3, 400), linear(1e-3, 5e-2, 400)
 
+
+def descent(filtered, *args, alpha=lambda t: 1e-2):
+    """Latent SGD by filtered gradients whose learning rate times decay is alpha."""
+    return lambda w: references.FilterGradientDescentReference(
+        w, lambda: filtered(*args), lambda t: alpha(t) / 0.1, 0.1
+    )
+
+
 CASES = {
     "quist2023": Case(
         presets.quist2023,
@@ -131,8 +139,31 @@ CASES = {
         lambda w: references.EqualBitsReference(w, 1e-2, 0.1),
         {"alpha": 0.1},
     ),
+    "bayes_binn": Case(
+        presets.bayes_binn,
+        {"binary_learning_rate": 1e-2},
+        lambda w: references.AverageReference(w, 1e-2),
+        {"binary_learning_rate": 0.05},
+    ),
+    "dqt": Case(
+        presets.dqt,
+        {"rate": 2e-2, "seed": 3},
+        lambda w: references.StochasticRoundingReference(w, uniforms, 4e-2, 0.9, 0.999, 1e-6),
+        {"rate": 5e-2},
+    ),
+    "fgd_ma": Case(
+        presets.fgd_ma,
+        {"alpha": GAMMA},
+        descent(references.ma_two, 0.8, 0.1, alpha=of_step(GAMMA)),
+        {},
+    ),
+    "fgd_ar": Case(presets.fgd_ar, {"alpha": 1e-2}, descent(references.ar_two, 0.8, 0.1), {}),
+    "fgd_kalman": Case(presets.fgd_kalman, {"alpha": 1e-2}, descent(references.kalman_five), {}),
 }
 ROWS = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+# Those of which no other row, and no test of filters, has the filter and the rule.
+OWN = {name: c for name, c in CASES.items() if not name.startswith(("bayes_binn", "fgd_"))}
+OWN_ROWS = pytest.mark.parametrize("case", OWN.values(), ids=OWN.keys())
 
 
 def test_every_preset_has_a_row():
@@ -199,7 +230,7 @@ def test_follows_its_twin(case):
 
 
 @pytest.mark.slow
-@ROWS
+@OWN_ROWS
 def test_the_same_in_every_mode(case):
     """Eager, traced and compiled by XLA; float64, so that fused rounding decides nothing."""
     keras.backend.set_floatx("float64")
@@ -256,7 +287,7 @@ def toy_data(samples):
 
 
 @pytest.mark.slow
-@ROWS
+@OWN_ROWS
 def test_saving_in_the_middle_changes_nothing(case, tmp_path):
     """20 steps, .keras, load, 30 steps: every variable as in the uninterrupted run."""
     x, y = toy_data(400)
@@ -297,7 +328,9 @@ def test_a_model_saved_before_its_first_step_loads_and_trains(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bold", "prob_bop", "prob_bop counted", "equal_bits", "diode"])
+@pytest.mark.parametrize(
+    "name", ["bold", "prob_bop", "prob_bop counted", "equal_bits", "diode", "dqt", "fgd_kalman"]
+)
 def test_replicas_stay_alike_and_like_one_device(name, strategy):
     """Scalar state, feedback, random numbers, ranks and a random start, on two replicas."""
     case = CASES[name]
@@ -345,6 +378,22 @@ def test_flip_probability(delta):
         assert flipped == (0 if delta == 0.5 else 20_000)
     else:
         assert stats.binomtest(flipped, 20_000, 1 - np.exp(-delta)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("signal", [-1.0, 0.0, 0.3, 1.0, 2.0, 5.0])
+def test_stochastic_rounding_is_right_on_average(signal):
+    """20,000 weights of +1, rate 1/4: min(1, signal / 4) of them flip, none against the signal."""
+    w = kernel(shape=(200, 100))
+    w.latent_variable.assign(tf.ones((200, 100)))
+    optimizer = FilterOptimizer(filters.EMA(1.0), flips.Stochastic(0.25, seed=11), None)
+    optimizer.build([w])
+    optimizer.apply_gradients([(tf.fill((200, 100), signal), w)])
+    flipped = int(np.sum(values(w) < 0))
+    share = min(1.0, max(0.0, signal / 4))
+    if share in (0.0, 1.0):
+        assert flipped == share * 20_000
+    else:
+        assert stats.binomtest(flipped, 20_000, share).pvalue > 1e-3
 
 
 def test_two_kernels_and_two_seeds_draw_apart():
@@ -396,6 +445,74 @@ def test_own_knobs_and_those_of_the_optimizer():
     assert presets.diode().flip_rule == flips.Sign()
 
 
+def bayesian_training(rates, steps=20_000, **kind):
+    """Signs of the published rule and of one average on its gradients, after each step.
+
+    A linear network of 40 weights learns those of another; batches of 8, labels with noise. Also
+    returns the average that starts from the rule's own state after two steps.
+    """
+    random = np.random.default_rng(0)
+    x, target = random.normal(size=(512, 40)), random.choice([-1.0, 1.0], 40)
+    y = x @ target + 3 * random.normal(size=512)
+    rule = references.LogOddsReference(random.normal(size=40), rates, **kind)
+    signs, signal, later = [], [np.zeros(40)], []
+    average = filters.EMA(1.0)
+    for t in range(steps):
+        batch = random.integers(0, 512, 8)
+        q = rule.draw(random.uniform(size=40))
+        gradient = x[batch].T @ (x[batch] @ q - y[batch]) / 320
+        signs.append(rule.step(gradient))
+        alpha = {"alpha": rates(t)}
+        signal.append(average.step(gradient, (signal[-1],), alpha, np)[0])
+        handed = -rule.lam / rule.count / 1e10
+        later.append(handed if t < 2 else average.step(gradient, (later[-1],), alpha, np)[0])
+    return np.array(signs), -np.sign(signal[1:]), -np.sign(later)
+
+
+def single(x):
+    """tanh in float32, in which the publication computes: tanh(10) is 1."""
+    return np.tanh(x.astype(np.float32)).astype(np.float64)
+
+
+@pytest.mark.parametrize("decays", [False, True])
+def test_bayes_binn_at_its_temperature_is_an_average(decays):
+    """20,000 steps of the published rule at T = 1e-10, with its noise and its start at +-10."""
+
+    def rates(t):
+        return 1e-16 + 3e-4 * (1 + np.cos(np.pi * t / 20_000)) / 2 if decays else 3e-4
+
+    signs, average, _ = bayesian_training(rates, delayed=decays, tanh=single)
+    assert np.mean(np.any(signs != signs[0], axis=0)) > 0.9
+    assert np.mean(signs != average) <= 1e-3
+
+
+def test_bayes_binn_in_float64_weighs_its_first_gradients_less():
+    """1 - tanh(10)^2 is 8.2e-9 there: a gain of 1.2e8 in place of 1e10, once. Then the same."""
+    signs, average, later = bayesian_training(lambda t: 3e-4, steps=5_000)
+    assert 1 / (1 - np.tanh(10) ** 2 + 1e-10) == pytest.approx(1e10 / 83.4, rel=1e-3)
+    assert np.mean(signs != average) > 1e-3
+    assert np.mean(signs[2:] != later[2:]) <= 1e-3
+
+
+def test_bayes_binn_is_that_average():
+    optimizer = presets.bayes_binn(binary_learning_rate=0.125)
+    assert optimizer.gradient_filter == filters.EMA(0.125)
+    assert (optimizer.flip_rule, optimizer.warm_start) == (flips.Sign(), None)
+
+
+def test_what_fgd_forgets_without_the_average():
+    """Less than 1 % of a gradient is left after 3, 48 and 5 steps; with the average, thousands."""
+    impulse = np.eye(1, 3000)[0]
+    lengths = {}
+    for name in ("fgd_ma", "fgd_ar", "fgd_kalman"):
+        first, last = presets.PRESETS[name](alpha=1e-3).gradient_filter.stages
+        for part, f in (("alone", first), ("both", filters.Cascade([first, last]))):
+            response = np.abs(f.run(impulse)[0])
+            lengths[name, part] = 1 + int(np.flatnonzero(response > 0.01 * response.max())[-1])
+    assert [lengths[f"fgd_{n}", "alone"] for n in ("ma", "ar", "kalman")] == [3, 48, 5]
+    assert all(lengths[name, "both"] == 3000 for name, part in lengths if part == "both")
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -411,6 +528,12 @@ def test_own_knobs_and_those_of_the_optimizer():
         (lambda: presets.bold(binary_learning_rate=0), ValueError, ["(0, inf)"]),
         (lambda: presets.bop_second_order(warm_start=1.0), ValueError, ["NormalizedEMA", "start"]),
         (lambda: presets.sgdat(nonsense=1), TypeError, ["nonsense"]),
+        (lambda: presets.bayes_binn(binary_learning_rate=2), ValueError, ["alpha", "(0, 1]"]),
+        (lambda: presets.dqt(rate=0), ValueError, ["rate", "(0, inf)"]),
+        (lambda: presets.dqt(beta1=1.0), ValueError, ["beta1", "1.0", "[0, 1)"]),
+        (lambda: presets.dqt(warm_start=1.0), ValueError, ["NormalizedEMA", "start"]),
+        (lambda: presets.fgd_ar(coefficients=[1.0]), ValueError, ["AR([1.0])", "pole"]),
+        (lambda: presets.fgd_kalman(transition=1e9), ValueError, ["transition"]),
     ],
 )
 def test_wrong_knobs(make, error, words):

@@ -2,11 +2,12 @@
 
 kernels    one kernel: told, read, set and drawn
 layers     the layers of a model that have some
-checks     what would keep a filter from training them
+checks     what keeps a filter from training them (an error, which ends a run before it begins), or
+           from training them well (a warning): a new check of a model goes there
 copies     what a copy of a layer needs besides config and values
 """
 
-from larq_filter.binary.checks import NO_BINARY_KERNEL, Finding, check, probe
+from larq_filter.binary.checks import ERROR, NO_BINARY_KERNEL, WARNING, Finding, check, probe
 from larq_filter.binary.kernels import (
     RandomSign,
     binarize,
@@ -32,7 +33,9 @@ from larq_filter.binary.layers import (
 )
 
 __all__ = [
+    "ERROR",
     "NO_BINARY_KERNEL",
+    "WARNING",
     "Finding",
     "RandomSign",
     "binarize",

@@ -73,23 +73,35 @@ def _describe(factor) -> str:
     return f"{low:.3g} times" if abs(high - low) < 1e-3 else f"{low:.3g} to {high:.3g} times"
 
 
+ERROR, WARNING = "error", "warning"
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that keeps a layer from being trained latent-free, and what to do."""
+    """Something about training a layer latent-free, and what to do.
+
+    Attributes:
+        layer: its name.
+        problem: in a sentence or two.
+        severity: ``ERROR``: it keeps the layer from being trained. ``WARNING``: it can be trained,
+            and reaches less than it could.
+    """
 
     layer: str
     problem: str
+    severity: str = ERROR
 
     def __str__(self) -> str:
         return f"{self.layer}: {self.problem}"
 
 
 def check(model) -> list[Finding]:
-    """What would keep ``FilterOptimizer`` from training ``model``, layer by layer, and what to do.
+    """What keeps ``FilterOptimizer`` from training ``model``, or from training it well.
 
     Sees what the optimizer can't, since it is only given variables: regularizers (on -1 and +1 an
     L2 penalty is a constant pressure to flip), and quantizers that scale the kernel by its
-    magnitudes after the batch normalisations have learned from them.
+    magnitudes after the batch normalisations have learned from them. One finding is a warning:
+    batch normalisations whose moving statistics lag behind weights that flip.
 
     Args:
         model: a built Keras model.
@@ -112,7 +124,7 @@ def check(model) -> list[Finding]:
         if trained:
             problems.append(_scale_problem(variable))
         findings += [Finding(layer.name, problem) for problem in problems if problem]
-    return findings
+    return findings + _slow_statistics(model)
 
 
 NO_BINARY_KERNEL = (
@@ -143,6 +155,35 @@ def _has_trained_statistics(model) -> bool:
         and bool(tf.reduce_any(tf.not_equal(layer.moving_mean, 0)))
         for layer in layers_of(model)
     )
+
+
+def _slow_statistics(model) -> list[Finding]:
+    """A warning of batch normalisations with Keras' default momentum, one for all of them."""
+    slow = [
+        layer
+        for layer in layers_of(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and layer.momentum >= SLOW
+    ]
+    if not slow:
+        return []
+    others = f", and those of {len(slow) - 1} more layers," if len(slow) > 1 else ""
+    steps = "all" if slow[0].momentum == 1 else f"about {1 / (1 - slow[0].momentum):.0f}"
+    return [
+        Finding(
+            slow[0].name,
+            f"its moving statistics{others} are means over {steps} steps (momentum "
+            f"{slow[0].momentum:g}). Weights that flip change what "
+            "they are to describe faster than that, and validation is worse than the network is: "
+            "BatchNormalization(momentum=0.9).",
+            WARNING,
+        )
+    ]
+
+
+SLOW = 0.99
+"""Keras' default momentum of a batch normalisation, and all beyond it."""
 
 
 def _scale_problem(variable) -> str | None:

@@ -62,7 +62,12 @@ def choose_settings() -> tuple[dict[str, settings.Setting], str]:
     chosen = settings.load_settings(FLAGS.hyperparameters, section, names)
     file = pathlib.Path(FLAGS.hyperparameters).name
     if chosen is not None:
-        return chosen, f"Hyperparameters: {file}, section {section}."
+        source = f"Hyperparameters: {file}, section {section}."
+        tuned = settings.tuned_epochs(FLAGS.hyperparameters, section)
+        if tuned not in (None, FLAGS.epochs):
+            source += f" They were tuned for {tuned} epochs; these runs have {FLAGS.epochs}."
+            print(source)
+        return chosen, source
     if FLAGS.section:
         raise ValueError(
             f"{FLAGS.hyperparameters} has no section {section}. Choose another --section, or leave "

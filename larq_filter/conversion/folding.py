@@ -25,6 +25,7 @@ import numpy as np
 from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter.binary import binary_kernels_of, describe, nodes_of
+from larq_filter.models.scales import OutputScale
 
 import larq
 
@@ -35,7 +36,7 @@ _MAPS = tuple(  # work on each channel of the map by itself, and a positive fact
     for name in ("MaxPooling", "AveragePooling", "GlobalMaxPooling", "GlobalAveragePooling")
     + ("ZeroPadding", "Cropping", "UpSampling")
 )
-_ANYWHERE = (_layers.PReLU, _layers.Dropout)
+_ANYWHERE = (_layers.PReLU, _layers.Dropout, OutputScale)
 _ANYWHERE += (_layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D)
 _ELEMENTWISE = (_layers.Activation, _layers.ReLU, _layers.LeakyReLU)
 

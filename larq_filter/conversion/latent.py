@@ -71,7 +71,11 @@ def to_latent_free(model, scales: str = "fold"):
     for layer, clone in clones:
         for name, value in folding.new_variables(layer).items():
             getattr(clone, name).assign(value)
-    findings = [f for f in binary.check(free) if f.problem != binary.NO_BINARY_KERNEL]
+    findings = [
+        finding
+        for finding in binary.check(free)
+        if finding.severity == binary.ERROR and finding.problem != binary.NO_BINARY_KERNEL
+    ]
     if findings:
         raise ValueError("Converted, but not trainable:\n" + "\n".join(map(str, findings)))
     return free

@@ -1,6 +1,7 @@
 """What a run is, what came out of it, and the files that say so.
 
-    config.json     the config, the versions of the packages, the command line; written first
+    config.json     the config, the knobs with the method's defaults, the versions of the packages,
+                    the command line; written first
     classes.json    the names of the classes, in the order of the model's outputs
     result.json     the result; its presence says that the run is finished; written last
 
@@ -258,7 +259,13 @@ def write_config(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if not path.exists():
-        content = {"config": as_json(config), "versions": versions(), "command": sys.argv}
+        knobs = methods.resolve(config.method, config.knobs).given()  # the method's defaults too
+        content = {
+            "config": as_json(config),
+            "resolved": {"knobs": knobs},
+            "versions": versions(),
+            "command": sys.argv,
+        }
         if scale is not None:
             content["strategy"] = scale
         if described:

@@ -6,11 +6,11 @@ A run folder holds all that is needed to find the run again and to go on with it
     classes.json    the names of the classes, in the order of the model's outputs
     metrics.csv     one row an epoch
     flips.csv       one row an epoch and binary layer
-    tensorboard/    the same for TensorBoard
+    tensorboard/    the same for TensorBoard, if that is installed
     checkpoints/    model, optimizer and epoch, written after each epoch; the last three are kept
     model.keras     the trained model
     result.json     the result; its presence says that the run is finished
-    step1/, teacher/   the whole run of a first stage, for methods that have one
+    step1/, teacher/   the whole run of a first stage, for methods that have one, with its own in it
     backup/         in place of checkpoints/ for a run of several machines (``strategies``)
 
 ``run`` on a folder that holds an unfinished run of the same config continues it from the last good
@@ -47,7 +47,6 @@ from larq_filter.experiments import (
     strategies,
 )
 from larq_filter.experiments.checkpoints import Tables
-from larq_filter.experiments.methods import distillation
 from larq_filter.optimizers import FilterOptimizer
 
 logger = logging.getLogger(__name__)
@@ -168,7 +167,9 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
-        new_model(config, data, way.model)  # what is wrong is found before the first stage
+        # What is wrong is found before the first stage, not after it.
+        model = new_model(config, data, way.model)
+        methods.METHODS[config.method].needs(model, _teacher(config))
         way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
@@ -231,7 +232,10 @@ def _train(
         way.write_config(folder, config, data)  # only now: what is wrong leaves nothing behind
     mine = strategies.own_folder(folder, way.strategy)
     tables = Tables([mine / "metrics.csv", mine / "flips.csv"])
-    monitor = callbacks.FlipMonitor(mine / "flips.csv", mine / "tensorboard" / "flips")
+    board = mine / "tensorboard" if callbacks.has_tensorboard() else None
+    if board is None:
+        logger.info("Without TensorBoard's files: pip install larq_filter[tensorboard] for them.")
+    monitor = callbacks.FlipMonitor(mine / "flips.csv", board and board / "flips")
     watchers = [monitor] if binary.binary_kernels(model, trainable_only=False) else []
     for watcher in watchers:
         watcher.attach(model)
@@ -249,7 +253,7 @@ def _train(
             *watchers,
             *way.callbacks,
             keras.callbacks.CSVLogger(str(mine / "metrics.csv"), append=first_epoch > 0),
-            keras.callbacks.TensorBoard(str(mine / "tensorboard"), write_graph=False),
+            *([] if board is None else [keras.callbacks.TensorBoard(board, write_graph=False)]),
             saver,
             *([] if way.report is None else [_Report(way.report)]),
         ]
@@ -273,8 +277,7 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
         epochs=config.epochs,
         steps_per_epoch=steps,
     )
-    if methods.METHODS[config.method].distils:
-        train_data = distillation.with_soft_targets(train_data, earlier)
+    train_data = methods.dataset_for(config.method, train_data, earlier)
     history = model.fit(
         strategies.sharded(train_data, way.strategy),
         initial_epoch=first_epoch,
@@ -299,11 +302,11 @@ def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):
         findings = binary.check(model)
-        if findings:
-            raise ValueError(
-                "This model can't be trained latent-free:\n  "
-                + "\n  ".join(str(finding) for finding in findings)
-            )
+        errors = [str(each) for each in findings if each.severity == binary.ERROR]
+        if errors:
+            raise ValueError("This model can't be trained latent-free:\n  " + "\n  ".join(errors))
+        for warning in findings:
+            logger.warning("%s", warning)
     return model
 
 
@@ -332,7 +335,7 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
     strategy = model.distribute_strategy
     mine = strategies.own_folder(folder, strategy)
     # A loaded CaseOptimizer would train nothing and say nothing: save the model without it.
-    saved = to_latent_free(model) if config.method == "larq_bop" else model
+    saved = to_latent_free(model) if config.method == "larq_bop" else methods.network_of(model)
     with files.whole(mine / "model.keras") as part:
         saved.save(part)
     if mine != folder:  # the first worker has the tables and writes the result

@@ -7,7 +7,8 @@
 
     conversions, engine      a Keras model to a file, a file to outputs
     linting, kernels         checks before; a new one of a layer is a rule in ``linting``
-    verification, diagnosis  claims about a file; which layer is wrong
+    verification, diagnosis  claims about a file, a new one of which is a function in
+                             ``verification``; which layer is wrong
     graphs, reports          layers and their calls; texts
 
 Why verify: LCE falls back silently. One zero in a kernel, and the layer is a float convolution of

@@ -19,6 +19,7 @@
 
 A new filter is a class beside its kin: ``averages``, ``integrators``, ``direct`` (FIR, MA, AR),
 ``sections``, ``kalman``, ``composition``, ``nonlinear``. ``Filter`` in ``_base`` says what it is.
+A new design by cutoff is a function in ``designs``.
 Then it is exported here and added to ``tests/helpers/examples_of_rules.py``. ``designs`` compute
 coefficients for ``delta``; all other modules are numerics.
 """
@@ -34,7 +35,7 @@ from larq_filter._validation import (
     shown,
     validate_rate,
 )
-from larq_filter.filters._base import Filter, Value
+from larq_filter.filters._base import Filter, Value, described
 from larq_filter.filters.averages import EMA, CascadedEMA
 from larq_filter.filters.composition import Cascade, Parallel, ademamix
 from larq_filter.filters.delta import DeltaSections
@@ -75,6 +76,7 @@ __all__ = [
     "ResettingIntegrator",
     "SecondOrderSections",
     "Value",
+    "described",
     "ademamix",
     "bessel",
     "butterworth",

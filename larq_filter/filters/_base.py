@@ -80,6 +80,19 @@ class Value:
         return hash(repr(_plain(self)))
 
 
+def described(item) -> str:
+    """A value as one line of Python, schedules by name and where they start."""
+    if is_schedule(item):
+        return f"{type(item).__name__}({float(item(0)):.3g}..)"
+    if isinstance(item, list | tuple):
+        return f"[{', '.join(map(described, item))}]"
+    if not isinstance(item, Value):
+        return shown(item)
+    given = {name: entry for name, entry in item.get_config().items() if entry is not None}
+    fields = ", ".join(f"{name}={described(entry)}" for name, entry in given.items())
+    return f"{type(item).__name__}({fields})"
+
+
 def _require_config(cls, config) -> None:
     """Raises unless ``config`` is a dict of the arguments of ``cls``."""
     kind = f"The config of {cls.__name__}"

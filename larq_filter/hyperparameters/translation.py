@@ -315,6 +315,8 @@ def _counterparts(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[
         Counterpart(
             "scaling",
             NO_EFFECT,
-            "a factor per filter changes no sign; subtracting the mean does (flips.Balanced)",
+            "a factor per filter changes no sign; before batch normalisation it is a gain of "
+            "1/mean|w| where its gradient is passed straight, else nothing; without one it counts. "
+            "Subtracting the mean changes signs (flips.Balanced)",
         ),
     )

@@ -22,6 +22,8 @@ gradient before the step, or the weight after it:
 The published methods, as ``rules`` of a ``LatentOptimizer``:
 
     BinaryConnect    [GlorotScale(), Clip(1.0)]
+    BNN-BN           [AdaptiveClipping(0.02)]
+    OvSW             [SilentWeights(0.04, 9e-4)]
     ProxQuant        [Prox(schedule), Clip(1.0)]
     MD-tanh          [Mirror(schedule)]
     BNEW             [Concave(schedule), Clip(1.0)]
@@ -30,7 +32,8 @@ The published methods, as ``rules`` of a ``LatentOptimizer``:
 Like a filter a rule is a frozen value with pure functions; what it remembers per weight goes in and
 comes out as a tuple of arrays. A rate is the number of one step: where a paper makes it depend on
 the learning rate or the epoch, the rule says which schedule that is. A "unit" is everything with
-one index on the last axis, one output channel; a vector is one unit.
+one index on the last axis, one output channel; a vector is one unit, and so is a depthwise kernel
+of multiplier 1.
 
 Rejected: a subclass of each Keras optimizer for each method, which would be Adam written nine
 times. Rejected too: a Keras constraint for what comes after the step. It is not told where the

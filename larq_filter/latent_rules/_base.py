@@ -11,7 +11,8 @@ class Rule(Value):
     """Changes the gradient of a latent weight before the step, or the weight after it.
 
     A subclass is a frozen dataclass (``eq=False``) that gives ``intervals`` and one of ``before``
-    and ``after``, or both. What it does not define passes through, and costs nothing.
+    and ``after``, or both. What it does not define passes through, and costs nothing. One of your
+    own is saved with the model once ``tf.keras.utils.register_keras_serializable`` knows it.
     """
 
     @property

@@ -57,10 +57,10 @@ class SilentWeights(Rule):
         g = g + decay * w where T < threshold
 
     With the published constants a weight is silent from 2,302 steps after its last flip on. The
-    optimizer sees the second addend, so ``decay`` is that of L2, not of AdamW.
+    decay is in the gradient, as that of an L2 penalty: Adam divides it by the size of gradients.
 
-    State: T, from ``start``, and the sign of w at the last step, from 0, which no weight differs
-    from. A weight of exactly 0 has no sign and so has not changed it.
+    State: T, from ``start``, and the sign of w at the last step. A weight of exactly 0 has none, so
+    it has not changed it; nor has any weight at the first step.
 
     Args:
         share: smallest norm of the gradient per norm of the weights, in [0, inf), or a schedule; 0

@@ -10,6 +10,12 @@ channels. Those of this package need Larq alone; all models of larq-zoo come wit
 | `binarynet` | CIFAR: the VGG of Bop, binary everywhere | 10.4 M |
 | `reactnet_a` | ImageNet: MobileNet with learned shifts | 28.3 M |
 | `mlp` | small images and quick experiments | as told |
+| `xnorpp20` | CIFAR: `birealnet20` with learned scales of outputs (XNOR-Net++) | 0.27 M |
+| `abcnet20` | CIFAR: `birealnet20` of 3 x 3 binary convolutions each (ABC-Net) | 0.80 M |
+| `elasticlink20` | CIFAR: `birealnet20` with learned shares of shortcuts (Elastic-Link) | 0.27 M |
+| `birealnet20_nobn` | CIFAR: `birealnet20` without batch normalisation (BNN-BN) | 0.27 M |
+
+The last four are structures: any method trains them. docs/models.md says what of each is published.
 """
 
 import difflib
@@ -17,32 +23,54 @@ import inspect
 
 from larq_filter._validation import validate_integer
 from larq_filter.models import zoo
+from larq_filter.models.abcnet import Shifts, SumOfBases, abcnet20
 from larq_filter.models.activations import ChannelShift, RPReLU
 from larq_filter.models.binarynet import binarynet
 from larq_filter.models.birealnet import PadChannels, birealnet20
+from larq_filter.models.elasticlink import elasticlink20
 from larq_filter.models.mlp import mlp
+from larq_filter.models.nobn import birealnet20_nobn
 from larq_filter.models.reactnet import reactnet_a
 from larq_filter.models.resnet18 import resnet18_cifar
+from larq_filter.models.scales import OutputScale
+from larq_filter.models.xnorpp import xnorpp20
 from larq_filter.models.zoo import LITERATURE, SOTA, zoo_model
 
 __all__ = [
     "ChannelShift",
+    "OutputScale",
     "PadChannels",
     "RPReLU",
+    "Shifts",
+    "SumOfBases",
+    "abcnet20",
     "binarynet",
     "birealnet20",
+    "birealnet20_nobn",
     "build",
+    "elasticlink20",
     "mlp",
     "names",
     "reactnet_a",
     "resnet18_cifar",
     "smallest_image",
+    "xnorpp20",
     "zoo_model",
 ]
 
 _OWN = {
     builder.__name__: builder
-    for builder in (birealnet20, mlp, resnet18_cifar, binarynet, reactnet_a)
+    for builder in (
+        birealnet20,
+        mlp,
+        resnet18_cifar,
+        binarynet,
+        reactnet_a,
+        xnorpp20,
+        abcnet20,
+        elasticlink20,
+        birealnet20_nobn,
+    )
 }
 _SMALLEST = {
     "birealnet20": 8,
@@ -50,6 +78,10 @@ _SMALLEST = {
     "resnet18_cifar": 8,
     "binarynet": 10,
     "reactnet_a": 32,
+    "xnorpp20": 8,
+    "abcnet20": 8,
+    "elasticlink20": 8,
+    "birealnet20_nobn": 8,
 }
 
 
@@ -76,7 +108,8 @@ def build(name, *, input_shape, num_classes, **kwargs):
         input_shape: (height, width, channels) of the images.
         num_classes: number of classes, >= 2.
         **kwargs: what the model takes besides: `width` (all of this package), `depth` (mlp),
-            `first_padding` (binarynet), `weights` (larq-zoo: None, "imagenet", or the path of a
+            `first_padding` (binarynet), `form` (xnorpp20), `weight_bases` and `activation_bases`
+            (abcnet20), `weights` (larq-zoo: None, "imagenet", or the path of a
             weights file).
 
     Returns:

@@ -58,24 +58,48 @@ def birealnet20(input_shape=(32, 32, 3), num_classes=10, width=16):
     Raises:
         ValueError: a size outside the interval above.
     """
-    shape = divisible("birealnet20", input_shape, 4, low=8)
+    return resnet20("birealnet20", _binary_block, input_shape, num_classes, width)
+
+
+def resnet20(name, block, input_shape, num_classes, width, norm=batch_norm):
+    """The network of `birealnet20` around any binary block; its relatives are made of it.
+
+    Rejected: their blocks as an argument of `birealnet20`. A run names its network by one word, and
+    each of them has a source and words of its own.
+
+    Args:
+        name: of the model.
+        block: `block(x, filters, strides, convolution)`, the last counted from 0 in each stage.
+        input_shape: as in `birealnet20`.
+        num_classes: number of classes, >= 2.
+        width: channels of the first stage, >= 1.
+        norm: what normalises the first convolution and the input of the classifier.
+    """
+    shape = divisible(name, input_shape, 4, low=8)
     validate_integer("width", width)
     image = layers.Input(shape)
-    x = layers.Conv2D(width, 3, padding="same", use_bias=False)(image)
-    x = prelu(batch_norm(x))
+    # Without a normalisation behind it the start itself has to give outputs of variance 1.
+    start = "glorot_uniform" if norm is batch_norm else "lecun_normal"
+    x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=start)(image)
+    x = prelu(norm(x))
     for stage, filters in enumerate((width, 2 * width, 4 * width)):
         for convolution in range(6):
-            x = _binary_block(x, filters, strides=2 if stage and not convolution else 1)
-    x = batch_norm(layers.GlobalAveragePooling2D()(x))
+            strides = 2 if stage and not convolution else 1
+            x = block(x, filters, strides, convolution)
+    x = norm(layers.GlobalAveragePooling2D()(x))
     x = classifier(x, validate_integer("num_classes", num_classes, 2))
-    return tf.keras.Model(image, x, name="birealnet20")
+    return tf.keras.Model(image, x, name=name)
 
 
-def _binary_block(x, filters, strides):
+def shortcut(x, filters, strides):
+    """`x`, or at a stride its averaged pixels with zeros for the new channels: no parameters."""
+    if strides == 1:
+        return x
+    pooled = layers.AveragePooling2D(strides)(x)
+    return PadChannels(filters - x.shape[-1])(pooled)
+
+
+def _binary_block(x, filters, strides, convolution):
     """`PReLU(shortcut(x) + BN(conv(sign(x), sign(w))))`, the shortcut without parameters."""
-    shortcut = x
-    if strides > 1:
-        shortcut = layers.AveragePooling2D(strides)(shortcut)
-        shortcut = PadChannels(filters - x.shape[-1])(shortcut)
-    x = binary_conv(x, filters, strides=strides)
-    return prelu(layers.Add()([batch_norm(x), shortcut]))
+    past = shortcut(x, filters, strides)
+    return prelu(layers.Add()([batch_norm(binary_conv(x, filters, strides=strides)), past]))

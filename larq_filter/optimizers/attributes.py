@@ -1,5 +1,6 @@
 """What may be read and set on a ``FilterOptimizer``: its rates by name, and nothing by mistake."""
 
+from larq_filter.filters import described
 from larq_filter.optimizers.arguments import refuse_misplaced, validate_clipping
 
 PARTS = ("gradient_filter", "flip_rule", "default_optimizer", "warm_start")
@@ -10,6 +11,11 @@ _NOT_HERE = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency
 
 class Attributes:
     """Rates as attributes; names and settings that nothing reads are refused."""
+
+    def __repr__(self):
+        rest = type(self.default_optimizer).__name__ if self.default_optimizer else "None"
+        parts = described(self.gradient_filter), described(self.flip_rule), f"default: {rest}"
+        return f"<{type(self).__name__}: {' -> '.join(parts[:2])}; {parts[2]}>"
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_rates", ()):

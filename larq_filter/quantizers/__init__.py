@@ -30,7 +30,7 @@ from larq_filter.quantizers.connecting import connect, of_model
 from larq_filter.quantizers.named import INPUTS, KERNELS, get
 from larq_filter.quantizers.parts import Part, Scale, Surrogate, Transform
 from larq_filter.quantizers.scales import Curvature, FanIn, MaxAbs, MeanAbs, PowerOfTwo
-from larq_filter.quantizers.sign import ClipToUnit, SignQuantizer, StandardizedSign
+from larq_filter.quantizers.sign import ClipToUnit, SignQuantizer, StandardizedSign, TanhToUnit
 from larq_filter.quantizers.surrogates import (
     Approx,
     Distance,
@@ -108,6 +108,7 @@ __all__ = [
     "Surrogate",
     "Swish",
     "Tanh",
+    "TanhToUnit",
     "Tent",
     "Transform",
     "connect",

@@ -252,3 +252,11 @@ class ClipToUnit(larq.quantizers.Quantizer):
 
     def call(self, inputs):
         return tf.clip_by_value(inputs, -1.0, 1.0)
+
+
+@serialization.register
+class TanhToUnit(larq.quantizers.Quantizer):
+    """``tanh(x)``: a real-valued activation whose gradient fades where the sign's is cut off."""
+
+    def call(self, inputs):
+        return tf.tanh(inputs)

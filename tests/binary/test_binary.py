@@ -11,12 +11,12 @@ import larq as lq
 SIGN = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
 
-def conv_model(**kernel):
+def conv_model(momentum=0.9, **kernel):
     return keras.Sequential(
         [
             keras.Input((6, 6, 2)),
             lq.layers.QuantConv2D(4, 3, name="first", **{**SIGN, **kernel}),
-            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.BatchNormalization(momentum=momentum, name="norm"),
             keras.layers.Flatten(),
             keras.layers.Dense(3, name="classifier"),
         ]
@@ -156,6 +156,16 @@ def test_check_sees_a_trained_scale_and_only_then():
     plain = conv_model()
     plain.get_layer("norm").moving_mean.assign(tf.ones(4))
     assert binary.check(plain) == []
+
+
+def test_check_warns_of_statistics_that_lag():
+    """Keras' default: a mean over 100 steps. The warning keeps nobody from training."""
+    (finding,) = binary.check(conv_model(momentum=0.99))
+    assert finding.severity == binary.WARNING and finding.layer == "norm"
+    assert "about 100 steps" in str(finding) and "momentum=0.9)" in str(finding)
+    frozen = conv_model(momentum=0.99)
+    frozen.get_layer("norm").trainable = False
+    assert binary.check(frozen) == []
 
 
 def test_check_needs_variables():

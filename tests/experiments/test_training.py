@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from larq_filter import binary, datasets
+from larq_filter import binary, callbacks, datasets
 from larq_filter._keras import keras, tf
 from larq_filter.datasets import splits
 from larq_filter.experiments import methods, progress, run_folder, training
@@ -300,11 +300,23 @@ def test_the_run_folder_says_what_was_run(uninterrupted):
     content = json.loads((folder / "config.json").read_text())
     own = json.loads(json.dumps(dataclasses.asdict(SMALL)))
     assert content["config"] == {**own, "split": splits.SPLIT}
+    resolved = content["resolved"]["knobs"]  # the method's defaults too
+    assert resolved["gamma"] == methods.METHODS["filter"].knobs["gamma"] and None not in resolved
     assert {"larq_filter", "tensorflow", "larq", "python"} <= set(content["versions"])
     assert len(rows(folder)) == 4
     assert {"flip_ratio", "val_accuracy", "val_loss"} <= set(rows(folder)[0])
     assert any((folder / "tensorboard").rglob("events*"))
     assert len(list((folder / "checkpoints").glob("*.index"))) == 3
+
+
+def test_without_tensorboard_training_goes_on(tmp_path, monkeypatch, said):
+    """A plain installation of the core on TensorFlow 2.21 has none."""
+    monkeypatch.setattr(callbacks, "has_tensorboard", lambda: False)
+    config = dataclasses.replace(SMALL, epochs=1, steps_per_epoch=2)
+    folder = tmp_path / "run"
+    training.run(config, folder, verbose=0)
+    assert len(rows(folder)) == 1 and not (folder / "tensorboard").exists()
+    assert any("pip install larq_filter[tensorboard]" in line for line in said)
 
 
 def test_result_is_that_of_the_saved_model(uninterrupted):

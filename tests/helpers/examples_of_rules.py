@@ -117,5 +117,7 @@ RULES = [
     flips.Probabilistic(
         0.1, schedules.ExponentialDecay(0.5, 9, 0.5, staircase=True), count_flips=True, seed=4
     ),
+    flips.Stochastic(0.2),
+    flips.Stochastic(schedules.PolynomialDecay(0.5, 40, 0.1), seed=4),
     flips.Balanced(),
 ]

@@ -291,6 +291,119 @@ class EqualBitsReference:
         return self.w
 
 
+class LogOddsReference:
+    """The rule of BayesBiNN (arXiv 2002.10778), one sample a step; ``step(g, noise) -> sign``.
+
+    ``draw(u)`` gives the weights at which the gradient is to be taken. ``delayed``: the mean mu in
+    the gain is of the lambda one step earlier, as in the released code. ``tanh`` is that of the
+    gain: its precision decides how large the first one is.
+    """
+
+    temperature, count, tiny = 1e-10, 500_000, 1e-10
+
+    def __init__(self, weights, rates, delayed=False, tanh=np.tanh):
+        self.lam = 10 * signs(weights)
+        self.rates, self.delayed, self.tanh, self.t = rates, delayed, tanh, 0
+        self.mu = tanh(self.lam)
+
+    def draw(self, u):
+        self.q = np.tanh((self.lam + np.log(u / (1 - u)) / 2) / self.temperature)
+        return self.q
+
+    def step(self, g):
+        gain = (1 - self.q**2 + self.tiny) / self.temperature / (1 - self.mu**2 + self.tiny)
+        rate, before = self.rates(self.t), self.lam
+        self.lam = (1 - rate) * self.lam - rate * self.count * gain * g
+        self.mu = self.tanh(before if self.delayed else self.lam)
+        self.t += 1
+        return np.where(self.lam < 0, -1.0, 1.0)
+
+
+class AverageReference:
+    """The sign against one average, w = (1 - alpha) w - alpha g on a latent weight; float64."""
+
+    def __init__(self, weights, alpha):
+        self.w, self.latent, self.alpha = signs(weights), 0.0, alpha
+
+    def step(self, g):
+        self.latent = (1 - self.alpha) * self.latent - self.alpha * g
+        return np.where(self.latent < 0, -1.0, 1.0)
+
+
+class FilterGradientDescentReference:
+    """SGD on latent weights from 0 by filtered gradients, decoupled decay; float64.
+
+    ``filtered`` is a generator function that is sent gradients and gives those that SGD takes.
+    """
+
+    def __init__(self, weights, filtered, eps, decay):
+        self.latent, self.eps, self.decay, self.t = np.zeros(np.shape(weights)), eps, decay, 0
+        self.filtered = filtered()
+        next(self.filtered)
+
+    def step(self, g):
+        eps = self.eps(self.t)
+        self.latent = (1 - eps * self.decay) * self.latent - eps * self.filtered.send(g)
+        self.t += 1
+        return np.where(self.latent < 0, -1.0, 1.0)
+
+
+def ma_two(a1, a2):
+    """Yang's MA(2): the gradient and shares of the two before it."""
+    one = two = 0.0
+    g = yield
+    while True:
+        output = g + a1 * one + a2 * two
+        one, two = g, one
+        g = yield output
+
+
+def ar_two(b1, b2):
+    """Yang's AR(2): the gradient and shares of the last two outputs."""
+    one = two = 0.0
+    g = yield
+    while True:
+        one, two = g + b1 * one + b2 * two, one
+        g = yield one
+
+
+def kalman_five():
+    """Yang's Kalman filter with sQ 0.01, sR 2, c 5, P_0 0.01."""
+    x, p = 0.0, 0.01
+    g = yield
+    while True:
+        p = 25.0 * p + 0.01
+        k = p / (2.0 + p)
+        x = 5.0 * x
+        x, p = (1 - k) * x + k * g, (1 - k) * p
+        g = yield x
+
+
+class StochasticRoundingReference:
+    """Adam's step on a weight of -1 or +1, rounded to one of the two at random; float64.
+
+    ``uniforms(t)`` gives the numbers of step t: a proposed weight goes back where that is below the
+    share of the way that it has come.
+    """
+
+    def __init__(self, weights, uniforms, lr, beta1, beta2, epsilon):
+        self.w = signs(weights)
+        self.m, self.v, self.t = np.zeros(self.w.shape), np.zeros(self.w.shape), 0
+        self.uniforms, self.lr, self.epsilon = uniforms, lr, epsilon
+        self.beta1, self.beta2 = beta1, beta2
+
+    def step(self, g):
+        u = self.uniforms(self.t)
+        self.t += 1
+        self.m = self.beta1 * self.m + (1 - self.beta1) * g
+        self.v = self.beta2 * self.v + (1 - self.beta2) * g**2
+        mean, power = self.m / (1 - self.beta1**self.t), self.v / (1 - self.beta2**self.t)
+        proposed = np.clip(self.w - self.lr * mean / (np.sqrt(power) + self.epsilon), -1, 1)
+        is_up = np.where(self.w > 0, u >= (1 - proposed) / 2, u < (proposed + 1) / 2)
+        self.w = np.where(is_up, 1.0, -1.0)
+        return self.w
+
+
 def uniform(shape, seed, kernel, step):
     """The documented random numbers, one at a time in Python's integers."""
     word = 2**32

@@ -56,6 +56,9 @@ OPTIMIZERS = {
         steps_per_epoch=2, gamma=0.1, sigma=0.1, threshold=0.1, count_flips=True
     ),
     "equal_bits": lambda: presets.equal_bits(alpha=0.05),
+    "bayes_binn": lambda: presets.bayes_binn(binary_learning_rate=0.05),
+    "dqt": lambda: presets.dqt(rate=0.05),
+    "fgd_kalman": lambda: presets.fgd_kalman(alpha=linear(0.05)),
     "set by a callback": lambda: presets.bop(gamma=0.2),
     "warm start, a number": lambda: averaged(warm_start=0.3),
     "warm start, magnitudes": lambda: averaged(

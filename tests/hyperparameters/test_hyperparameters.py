@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import references
-from larq_filter import binary, filters, hyperparameters, to_latent_free
+from larq_filter import binary, filters, hyperparameters, quantizers, to_latent_free
 from larq_filter._keras import keras, tf
 from larq_filter.filters import EMA, Cascade, CascadedEMA, HeavyBall, LeakyIntegrator
 from larq_filter.hyperparameters import (
@@ -125,6 +125,23 @@ def test_the_general_twin_is_the_keras_one():
         new = references.LatentReference(w_0, eps, 0.05, mu, True, "keras")
         for g in gradients:
             np.testing.assert_array_equal(old.step(g), new.step(g))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_heavy_ball_is_keras_sgd(nesterov):
+    """100 steps of SGD with L2 inside the gradient: y = -lambda w at each, float64."""
+    keras.backend.set_floatx("float64")
+    w_0, gradients, decay = latent_weights(), recorded(100), 0.5
+    rate = schedules.PolynomialDecay(0.1, 100, 0.01)
+    translation = filter_from_sgd(rate, decay, MOMENTUM, nesterov=nesterov)
+    assert isinstance(translation.filter, HeavyBall) and translation.filter.nesterov is nesterov
+    variable = tf.Variable(w_0)
+    sgd = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=nesterov)
+    signal = outputs(translation.filter, translation.initial_state(w_0), gradients)
+    for g, y in zip(gradients, signal, strict=True):
+        sgd.apply_gradients([(tf.constant(g) + decay * variable, variable)])
+        # A schedule in float32 is within 6e-8 of itself.
+        np.testing.assert_allclose(-decay * variable, y, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -615,6 +632,40 @@ def test_a_scale_changes_no_sign_and_standardising_does():
     scaled = w * np.mean(np.abs(w), axis=1, keepdims=True)
     np.testing.assert_array_equal(np.sign(scaled), np.sign(w))
     assert np.any(np.sign(w - w.mean(axis=1, keepdims=True)) != np.sign(w))
+
+
+def gradient_of(w, normalised, **options):
+    """Of a dense layer's latent kernel, in float64, before a normalisation without epsilon."""
+    random = np.random.default_rng(1)
+    x, target = random.normal(size=(64, 20)), random.normal(size=(64, 6))
+    quantizer = quantizers.Sign(surrogate=quantizers.Straight(None), dtype="float64", **options)
+    kernel = tf.constant(w)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(kernel)
+        q = quantizer(kernel)
+        y = tf.matmul(x, q)
+        if normalised:
+            y = (y - tf.reduce_mean(y, 0)) / tf.math.reduce_std(y, 0)
+        loss = tf.reduce_sum((y - target) ** 2)
+    return tape.gradient(loss, kernel).numpy(), tape.gradient(loss, q).numpy()
+
+
+def test_where_a_scale_is_nothing_a_gain_or_something_of_its_own():
+    """What a translation says of scaling, of the gradient: before a batch normalisation and not."""
+    w = np.random.default_rng(0).normal(size=(20, 6)) * np.geomspace(0.05, 5, 6)
+    size = np.abs(w).mean(axis=0)
+    scale = {"scale": quantizers.MeanAbs()}
+    plain, upstream = gradient_of(w, True)
+    np.testing.assert_allclose(np.sum(upstream * np.sign(w), axis=0), 0, atol=1e-9)
+    scaled, straight, exact = (
+        gradient_of(w, True, **scale, gradient=kind)[0] for kind in ("scaled", "straight", "exact")
+    )
+    np.testing.assert_allclose(scaled, plain, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(exact, plain, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(straight, plain / size, rtol=1e-9, atol=1e-9)
+    plain, scaled = gradient_of(w, False)[0], gradient_of(w, False, **scale)[0]
+    factor = scaled / plain  # no one number for a filter
+    assert np.all(factor.std(axis=0) > 0.01 * np.abs(factor.mean(axis=0)))
 
 
 # The example --------------------------------------------------------------------------------------

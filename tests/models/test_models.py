@@ -36,6 +36,10 @@ SMALL = {
     "resnet18_cifar": {"input_shape": (16, 8, 3), "width": 2},
     "binarynet": {"input_shape": (11, 10, 3), "width": 4},
     "reactnet_a": {"input_shape": (64, 32, 3), "width": 2},
+    "xnorpp20": {"input_shape": (12, 8, 3), "width": 4},
+    "abcnet20": {"input_shape": (12, 8, 3), "width": 4, "weight_bases": 2, "activation_bases": 2},
+    "elasticlink20": {"input_shape": (12, 8, 3), "width": 4},
+    "birealnet20_nobn": {"input_shape": (12, 8, 3), "width": 4},
 }
 
 
@@ -443,7 +447,11 @@ def test_output_is_float32_under_mixed_precision():
     [
         ("birealnet", {}, "unknown model 'birealnet': did you mean BiRealNet, birealnet20"),
         ("quicknet", {}, "unknown model 'quicknet': did you mean QuickNet,"),
-        ("???", {}, "did you mean birealnet20, mlp, resnet18_cifar, binarynet, reactnet_a, Quick"),
+        (
+            "???",
+            {},
+            "did you mean birealnet20, mlp, resnet18_cifar, binarynet, reactnet_a, xnorpp20, abc",
+        ),
         ("reactnet", {}, "unknown model 'reactnet': did you mean reactnet_a"),
         ("birealnet20", {"depth": 3}, "birealnet20 takes no argument depth: it takes width"),
         ("mlp", {"weights": None}, "mlp takes no argument weights: it takes width, depth"),

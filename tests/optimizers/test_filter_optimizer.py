@@ -933,6 +933,9 @@ NAMED = {
     "diode": ("beta2", "alpha_2", 0.75, 0.25),
     "sgdat": ("binary_learning_rate", "gain", 0.25, 0.25),
     "bold": ("binary_learning_rate", "gain", 0.25, 0.25),
+    "bayes_binn": ("binary_learning_rate", "alpha", 0.25, 0.25),
+    "dqt": ("beta2", "sigma", 0.75, 0.25),
+    "fgd_ar": ("alpha", "alpha_1", 0.25, 0.25),
 }
 
 
@@ -1028,3 +1031,13 @@ def test_a_deep_copy_goes_on_by_itself(steps):
     w.assign(signs)  # what one of them flips turns the memory of the other, here and back
     for was, other in zip(before, optimizer.variables, strict=True):
         np.testing.assert_array_equal(was, other)
+
+
+def test_it_says_what_it_is():
+    assert repr(FilterOptimizer()) == (
+        "<FilterOptimizer: CascadedEMA(alpha=InverseTimeDecay(0.01..), gamma=0.1) -> Sign(); "
+        "default: Adam>"
+    )
+    assert "-> Threshold(threshold=1e-08); default: SGD" in repr(
+        presets.bop(default_optimizer="sgd")
+    )

@@ -1,56 +1,29 @@
 """Latent kernels and the rest, each beside the Keras optimizer that trains it alone."""
 
+import json
+
 import numpy as np
 import pytest
 
-import networks
-from larq_filter import binary, conversion
+from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.latent_rules import AdaptiveClipping, Clip
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
+from latent import (
+    KERNEL,
+    RULES,
+    data,
+    fit,
+    gradients_of,
+    latent_model,
+    make,
+    optimizers,
+    split,
+    split_pairs,
+    values,
+)
 
 import larq  # isort: skip
-
-optimizers = keras.optimizers
-KERNEL = {
-    "momentum": lambda: optimizers.SGD(
-        optimizers.schedules.CosineDecay(0.5, 30), 0.9, weight_decay=1e-2
-    ),
-    "adam": lambda: optimizers.Adam(1e-2),
-}
-
-
-def make(kernel="momentum", **arguments):
-    return LatentOptimizer(KERNEL[kernel](), optimizers.Adam(3e-3), **arguments)
-
-
-def latent_model(normalization=lambda: keras.layers.BatchNormalization(momentum=0.9)):
-    keras.utils.set_random_seed(0)
-    return conversion.to_latent(networks.small_network(normalization), magnitude=0.5)
-
-
-def values(variables):
-    return [binary.latent(variable).numpy() for variable in variables]
-
-
-def split(variables):
-    kernels, rest = split_pairs(variables, variables)
-    return [variable for variable, _ in kernels], [variable for variable, _ in rest]
-
-
-def split_pairs(items, variables):
-    """(item, variable) pairs of the latent kernels, and those of the rest."""
-    parts = [], []
-    for item, variable in zip(items, variables, strict=True):
-        parts[not hasattr(variable, "latent_variable")].append((item, variable))
-    return parts
-
-
-def gradients_of(variables, steps):
-    random = np.random.default_rng(0)
-    return [
-        [tf.constant(random.normal(size=v.shape), tf.float32) for v in variables]
-        for _ in range(steps)
-    ]
 
 
 @pytest.mark.parametrize("kernel", KERNEL)
@@ -80,32 +53,46 @@ def test_the_global_norm_is_that_of_all_gradients():
         np.testing.assert_array_equal(mine, theirs)
 
 
-def data():
-    random = np.random.default_rng(1)
-    return random.normal(size=(64, 8)).astype("float32"), random.integers(0, 3, 64)
+@pytest.fixture(scope="module")
+def interrupted():
+    """With rules or without: where a model starts, it after 8 steps, and what 16 steps end at."""
+    results = {}
 
+    def of(rules):
+        if len(rules) not in results:
+            model, whole = (latent_model(magnitude=0.05) for _ in range(2))
+            start = values(split(whole.trainable_variables)[0])
+            for each in (model, whole):
+                each.compile(make("adam", rules=rules), "sparse_categorical_crossentropy")
+                if rules:
+                    each.optimizer.decay_0 = 0.2  # rates that are set come from the file
+            fit(model, 2)
+            fit(whole, 4)
+            for before, after in zip(start, values(split(whole.weights)[0]), strict=True):
+                assert np.any(np.sign(before) != np.sign(after))  # each binary layer has learned
+            end = values(whole.weights + whole.optimizer.variables)
+            results[len(rules)] = model, end
+        return results[len(rules)]
 
-def fit(model, epochs, first=0):
-    x, y = data()
-    model.fit(x, y, 16, epochs=epochs, initial_epoch=first, shuffle=False, verbose=0)
+    return of
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-@pytest.mark.parametrize("form", ["keras", "h5", "checkpoint", "saved_model"])
-def test_a_saved_model_goes_on_as_if_it_had_not_stopped(form, tmp_path):
-    whole, model = latent_model(), latent_model()
-    for each in (whole, model):
-        each.compile(make("adam"), "sparse_categorical_crossentropy")
-    fit(whole, 4)
-    fit(model, 2)
-    if form == "checkpoint":
+@pytest.mark.parametrize("form", ["keras", "h5", "checkpoint", "early checkpoint", "saved_model"])
+@pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
+def test_a_saved_model_goes_on_as_if_it_had_not_stopped(rules, form, interrupted, tmp_path):
+    model, end = interrupted(rules)
+    if "checkpoint" in form:
         path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(tmp_path / "c")
         loaded = latent_model()
-        loaded.compile(make("adam"), "sparse_categorical_crossentropy")
+        loaded.compile(make("adam", rules=rules), "sparse_categorical_crossentropy")
         saved = tf.train.Checkpoint(model=loaded, optimizer=loaded.optimizer)
-        loaded.optimizer.build(loaded.trainable_variables)
-        saved.restore(path).assert_consumed()
+        if form == "checkpoint":
+            loaded.optimizer.build(loaded.trainable_variables)
+            saved.restore(path).assert_consumed()
+        else:
+            saved.restore(path)
     elif form == "saved_model":
         model.save(tmp_path / "model")
         loaded = keras.models.load_model(tmp_path / "model")
@@ -115,9 +102,11 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(form, tmp_path):
         model.save(tmp_path / f"model.{form}")
         loaded = keras.models.load_model(tmp_path / f"model.{form}")
     assert int(loaded.optimizer.iterations) == 8
+    assert loaded.optimizer.rules == tuple(rules)
     fit(loaded, 4, first=2)
-    for mine, theirs in zip(values(loaded.weights), values(whole.weights), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    ours = values(loaded.weights + loaded.optimizer.variables)
+    for mine, other in zip(ours, end, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.slow
@@ -148,6 +137,9 @@ def test_config_round_trip():
     assert again.get_config() == optimizer.get_config()
     assert again.kernel_optimizer.momentum == 0.9
     assert LatentOptimizer("sgd").kernel_optimizer.get_config()["name"] == "SGD"
+    optimizer = make("momentum", rules=RULES)
+    again = LatentOptimizer.from_config(json.loads(json.dumps(optimizer.get_config())))
+    assert again.rules == optimizer.rules == tuple(RULES)
 
 
 def test_learning_rates_can_be_read_and_set():
@@ -175,6 +167,16 @@ def test_what_would_change_nothing_can_not_be_set(name):
             ["kernel_optimizer", "new-style", "tf.keras.optimizers.Adam"],
         ),
         (lambda: LatentOptimizer(*[optimizers.Adam()] * 2), ValueError, ["one object"]),
+        (lambda: make(rules=Clip()), TypeError, ["`rules`", "list of rules: [Clip(limit=1.0)]"]),
+        (lambda: make(rules=["clip"]), TypeError, ["`rules`", "latent_rules", "clip"]),
+        (
+            lambda: LatentOptimizer(
+                optimizers.Adam(use_ema=True), rules=[AdaptiveClipping(), Clip()]
+            ),
+            ValueError,
+            ["use_ema", "Clip(limit=1.0)", "Make it without"],
+        ),
+        (lambda: make(rules=[Clip()]).limit_1, AttributeError, ["limit_1", "limit_0"]),
         (
             lambda: LatentOptimizer().build([tf.Variable(1.0)]),
             ValueError,
@@ -194,16 +196,22 @@ def test_errors(build, error, words):
         assert word in str(raised.value)
 
 
-def test_two_replicas_reach_the_kernels_of_one_device(strategy):
+@pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
+def test_two_replicas_reach_the_kernels_of_one_device(rules, strategy):
     """Each replica sees half of the batch; equal up to the rounding of a sum."""
     x, y = data()
     trained = []
     for each in (strategy, tf.distribute.get_strategy()):
         with each.scope():
             model = latent_model(normalization=lambda: None)
-            model.compile(make("momentum"), "sparse_categorical_crossentropy")
+            model.compile(make("momentum", rules=rules), "sparse_categorical_crossentropy")
         model.fit(x, y, 64, epochs=3, shuffle=False, verbose=0)
-        trained.append(values(split(model.trainable_variables)[0]))
+        kernels = split(model.trainable_variables)[0]
+        for variable in [*map(binary.stored, kernels), *model.optimizer.variables]:
+            first, *others = binary.replicas(variable)
+            for other in others:
+                np.testing.assert_array_equal(first.numpy(), other.numpy())
+        trained.append(values(kernels))
     for mine, theirs in zip(*trained, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 

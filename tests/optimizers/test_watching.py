@@ -237,7 +237,8 @@ ODD = [name for name in presets.PRESETS if name not in ("prob_bop", "equal_bits"
 def preset(name):
     if name == "diode":
         return presets.diode(beta1=0.9, beta2=0.9, default_optimizer=None, jit_compile=False)
-    return presets.PRESETS[name](default_optimizer=None, jit_compile=False)
+    more = {"rate": 0.05} if name == "dqt" else {}
+    return presets.PRESETS[name](default_optimizer=None, jit_compile=False, **more)
 
 
 def stepped(optimizer, kernel, seed, steps):

@@ -5,7 +5,7 @@ import pytest
 
 from larq_filter import binary, callbacks
 from larq_filter._keras import keras, tf
-from larq_filter.quantizers import ClipToUnit, StandardizedSign
+from larq_filter.quantizers import ClipToUnit, StandardizedSign, TanhToUnit
 from paths import ROOT
 
 import larq as lq
@@ -82,7 +82,8 @@ def test_a_flip_of_a_centred_kernel_is_that_of_its_quantized_value():
 
 
 @pytest.mark.parametrize(
-    ("inputs", "kernels"), [(ClipToUnit(), None), ("ste_sign", StandardizedSign(scaled=True))]
+    ("inputs", "kernels"),
+    [(ClipToUnit(), None), (TanhToUnit(), None), ("ste_sign", StandardizedSign(scaled=True))],
 )
 def test_a_saved_model_has_its_quantizers(inputs, kernels, tmp_path):
     layer = lq.layers.QuantDense(
@@ -96,8 +97,10 @@ def test_a_saved_model_has_its_quantizers(inputs, kernels, tmp_path):
     assert type(copy.layers[0].input_quantizer) is type(layer.input_quantizer)
 
 
-def test_clip_to_unit():
-    assert ClipToUnit()(tf.constant([-2.0, -0.5, 3.0])).numpy().tolist() == [-1.0, -0.5, 1.0]
+def test_real_valued_activations():
+    x = tf.constant([-2.0, -0.5, 3.0])
+    assert ClipToUnit()(x).numpy().tolist() == [-1.0, -0.5, 1.0]
+    np.testing.assert_allclose(TanhToUnit()(x), np.tanh([-2.0, -0.5, 3.0]), rtol=1e-6)
 
 
 def test_a_model_of_an_older_version_is_loaded():

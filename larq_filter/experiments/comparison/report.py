@@ -1,7 +1,8 @@
 """The report of a comparison: tables for people, and the rows of the files for programs.
 
-A column of ``table.md`` is an entry of ``_RESULTS``, one of ``summary.csv`` of ``_AVERAGED``; what
-is measured in a run is a field of ``run_folder.Result``, which ``outcome`` fills.
+A column of ``table.md`` is an entry of ``_RESULTS``, one of its second table of ``COMPARED`` in
+``summaries``, one of ``summary.csv`` of ``_AVERAGED``; what is measured in a run is a field of
+``run_folder.Result``, which ``outcome`` fills.
 """
 
 import dataclasses

@@ -1,8 +1,10 @@
 """Hyperparameters by data set and method, from a file that also says where they come from.
 
-    {"digits": {"adam": {"knobs": {"learning_rate": 0.003}, "reason": "search, 40 trials"}}}
+    {"digits": {"epochs": 10,
+                "adam": {"knobs": {"learning_rate": 0.003}, "reason": "search, 40 trials"}}}
 
 Only what differs from a method's defaults is written down, so that a file shows what was tuned.
+``epochs``, which may be left out, is how long the runs were that it was tuned on.
 """
 
 import dataclasses
@@ -11,6 +13,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from larq_filter._validation import validate_integer
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods.knobs import Knobs, from_dict
 
@@ -26,17 +29,17 @@ class Setting:
 
 
 def choose_methods(names: Sequence[str]) -> list[str]:
-    """Names of methods, each once; ``all`` stands for every one that ends in binary networks.
+    """Names of methods, each once, groups among them (``methods.GROUPS``) opened.
 
     Raises:
         ValueError: no name, an unknown one.
     """
     chosen: dict[str, None] = {}
     for name in names:
-        chosen |= dict.fromkeys(methods.names() if name == "all" else [name])
+        chosen |= dict.fromkeys(methods.names(name) if name in methods.GROUPS else [name])
     for name in chosen:
         if name not in methods.METHODS:
-            raise ValueError(_unknown("method", name, ["all", *methods.METHODS]))
+            raise ValueError(_unknown("method", name, [*methods.GROUPS, *methods.METHODS]))
     if not chosen:
         raise ValueError(f"No method is named; choose all, or some of {', '.join(methods.names())}")
     return list(chosen)
@@ -49,13 +52,34 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
     section is checked, whatever ``names`` are.
 
     Returns:
-        The settings by method; None if the file has no such section.
+        The settings by method, the method's defaults where it has no entry; None if the file has
+        no such section.
 
     Raises:
-        ValueError: not such a file; an unknown method or knob, a value that is not allowed, a
-            method without an entry or an entry without a reason; the message says the fix.
+        ValueError: not such a file; an unknown method or knob, a value that is not allowed, an
+            entry without a reason; the message says the fix.
         OSError: the file can't be read.
     """
+    entries = _section(path, section)
+    if entries is None:
+        return None
+    entries.pop("epochs", None)
+    settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
+    return {name: settings.get(name, Setting()) for name in names}
+
+
+def tuned_epochs(path, section: str) -> int | None:
+    """The epochs of the runs that the numbers of a section were found with; None if it says none.
+
+    Raises:
+        ValueError: not such a file, or no positive integer.
+        OSError: the file can't be read.
+    """
+    epochs = (_section(path, section) or {}).get("epochs")
+    return None if epochs is None else validate_integer(f"epochs of {section} in {path}", epochs)
+
+
+def _section(path, section: str) -> dict | None:
     try:
         content = json.loads(pathlib.Path(path).read_text())
     except (ValueError, RecursionError) as error:
@@ -65,17 +89,7 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
             f"{path} must hold an object of sections, each an object of methods; see "
             "larq_filter/cli/settings.json."
         )
-    if section not in content:
-        return None
-    entries = content[section]
-    settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
-    for name in names:
-        if name not in settings:
-            raise ValueError(
-                f"{path} has no {name} in its section {section}. For the method's defaults add: "
-                f'"{name}": {{"knobs": {{}}, "reason": "{PUBLISHED}"}}'
-            )
-    return {name: settings[name] for name in names}
+    return content.get(section)
 
 
 def _setting(place: str, method: str, entry) -> Setting:

@@ -11,12 +11,13 @@ import math
 import numbers
 from typing import Any
 
-from larq_filter import filters
+from larq_filter import filters, quantizers
 from larq_filter._keras import keras
 
 SCHEDULES = ("linear", "cosine", "constant")
 ALPHA_SCHEDULES = (*SCHEDULES, "default")
 RESTS = ("adam", "same")
+NESTEROV = ("no", "yes")
 STANDARDIZATIONS = ("none", "zscore", "scaled")
 
 _POSITIVE = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
@@ -62,7 +63,8 @@ class Knobs:
 
     alpha: float | None = _knob(
         "Adaptation rate of the filter's memory per step: 1/alpha is its time constant in steps. "
-        "Bop calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2.",
+        "Bop calls it gamma; for bop_second_order the first moment's, for diode 1 - beta_2, for "
+        "bayes_binn its learning rate.",
         filters.UP_TO_ONE,
     )
     alpha_schedule: str | None = _knob(
@@ -76,10 +78,12 @@ class Knobs:
     )
     gamma: float | None = _knob(
         "Smoothing of the gradient before alpha; 1 is none. 0.1 is the momentum 0.9 of published "
-        "latent recipes (1 - gamma). For diode 1 - beta_1.",
+        "latent recipes (1 - gamma). For diode and dqt 1 - beta_1.",
         filters.UP_TO_ONE,
     )
-    sigma: float | None = _knob("Rate of the second moment of bop_second_order.", filters.UP_TO_ONE)
+    sigma: float | None = _knob(
+        "Rate of the second moment of bop_second_order and dqt.", filters.UP_TO_ONE
+    )
     threshold: float | None = _knob(
         "Signal needed for a flip, in units of the signal (of the gradient, for bop); above 0 for "
         "prob_bop.",
@@ -87,7 +91,8 @@ class Knobs:
     )
     gain: float | None = _knob(
         "Factor on what is accumulated, called learning rate in the publications: of gradients for "
-        "sgdat and bold, of signs for diode.",
+        "sgdat and bold, of signs for diode. For dqt the flips per unit of Adam's step, half of "
+        "its learning rate.",
         _POSITIVE,
     )
     leak: float | None = _knob("Share of boat's accumulator lost per step.", _BELOW_ONE)
@@ -112,10 +117,14 @@ class Knobs:
         "Decay of the learning rates over the run.", choices=SCHEDULES, kind=str
     )
     momentum: float | None = _knob("Momentum of SGD.", _BELOW_ONE)
+    nesterov: str | None = _knob(
+        "Whether momentum looks one step ahead (Sutskever et al. 2013).", choices=NESTEROV, kind=str
+    )
     weight_decay: float | None = _knob(
         "Of latent kernels, per unit of their learning rate: decoupled for sgdw, else L2 in the "
-        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step. Default, "
-        "where no number is named: the model's own regularizers.",
+        "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step, for "
+        "real_to_binary of all but the last. Default, where no number is named: the model's own "
+        "regularizers.",
         _AT_LEAST_0,
     )
     weight_clip: float | None = _knob(
@@ -126,6 +135,16 @@ class Knobs:
         "Latent kernels are standardised per filter before the sign: zscore (IR-Net) or scaled, "
         "divided by the root of the fan-in besides.",
         choices=STANDARDIZATIONS,
+        kind=str,
+    )
+    quantizer: str | None = _knob(
+        "Of latent kernels, by the short name of its publication. Default: the model's own.",
+        choices=tuple(quantizers.KERNELS),
+        kind=str,
+    )
+    input_quantizer: str | None = _knob(
+        "Of the activations before binary kernels, likewise. Default: the model's own.",
+        choices=tuple(quantizers.INPUTS),
         kind=str,
     )
     teacher: str | None = _knob(
@@ -147,8 +166,11 @@ class Knobs:
         return {name: value for name, value in values.items() if value is not None}
 
     def only(self, names) -> "Knobs":
-        """The same without the knobs that are not in ``names``."""
-        return Knobs(**{name: value for name, value in self.given().items() if name in names})
+        """The same without the knobs that are not in ``names``, or that mean nothing among them."""
+        values = {name: value for name, value in self.given().items() if name in names}
+        if values.get("rest") == "same":
+            values.pop("learning_rate", None)
+        return Knobs(**values)
 
     def resolve(self, method: str, defaults: dict[str, Any]) -> "Knobs":
         """The knobs of a method: ``defaults`` with what is given here in their place.
@@ -172,6 +194,11 @@ class Knobs:
             raise ValueError(
                 f"alpha_halving_steps is {self.alpha_halving_steps}, but it only counts with "
                 f"alpha_schedule=default, not {knobs.alpha_schedule}."
+            )
+        if knobs.quantizer is not None and knobs.standardization not in (None, "none"):
+            raise ValueError(
+                f"quantizer is {knobs.quantizer}, and standardization={knobs.standardization} is "
+                "one too: drop one of them."
             )
         if knobs.rest == "same" and self.learning_rate is not None:
             raise ValueError(

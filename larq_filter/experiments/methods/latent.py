@@ -3,35 +3,46 @@
 import dataclasses
 from collections.abc import Callable
 
-from larq_filter import binary, conversion
+from larq_filter import binary, conversion, quantizers
 from larq_filter._keras import keras
 from larq_filter.experiments.methods.knobs import Knobs, schedule
+from larq_filter.experiments.methods.method import Stage
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
-from larq_filter.quantizers import ClipToUnit, StandardizedSign
+from larq_filter.quantizers import ClipToUnit, StandardizedSign, TanhToUnit
 
 import larq  # isort: skip
 
+FOLLOWERS = ("lab", "rbnn")  # quantizers with variables that follow the kernel
 
-def _optimizer(knobs: Knobs, steps: int, make: Callable):
+
+def optimizer_for(knobs: Knobs, steps: int, make: Callable, rules=()):
     """``make(learning_rate)`` for the latent kernels; for the rest Adam, or the same."""
     rates = {
         name: schedule(knobs.learning_rate_schedule, getattr(knobs, name), steps=steps)
         for name in ("kernel_learning_rate", "learning_rate")
+        if getattr(knobs, name) is not None
     }
     kernel_optimizer = make(rates["kernel_learning_rate"])
     if knobs.rest == "same":
-        return kernel_optimizer
-    return LatentOptimizer(kernel_optimizer, keras.optimizers.Adam(rates["learning_rate"]))
+        # Only a LatentOptimizer tells quantizers of each step, and has rules.
+        if not rules and knobs.quantizer not in FOLLOWERS:
+            return kernel_optimizer
+        return LatentOptimizer(kernel_optimizer, make(rates["kernel_learning_rate"]), rules)
+    return LatentOptimizer(kernel_optimizer, keras.optimizers.Adam(rates["learning_rate"]), rules)
 
 
-def _latent(make: Callable) -> Callable:
-    """``prepare`` of ``make(knobs, learning_rate)`` on kernels with the knobs' options."""
+def trained_by(make: Callable, rules: Callable = lambda steps: ()) -> Callable:
+    """``prepare`` of ``make(knobs, learning_rate)`` on kernels with the knobs' options.
+
+    ``rules(steps)`` are those of ``LatentOptimizer``.
+    """
 
     def prepare(model, knobs, steps, earlier, seed):
         model = conversion.with_kernel_options(
             model, lambda layer, quantizer, prefix: _kernel_options(layer, prefix, knobs)
         )
-        return model, _optimizer(knobs, steps, lambda rate: make(knobs, rate))
+        rate = lambda rate: make(knobs, rate)  # noqa: E731
+        return model, optimizer_for(knobs, steps, rate, rules(steps))
 
     return prepare
 
@@ -44,10 +55,12 @@ def _kernel_options(layer, prefix: str, knobs: Knobs) -> dict:
         options[f"{prefix}_constraint"] = larq.constraints.WeightClip(knobs.weight_clip)
     if knobs.weight_decay is not None:
         options[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
+    policy = layer.dtype_policy.name
     if knobs.standardization in ("zscore", "scaled"):
-        options[f"{prefix}_quantizer"] = StandardizedSign(
-            scaled=knobs.standardization == "scaled", dtype=layer.dtype_policy.name
-        )
+        scaled = knobs.standardization == "scaled"
+        options[f"{prefix}_quantizer"] = StandardizedSign(scaled=scaled, dtype=policy)
+    if knobs.quantizer is not None:
+        options[f"{prefix}_quantizer"] = quantizers.get(knobs.quantizer, dtype=policy)
     return options
 
 
@@ -56,15 +69,24 @@ def _l2(weight_decay: float):
     return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
-sgd = _latent(lambda knobs, learning_rate: keras.optimizers.SGD(learning_rate, knobs.momentum))
-adam = _latent(lambda knobs, learning_rate: keras.optimizers.Adam(learning_rate))
+def make_sgd(knobs, learning_rate):
+    """Keras' SGD with the knobs ``momentum`` and ``nesterov``."""
+    return keras.optimizers.SGD(learning_rate, knobs.momentum, knobs.nesterov == "yes")
+
+
+def make_adam(knobs, learning_rate):
+    """Keras' Adam."""
+    return keras.optimizers.Adam(learning_rate)
+
+
+sgd, adam = trained_by(make_sgd), trained_by(make_adam)
 
 
 def sgdw(model, knobs, steps, earlier, seed):
     """``prepare`` of SGD with decoupled decay of the binary kernels, not of the rest."""
     own = dataclasses.replace(knobs, weight_decay=0.0)  # here the optimizer decays
     decay = knobs.weight_decay or None
-    make = _latent(lambda k, rate: keras.optimizers.SGD(rate, k.momentum, weight_decay=decay))
+    make = trained_by(lambda k, rate: keras.optimizers.SGD(rate, k.momentum, weight_decay=decay))
     model, optimizer = make(model, own, steps, earlier, seed)
     if decay and knobs.rest == "same":
         real = [v for v in model.trainable_variables if not binary.is_binary(v)]
@@ -87,37 +109,69 @@ def binary_activations(model, knobs, steps, earlier, seed):
         return changed
 
     model = conversion.with_kernel_options(model, options)
-    return model, _optimizer(knobs, steps, keras.optimizers.Adam)
+    return model, optimizer_for(knobs, steps, keras.optimizers.Adam)
 
 
-def real(model, knobs, steps, earlier, seed):
+def _real(activation: Callable) -> Callable:
     """``prepare`` of a network with real-valued weights and activations, trained by Adam."""
 
-    def options(layer, quantizer, prefix):
-        changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
-        if knobs.weight_decay is not None:
-            changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
-        if getattr(layer, "input_quantizer", None) is not None:
-            changed["input_quantizer"] = ClipToUnit(dtype=layer.dtype_policy.name)
-        return changed
+    def prepare(model, knobs, steps, earlier, seed):
+        def options(layer, quantizer, prefix):
+            changed = {f"{prefix}_quantizer": None, f"{prefix}_constraint": None}
+            if knobs.weight_decay is not None:
+                changed[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
+            if getattr(layer, "input_quantizer", None) is not None:
+                changed["input_quantizer"] = activation(dtype=layer.dtype_policy.name)
+            return changed
 
-    model = conversion.with_kernel_options(model, options)
-    rate = schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
-    return model, keras.optimizers.Adam(rate)
+        model = conversion.with_kernel_options(model, options)
+        rate = schedule(knobs.learning_rate_schedule, knobs.learning_rate, steps=steps)
+        return model, keras.optimizers.Adam(rate)
+
+    return prepare
+
+
+real, real_tanh = _real(ClipToUnit), _real(TanhToUnit)
+
+
+BINARY_ACTIVATIONS = {
+    "kernel_learning_rate": 1e-3,
+    "learning_rate": 1e-3,
+    "learning_rate_schedule": "linear",
+    "rest": "adam",
+    "weight_decay": 1e-5,
+    "input_quantizer": None,
+}
+"""Knobs of the first of two steps, and ReActNet's numbers for them."""
+
+
+def binary_activations_first(knobs: Knobs, epochs: int) -> Stage:
+    """``first_stage`` of methods of two steps: half of the epochs."""
+    own = knobs.only(BINARY_ACTIVATIONS)
+    return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
 
 
 def two_step(model, knobs, steps, earlier, seed):
     """``prepare`` of Adam on the latent weights that the first step has trained."""
-    if earlier is None:
-        raise ValueError(
-            "The method two_step starts from real-valued weights: train the method "
-            "binary_activations first and pass its model as `earlier`."
-        )
     own = dataclasses.replace(knobs, weight_decay=0.0)  # as published: none in the second step
     model, optimizer = adam(model, own, steps, earlier, seed)
+    copy_weights(earlier, model, "binary_activations")
+    return model, optimizer
+
+
+def copy_weights(earlier, model, stage: str) -> None:
+    """Starts ``model`` from the real-valued weights of the stage before.
+
+    Raises:
+        ValueError: no such model, or another network.
+    """
+    if earlier is None:
+        raise ValueError(
+            f"This method starts from real-valued weights: train the method {stage} first and "
+            "pass its model as `earlier`."
+        )
     shapes = [[w.shape.as_list() for w in each.weights] for each in (earlier, model)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{earlier.name}, trained before, is another network than {model.name}.")
     for target, source in zip(model.weights, earlier.weights, strict=True):
         target.assign(binary.latent(source))
-    return model, optimizer

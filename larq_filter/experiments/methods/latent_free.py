@@ -7,6 +7,7 @@ from larq_filter import binary, filters, presets
 from larq_filter._keras import keras
 from larq_filter._validation import one_minus
 from larq_filter.conversion import to_latent_free
+from larq_filter.experiments.methods import distillation
 from larq_filter.experiments.methods.knobs import Knobs, schedule
 from larq_filter.optimizers import FilterOptimizer, default_alpha
 
@@ -94,6 +95,14 @@ prob_bop = Preset(
     is_random=True,
 )
 equal_bits = Preset(presets.equal_bits, _AVERAGES)
+bayes_binn = Preset(presets.bayes_binn, {"alpha": "binary_learning_rate"})
+dqt = Preset(
+    presets.dqt, {"gamma": "1 - beta1", "sigma": "1 - beta2", "gain": "rate"}, is_random=True
+)
+fgd_ma, fgd_ar, fgd_kalman = (
+    Preset(make, {"alpha": "alpha"})
+    for make in (presets.fgd_ma, presets.fgd_ar, presets.fgd_kalman)
+)
 
 
 def _erlang(*, alpha=2e-2, gamma=0.1, default_optimizer) -> FilterOptimizer:
@@ -127,14 +136,5 @@ def frozen(model, knobs, steps, earlier, seed):
 
 def distilled(model, knobs, steps, earlier, seed):
     """``prepare`` of the filter beside the teacher ``earlier``."""
-    if earlier is None:
-        raise ValueError(
-            "The method distilled needs a teacher: train one with the method real and pass it as "
-            "`earlier`, or name a saved model by the knob teacher."
-        )
-    if earlier.output_shape != model.output_shape or earlier.input_shape != model.input_shape:
-        raise ValueError(
-            f"The teacher maps {earlier.input_shape} to {earlier.output_shape}, the network "
-            f"{model.input_shape} to {model.output_shape}: they must agree."
-        )
+    distillation.require_teacher("distilled", model, earlier)
     return quist2023(model, knobs, steps, earlier, seed)

@@ -8,77 +8,58 @@ methods train it by the optimizer of the kernels, as the publications do.
 |---|---|
 | ``filter`` | latent-free: gradient filter of Quist et al. 2023 |
 | ``bop`` ... ``equal_bits`` | latent-free: ``larq_filter.presets`` of that name |
+| ``bayes_binn``, ``dqt``, ``fgd_ma``, ``fgd_ar``, ``fgd_kalman`` | the same |
 | ``erlang`` | latent-free: a filter of this project, whose memory rises before it falls |
 | ``larq_bop`` | latent-free: Larq's own ``Bop`` in a ``CaseOptimizer``; legacy Adam for the rest |
-| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9, L2 on the kernels |
+| ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9 (or Nesterov's), L2 on the kernels |
 | ``sgdw`` | latent: SGD with momentum, decoupled decay |
 | ``adam`` | latent: Adam |
 | ``standardized`` | latent: ``momentum`` on kernels standardised before the sign |
 | ``two_step`` | latent: real weights for half the budget, then ``adam`` on their signs |
 | ``one_step`` | latent-free: ``filter`` for the whole budget, with the rates of ``two_step`` |
 | ``distilled`` | latent-free: ``one_step`` from a real-valued teacher's distribution |
+| ``real_to_binary`` | latent: a chain of three teachers, then ``adam`` on the signs of the last |
 | ``frozen`` | random and never changed: the control |
 | ``binary_activations`` | real-valued weights: the first step of ``two_step`` |
 | ``real`` | real-valued weights and activations: the teacher of ``distilled`` |
+| ``distilled_tanh``, ``distilled_activations`` | real-valued: teachers in ``real_to_binary`` |
 
 A method of two stages is two runs in a row: ``first_stage`` says which method comes before, and
-``compile_for`` gets the model it trained. Rejected: methods as lists of callbacks that rewire a
-model while it trains; such a run can't be resumed, and its first stage can't be looked at or used
-twice.
+``compile_for`` gets the model it trained. That method may have a first stage itself: a chain.
+Rejected: methods as lists of callbacks that rewire a model while it trains; such a run can't be
+resumed, and its first stage can't be looked at or used twice.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
-from larq_filter import binary
-from larq_filter.experiments.methods import distillation, latent, latent_free
+from larq_filter import binary, quantizers
+from larq_filter.experiments.methods import (
+    attention,
+    distillation,
+    inputs,
+    latent,
+    latent_free,
+    published,
+    real_to_binary,
+)
 from larq_filter.experiments.methods.knobs import Knobs
+from larq_filter.experiments.methods.method import Method, Stage
 from larq_filter.filters import shown
 
+GROUPS = ("all", "latent", "latent_free")
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A run that comes before a method's own.
 
-    Attributes:
-        name: of the stage.
-        method, knobs, epochs: of its run.
-        own_epochs: what is left for the method's own run.
+def names(group: str = "all") -> tuple[str, ...]:
+    """The methods that end in a binary network: all but teachers and first steps.
+
+    Args:
+        group: of ``GROUPS``: those that train through latent weights, or those that do not.
     """
-
-    name: str
-    method: str
-    knobs: Knobs
-    epochs: int
-    own_epochs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to train a network.
-
-    Attributes:
-        summary: one line.
-        knobs: the knobs it reads and their defaults.
-        prepare: ``prepare(model, knobs, steps, earlier, seed) -> (model, optimizer)``.
-        first_stage: ``first_stage(knobs, epochs)`` gives the stage before it, or None.
-        stage_only: whether what it trains is no binary network: a teacher or a first step.
-        distils: whether it learns from the distribution of the model before.
-    """
-
-    summary: str
-    knobs: dict[str, Any]
-    prepare: Callable
-    first_stage: Callable = lambda knobs, epochs: None
-    stage_only: bool = False
-    distils: bool = False
-
-
-def names() -> tuple[str, ...]:
-    """The methods that end in a binary network: all but teachers and first steps."""
-    return tuple(name for name, method in METHODS.items() if not method.stage_only)
+    chosen = {"all": (True, False), "latent": (True,), "latent_free": (False,)}[group]
+    return tuple(
+        name for name, each in METHODS.items() if not each.stage_only and each.is_latent in chosen
+    )
 
 
 def resolve(method: str, knobs: Knobs) -> Knobs:
@@ -105,7 +86,10 @@ def first_stage(method: str, knobs: Knobs, epochs: int) -> Stage | None:
     Raises:
         ValueError: unknown method, a knob that it does not read, too few epochs for two stages.
     """
-    return METHODS[method].first_stage(resolve(method, knobs), epochs)
+    stage = METHODS[method].first_stage(resolve(method, knobs), epochs)
+    if stage is not None and min(stage.epochs, stage.own_epochs) < 1:
+        raise ValueError(f"{method} trains twice, so epochs must be at least 2; received {epochs}.")
+    return stage
 
 
 def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed: int = 0):
@@ -120,8 +104,8 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
         seed: of what the method itself draws at random (``diode``, ``prob_bop``).
 
     Returns:
-        The compiled model: ``model`` itself or a copy of it. For ``distilled`` train it on
-        ``distillation.with_soft_targets(dataset, earlier)``.
+        The compiled model: ``model`` itself or a copy of it. Train it on ``dataset_for(...)``. The
+        network to keep is ``network_of(...)`` it: another one where a method learns attention.
 
     Raises:
         ValueError: unknown method, a knob that it does not read, a model without binary kernels,
@@ -131,25 +115,43 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     if not binary.binary_kernels(model):
         raise ValueError(f"The model {model.name} has {binary.NO_BINARY_KERNEL}")
     way = METHODS[method]
+    way.needs(model, earlier)
+    model = inputs.quantized(model, knobs.input_quantizer)
     model, optimizer = way.prepare(model, knobs, steps, earlier, seed)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
-    if way.distils:
+    if way.lessons is not None:
+        model, loss, metrics = attention.taught(model, way.lessons)
+    elif way.distils:
         loss = distillation.distributional_loss
         metrics = [distillation.accuracy, distillation.cross_entropy]
     elif model.losses:  # the loss then holds the penalty of the weights
         metrics = ["accuracy", distillation.cross_entropy]
     model.compile(optimizer, loss, metrics=metrics)
+    if quantizers.of_model(model):
+        quantizers.connect(model, steps)
     return model
 
 
+def dataset_for(method: str, dataset, earlier=None):
+    """``dataset`` as ``method`` trains on it: with what it learns from the model before.
+
+    Args:
+        method: a name from ``METHODS``.
+        dataset: a ``tf.data.Dataset`` of batches: images, integer labels of shape (batch,).
+        earlier: the model that the stage before has trained, or the teacher.
+
+    Raises:
+        ValueError: ``earlier`` has no blocks whose attention could be learned.
+    """
+    way = METHODS[method]
+    if not way.distils:
+        return dataset
+    if way.lessons is not None and way.lessons.attention:
+        earlier = attention.watched(earlier)
+    return distillation.with_soft_targets(dataset, earlier)
+
+
 # What comes before --------------------------------------------------------------------------------
-
-
-def _binary_activations_first(knobs, epochs):
-    if epochs < 2:
-        raise ValueError(f"two_step trains twice, so epochs must be at least 2; received {epochs}.")
-    own = knobs.only(METHODS["binary_activations"].knobs)
-    return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
 
 
 def _teacher_first(knobs, epochs):
@@ -165,13 +167,13 @@ _REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 _LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
 _DECAY = {"alpha_schedule": "linear"}  # of the gain
 _QUIST = {**latent_free.quist2023.defaults, "alpha": 1e-2}  # published without a number
-_CLIP = {"weight_clip": None, "standardization": "none"}
+_CLIP = {"weight_clip": None, "standardization": "none", "quantizer": None}
 _SGD = {"kernel_learning_rate": 0.1, **_REST, "rest": "adam", "weight_decay": None, **_CLIP}
 _FREE = {"weight_clip": math.inf, "standardization": "zscore"}
 _ADAM = {**_SGD, "kernel_learning_rate": 1e-3}
 _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNet's
 
-METHODS: dict[str, Method] = {
+_LATENT_FREE = {
     "filter": Method(
         "gradient filter, latent-free (Quist et al. 2023)",
         {**_QUIST, **_LINEAR, **_REST},
@@ -217,6 +219,31 @@ METHODS: dict[str, Method] = {
         {**latent_free.equal_bits.defaults, **_LINEAR, **_REST},
         latent_free.equal_bits,
     ),
+    "bayes_binn": Method(
+        "average of the gradients, Bayesian (Meng et al. 2020)",
+        {**latent_free.bayes_binn.defaults, **_LINEAR, **_REST},
+        latent_free.bayes_binn,
+    ),
+    "dqt": Method(
+        "Adam's step rounded at random (Direct Quantized Training, 2024)",
+        {**latent_free.dqt.defaults, **_DECAY, **_REST},
+        latent_free.dqt,
+    ),
+    "fgd_ma": Method(
+        "moving sum, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_ma,
+    ),
+    "fgd_ar": Method(
+        "autoregressive filter, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_ar,
+    ),
+    "fgd_kalman": Method(
+        "Kalman filter, then average (filter gradient descent, Yang 2020)",
+        {"alpha": 1e-2, **_LINEAR, **_REST},
+        latent_free.fgd_kalman,
+    ),
     "erlang": Method(
         "filter whose memory is two equal averages; not published",
         {**latent_free.erlang.defaults, **_LINEAR, **_REST},
@@ -227,8 +254,27 @@ METHODS: dict[str, Method] = {
         {**latent_free.bop.defaults, **_LINEAR, **_REST},
         latent_free.larq_bop,
     ),
+    "one_step": Method(
+        "gradient filter with the rates of two_step",
+        {**_QUIST, **_LINEAR, **_RECIPE},
+        latent_free.quist2023,
+    ),
+    "distilled": Method(
+        "one_step with a real-valued teacher",
+        {**_QUIST, **_LINEAR, **_RECIPE, "teacher": None},
+        latent_free.distilled,
+        _teacher_first,
+        distils=True,
+    ),
+    "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
+}
+_LATENT = {
     "sgd": Method("latent SGD", {**_SGD, "momentum": 0.0}, latent.sgd),
-    "momentum": Method("latent SGD with momentum", {**_SGD, "momentum": 0.9}, latent.sgd),
+    "momentum": Method(
+        "latent SGD with momentum, Nesterov's if asked for",
+        {**_SGD, "momentum": 0.9, "nesterov": "no"},
+        latent.sgd,
+    ),
     "sgdw": Method(
         "latent SGD with momentum and decoupled weight decay",
         {**_SGD, "momentum": 0.9, "weight_decay": 5e-4},
@@ -244,24 +290,13 @@ METHODS: dict[str, Method] = {
         "real weights first, then latent Adam (ReActNet, AdamBNN)",
         {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5, **_CLIP},
         latent.two_step,
-        _binary_activations_first,
+        latent.binary_activations_first,
     ),
-    "one_step": Method(
-        "gradient filter with the rates of two_step",
-        {**_QUIST, **_LINEAR, **_RECIPE},
-        latent_free.quist2023,
-    ),
-    "distilled": Method(
-        "one_step with a real-valued teacher",
-        {**_QUIST, **_LINEAR, **_RECIPE, "teacher": None},
-        latent_free.distilled,
-        _teacher_first,
-        distils=True,
-    ),
-    "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
+}
+_STAGES = {
     "binary_activations": Method(
         "binary activations, real-valued weights",
-        {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5},
+        latent.BINARY_ACTIVATIONS,
         latent.binary_activations,
         stage_only=True,
     ),
@@ -272,3 +307,22 @@ METHODS: dict[str, Method] = {
         stage_only=True,
     ),
 }
+
+
+_LATENT |= published.METHODS | real_to_binary.METHODS
+
+
+def _row(method: Method, **changes) -> Method:
+    """With the knob that all methods with binary activations have."""
+    knobs = {**method.knobs}
+    if method not in (_STAGES["real"], _LATENT["distilled_tanh"]):
+        knobs.setdefault("input_quantizer", None)
+    return dataclasses.replace(method, knobs=knobs, **changes)
+
+
+METHODS: dict[str, Method] = {
+    **{name: _row(method) for name, method in _LATENT_FREE.items()},
+    **{name: _row(method, is_latent=True) for name, method in _LATENT.items()},
+    **{name: _row(method) for name, method in _STAGES.items()},
+}
+"""The methods by name."""

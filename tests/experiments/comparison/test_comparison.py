@@ -512,10 +512,19 @@ def test_runs_of_different_versions_are_named(instant, tmp_path):
 # Recipes ------------------------------------------------------------------------------------------
 
 
-def test_the_committed_file_has_every_method_in_every_section():
-    for section in json.loads(COMMITTED.read_text()):
+def test_the_committed_file_fits_and_others_have_their_defaults():
+    for section, entries in json.loads(COMMITTED.read_text()).items():
         found = settings.load_settings(COMMITTED, section, methods.names())
         assert list(found) == list(methods.names())
+        for name in methods.names():
+            assert (found[name] == settings.Setting()) is (name not in entries)
+
+
+def test_groups_of_methods():
+    latent, free = (settings.choose_methods([group]) for group in ("latent", "latent_free"))
+    assert {"adam", "ir_net", "proxquant", "two_step"} <= {*latent}
+    assert {"filter", "bop", "bayes_binn", "frozen"} <= {*free}
+    assert sorted(latent + free) == sorted(settings.choose_methods(["all"]))
 
 
 def test_recipes_are_read(tmp_path):
@@ -530,13 +539,21 @@ def test_recipes_are_read(tmp_path):
 ENTRY = {"knobs": {}, "reason": "r"}
 
 
+def test_epochs_that_a_section_was_tuned_for(tmp_path):
+    file = write(tmp_path / "h.json", {"digits": {"epochs": 10, "adam": ENTRY}, "other": {}})
+    assert settings.tuned_epochs(file, "digits") == 10
+    assert settings.tuned_epochs(file, "other") is settings.tuned_epochs(file, "none") is None
+    assert list(settings.load_settings(file, "digits", ["adam"])) == ["adam"]
+    with pytest.raises(ValueError, match="epochs of digits"):
+        settings.tuned_epochs(write(tmp_path / "h.json", {"digits": {"epochs": 0}}), "digits")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", ["h.json", "not JSON"]),
         ([], ["object of sections"]),
         ({"digits": 3}, ["object of sections"]),
-        ({"digits": {}}, ["no filter in its section digits", '"filter": {"knobs": {}']),
         ({"digits": {"filtre": ENTRY}}, ["'filtre'", "Did you mean filter?"]),
         ({"digits": {"filter": {"knobs": {}}}}, ["filter", '"reason"']),
         ({"digits": {"filter": {"knobs": {}, "reason": " "}}}, ['"reason"']),
