@@ -12,7 +12,7 @@ import os
 import re
 import sys
 
-# Notes of no use to who runs a command: levels I and W, and the registrations that fail without GPU.
+# Of no use to who runs a command: levels I and W, and registrations that fail without a GPU.
 _NOTES = re.compile(
     rb"\d{4}-\d\d-\d\d [\d:.]+: ([IW] |E .*(register|cuInit))"
     rb"|([IW]\d{4} [\d:.]+ |E\d{4} [\d:.]+ .*register)"

@@ -5,6 +5,7 @@ hyperparameters are those of that method, with its defaults; without, all, and a
 """
 
 import dataclasses
+import re
 import textwrap
 
 from absl import flags
@@ -14,6 +15,7 @@ from larq_filter.experiments.methods.knobs import Knobs
 
 ASKS = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")
 WIDTH = 100
+_REPEATED = "; repeat this option to specify a list of values"
 DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
 TITLES = {
     "Data": DATA,
@@ -95,7 +97,5 @@ def _value_of(flag, kind: dict) -> str:
 def _table_of_methods(one: bool) -> str:
     shown = {name: each for name, each in methods.METHODS.items() if one or not each.stage_only}
     lines = [f"  {name:<20} {method.summary}" for name, method in shown.items()]
-    hint = (
-        ["--method=NAME --help shows the hyperparameters of one, with its defaults."] if one else []
-    )
-    return "\n".join(["Methods:", *lines, *hint])
+    hint = "--method=NAME --help shows the hyperparameters of one, with its defaults."
+    return "\n".join(["Methods:", *lines, *([hint] if one else [])])

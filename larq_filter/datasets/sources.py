@@ -41,18 +41,15 @@ def load(
     training images. Those for validation are `validation` if that is not the test, else held out of
     the training images: the same ones for every seed. Held out is a tenth, at least 300 and at most
     50,000 images, never more than half: by class of sets in memory, by files of streamed ones.
-    Of a folder of images by class it is a tenth for each part, by the names of the files: see
-    `folders`.
+    Of a folder of images it is a tenth for each part, by the names of the files: see `folders`.
 
     Args:
         name: `digits` (8x8 grey images, 1,137 for training, 300 for validation, 360 for the test;
-            the 17 grey levels are scaled to 0..255); or the path of a folder of images by class:
-            PNG, JPEG, GIF (its first picture) or BMP in a folder for each class, these directly in
-            it or in folders `train`, `validation` (or `val`) and `test`; or the path of an `.npz`
-            file with x_train and y_train, with x_validation, y_validation, x_test and y_test as far
-            as there are such, or with images and labels, and maybe class_names; or the name of a
+            the 17 grey levels are scaled to 0..255); or the path of a folder of images by class,
+            PNG, JPEG, GIF (its first picture) or BMP; or of an `.npz` file: x_train and y_train,
+            the same of validation and test if there are such, maybe class_names; or the name of a
             TensorFlow Datasets set as `name`, `name/config` or `name:version`; or the path of a
-            folder that holds a prepared set, with or without the version folder.
+            prepared set, with or without the version folder.
         data_dir: folder of prepared sets; default: the environment variable TFDS_DATA_DIR, else
             `~/tensorflow_datasets`. A prepared set is read from its files alone, so it need not be
             one that the installed TensorFlow Datasets knows.
@@ -70,9 +67,8 @@ def load(
     Raises:
         FileNotFoundError: the data are not there and `download` is False.
         ImportError: the extra `data` is not installed.
-        TypeError: arrays of a type that is taken for no images or no labels.
-        ValueError: unknown name, not an image classification set, no split `train`, images that
-            can't be read or differ in size, or a number is outside its interval.
+        TypeError, ValueError: unknown name, no such set, no split `train`, images that can't be
+            read or differ in size, wrong arrays, a number outside its interval.
     """
     if image_size is not None:
         validate_integer("image_size", image_size)
@@ -80,8 +76,7 @@ def load(
     if name == "digits":
         source, class_names = _digits(image_size), tuple("0123456789")
     elif str(name).lower().endswith(".npz"):
-        parts, class_names = arrays.read_npz(name)
-        source, fingerprint = from_parts(parts, image_size), arrays.fingerprint(parts)
+        source, class_names, fingerprint = _npz(name, image_size)
     elif _is_image_folder(str(name), data_dir):
         source, class_names, fingerprint = _image_folder(name, image_size)
     else:
@@ -143,6 +138,12 @@ def _is_image_folder(name, data_dir):
     if not folders.holds_classes(name):
         return False
     return all(_prepared(folder) is None for folder in _places(name, data_dir))
+
+
+def _npz(name, image_size):
+    """(source, class names, fingerprint) of an `.npz` file."""
+    parts, class_names = arrays.read_npz(name)
+    return from_parts(parts, image_size), class_names, arrays.fingerprint(parts)
 
 
 def _image_folder(name, image_size):

@@ -119,8 +119,8 @@ def run(
         data: images in place of those that the config names: of ``datasets.from_arrays`` or
             ``from_datasets``. To continue the run hand the same ones over again.
         model: in place of the one that the config names: a function of ``input_shape`` and
-            ``num_classes``, or a Keras model, of which a copy is trained from its weights. It ends
-            in a softmax and is not compiled. To continue the run hand it over again.
+            ``num_classes`` that makes a new one, or a Keras model, a copy of which is trained from
+            its weights. It ends in a softmax. To continue the run hand it over again.
         callbacks: Keras callbacks, loggers among them; they come after the flip counter, whose
             numbers they see in ``logs``, and before the tables and the checkpoint. What they keep
             in memory is in no checkpoint: one that decides on the training (``EarlyStopping``)
@@ -168,8 +168,9 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
-        # A wrong argument is found before the first stage, not after it.
-        methods.METHODS[config.method].needs(new_model(config, data, way.model), _teacher(config))
+        # What is wrong is found before the first stage, not after it.
+        model = new_model(config, data, way.model)
+        methods.METHODS[config.method].needs(model, _teacher(config))
         way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)

@@ -10,12 +10,15 @@ import sys
 
 import pytest
 
+import larq_filter_cli
 from larq_filter.cli import __main__ as entry
-from larq_filter.cli import command_line
+from larq_filter.cli import command_line, help
 from larq_filter.experiments import run_folder
 from paths import ROOT
 
 COMMANDS = ROOT / "larq_filter" / "cli"
+NOISY = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+NOISY |= {"PYTHONPATH": str(ROOT)}
 QUIET = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -90,41 +93,102 @@ def test_every_command_starts_so():
 @pytest.mark.slow
 @pytest.mark.parametrize("command", entry.COMMANDS)
 def test_help_of_a_command_and_of_its_script(command):
-    """The docstring and the flags of the module, whichever way it was started."""
-    for start in (["-m", "larq_filter.cli", command], [f"examples/{command}.py"]):
-        ended = subprocess.run(
-            [sys.executable, *start, "--help"], cwd=ROOT, capture_output=True, text=True, env=QUIET
-        )
-        module = ast.parse((COMMANDS / f"{command}.py").read_text())
-        assert ast.get_docstring(module).splitlines()[0] in ended.stdout
-        flags = [
-            node.args[0].value
-            for node in ast.walk(module)
-            if isinstance(node, ast.Call)
-            and "DEFINE" in getattr(node.func, "attr", "")
-            and isinstance(node.args[0], ast.Constant)
-        ]
-        assert flags
-        for flag in flags:
-            assert f"--{flag}" in ended.stdout or f"--[no]{flag}" in ended.stdout, flag
-        if command == "train":
-            assert_shows_the_config(ended.stdout)
+    """The docstring and the flags of the module, whichever way it was started; nothing else."""
+    module = ast.parse((COMMANDS / f"{command}.py").read_text())
+    said = [
+        started(start, "--help", cwd=ROOT)
+        for start in (["-m", "larq_filter_cli", command], [f"examples/{command}.py"])
+    ]
+    assert said[0].stdout == said[1].stdout
+    for ended in said:
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert said[0].stdout.startswith(ast.get_docstring(module))
+    assert max(map(len, said[0].stdout.splitlines())) <= 120
+    flags = [
+        node.args[0].value
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        and "DEFINE" in getattr(node.func, "attr", "")
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    assert flags
+    for flag in flags:
+        assert re.search(rf"(?m)^  --(\[no\])?{flag}(=|$)", said[0].stdout), flag
+    if command == "train":
+        assert_shows_the_config(said[0].stdout)
+
+
+def started(start, *arguments, cwd):
+    """A command as somebody types it, with all that TensorFlow has to say."""
+    command = [sys.executable, *start, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=NOISY)
 
 
 def assert_shows_the_config(text):
-    """Each field with its default and the lowest number; the words are those of its metadata."""
+    """Each field in its group, with its default and the words of its metadata."""
     shown = {
         name: " ".join(body.split())
-        for name, body in re.findall(r"(?m)^  --(?:\[no\])?(\w+): ((?:.*\n(?!  -|\n))*.*)", text)
+        for name, body in re.findall(
+            r"(?m)^  --(?:\[no\])?(\w+)(?:=\S+)?\n((?:      .*\n?)+)", text
+        )
     }
     for field in dataclasses.fields(run_folder.Config):
         if field.name not in ("knobs", "method"):
-            assert field.metadata["help"].split()[0] in shown[field.name]
+            assert " ".join(field.metadata["help"].split()) in shown[field.name]
             default = str(field.default).lower() if field.type is bool else field.default
-            assert field.default is None or f"(default: '{default}')" in shown[field.name]
-            if field.type is int:
-                low = ("positive", "non-negative")[field.metadata["low"] == 0]
-                assert f"(a {low} integer)" in shown[field.name]
+            assert field.default is None or shown[field.name].endswith(f"Default: {default}.")
+    titles = [text.index(f"\n{each}:\n") for each in ("This command", *help.TITLES, "Methods")]
+    assert titles == sorted(titles)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["train", "--alhpa=0.1"], 2, "error: Unknown command line flag 'alhpa'. Did you mean: al"),
+        (["train", "--epochs=many"], 2, "error: flag --epochs=many"),
+        (["train", "--alpha=7"], 1, "error: alpha is 7.0; it must lie in (0, 1]."),
+        (["trian"], 2, "error: there is no command 'trian'. Did you mean train?"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments, status, said, tmp_path):
+    ended = started(["-m", "larq_filter_cli"], *arguments, cwd=tmp_path)
+    assert ended.returncode == status and ended.stderr.startswith(said)
+    assert ended.stdout == "" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_good_run_is_silent_on_stderr_and_short_on_stdout(tmp_path):
+    """What TensorFlow notes while it starts does not show; a line an epoch, of 160 characters."""
+    run = ["--model=mlp", "--width=16", "--epochs=2", "--steps_per_epoch=3", "--control=no"]
+    command = ["-m", "larq_filter_cli", "train", "--output_dir=run", *run]
+    lines = []
+    for _ in range(2):
+        ended = started(command, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        lines.append(ended.stdout.splitlines())
+        assert max(map(len, lines[-1])) <= 160 and len(lines[-1]) <= 14
+        (tmp_path / "run" / "result.json").unlink()
+    assert lines[0][0].startswith("Epoch 1/2: loss ") and lines[0][1].startswith("Epoch 2/2: ")
+    assert lines[1][0].startswith("Continues the run in run after epoch 2 of 2")
+
+
+def test_errors_of_native_code_pass_the_filter_and_its_notes_do_not():
+    noise = [
+        b"2026-11-28 00:10:30.24: I tensorflow/core/util/port.cc:153] oneDNN",
+        b"2026-11-28 00:10:30.28: E external/x.cc:467] Unable to register cuFFT factory: ...",
+        b"E0000 00:00:1795824630.322489   16978 cuda_dnn.cc:8579] Unable to register cuDNN",
+        b"I0000 00:00:1795824641.479681   16978 service.cc:152] XLA service",
+        b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    ]
+    assert all(larq_filter_cli._NOTES.match(line) for line in noise)
+    errors = [
+        b"2026-11-28 00:10:30.24: F tensorflow/core/x.cc:1] Check failed",
+        b"2026-11-28 00:10:30.24: E tensorflow/core/x.cc:1] Out of memory",
+        b"Fatal Python error: Segmentation fault",
+        b"terminate called after throwing an instance of 'std::bad_alloc'",
+    ]
+    assert not any(larq_filter_cli._NOTES.match(line) for line in errors)
 
 
 def test_the_entry_says_which_commands_there_are(capsys):
