@@ -89,7 +89,7 @@ def _line(flag, method: str | None) -> str:
 
 def _value_of(flag, kind: dict) -> str:
     values = getattr(flag.parser, "enum_values", None)
-    if values and sum(map(len, values)) < 60:
+    if values and len("|".join(values)) <= 60:
         return "|".join(values)
     return kind.get(flag.flag_type(), "TEXT")
 
