@@ -12,7 +12,7 @@ PACKAGING = setup.cfg pyproject.toml
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-all test-tf215 test-distributed soak lint format clean
+.PHONY: help demo test test-slow test-all test-tf215 test-distributed soak lint format clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -22,10 +22,14 @@ demo: .venv/installed  ## Train a small binary network, about a minute after the
 	.venv/bin/python examples/train.py
 
 test: lint  ## Lint and all tests but the slow ones; stops at the first failure
-	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow"
+	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow" $(COVERAGE)
 
-test-all: lint  ## Lint, all tests, branch coverage
-	.venv/bin/python -m pytest -n $(JOBS) --cov
+test-slow: .venv/installed  ## The slow tests, and the branch coverage of all
+	.venv/bin/python -m pytest -n $(JOBS) -m slow --cov --cov-append
+
+test-all:  ## Lint, all tests, branch coverage
+	$(MAKE) test COVERAGE="--cov --cov-report= --cov-fail-under=0"
+	$(MAKE) test-slow
 
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras"
