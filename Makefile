@@ -11,8 +11,9 @@ PACKAGING = setup.cfg pyproject.toml
 
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test test-slow test-all test-tf215 test-distributed soak lint format clean
+.PHONY: help demo test test-slow test-all test-tf215 test-distributed docs soak lint format clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -22,20 +23,24 @@ demo: .venv/installed  ## Train a small binary network, about a minute after the
 	.venv/bin/python examples/train.py
 
 test: lint  ## Lint and all tests but the slow ones; stops at the first failure
-	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow" $(COVERAGE)
+	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow and not docs" $(COVERAGE)
 
 test-slow: .venv/installed  ## The slow tests, and the branch coverage of all
-	.venv/bin/python -m pytest -n $(JOBS) -m slow --cov --cov-append
+	.venv/bin/python -m pytest -n $(JOBS) -m "slow and not docs" --cov --cov-append
 
 test-all:  ## Lint, all tests, branch coverage
 	$(MAKE) test COVERAGE="--cov --cov-report= --cov-fail-under=0"
 	$(MAKE) test-slow
 
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
-	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras"
+	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not docs"
 
 test-distributed: .venv/installed  ## Searches shared through PostgreSQL; needs its server program
 	.venv/bin/python -m pytest tests/distributed
+
+docs: .venv-docs/installed  ## The site, into site/, and its tests in a browser; needs Chromium
+	.venv-docs/bin/python -m mkdocs build --strict
+	.venv-docs/bin/python -m pytest tests/site -m docs
 
 soak: .venv/installed  ## Kills, damage, formats, strategies, fuzzing, many times: up to an hour
 	.venv/bin/python tests/soak/run.py
@@ -49,17 +54,27 @@ format: .venv/installed  ## Mend style
 	.venv/bin/ruff format $(SOURCES)
 
 clean:  ## Remove the environments and the caches
-	rm -rf .venv .venv-tf215 .coverage .coverage.* .hypothesis .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-tf215 .venv-docs site .coverage .coverage.* .hypothesis .pytest_cache \
+	    .ruff_cache *.egg-info
 
 # A stamp file for each environment: a second run uses what the first one installed.
 
-.venv/installed: $(PACKAGING) constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) \
+SUPPORTED = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) \
 	    else "larq_filter needs Python 3.10, 3.11 or 3.12; $(PYTHON) is Python %d.%d. " % v + \
 	    "Name another one: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+
+.venv/installed: $(PACKAGING) constraints.txt
+	@$(SUPPORTED)
 	@echo "Installing into .venv. The first time takes a few minutes and about 3 GB."
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[all,test]"
+	@touch $@
+
+.venv-docs/installed: $(PACKAGING) constraints.txt constraints-docs.txt
+	@$(SUPPORTED)
+	@echo "Installing into .venv-docs. The first time takes a few minutes and about 2 GB."
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt -c constraints-docs.txt -e ".[docs]"
 	@touch $@
 
 .venv-tf215/installed: $(PACKAGING) constraints-tf215.txt

@@ -136,8 +136,11 @@ class Interval:
 
 
 POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
+"""(0, inf)."""
 UP_TO_ONE = Interval(0.0, 1.0, low_open=True)
+"""(0, 1], where adaptation rates lie."""
 UNIT = Interval(0.0, 1.0)
+"""[0, 1]."""
 
 
 MOST_NUMBERS = 4096

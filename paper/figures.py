@@ -1,4 +1,4 @@
-"""Draws the README's figures and one figure for each claim of the paper, from runs made here.
+"""Draws the figures of docs/figures.md, one for each claim of the paper, from runs made here.
 
     python paper/figures.py --figure=all --output_dir=runs/figures
     python paper/figures.py --figure=product --seeds=5

@@ -73,7 +73,10 @@ def _describe(factor) -> str:
     return f"{low:.3g} times" if abs(high - low) < 1e-3 else f"{low:.3g} to {high:.3g} times"
 
 
-ERROR, WARNING = "error", "warning"
+ERROR = "error"
+"""Severity: it keeps the layer from being trained."""
+WARNING = "warning"
+"""Severity: the layer can be trained, and reaches less than it could."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +135,7 @@ NO_BINARY_KERNEL = (
     '`kernel_quantizer="ste_sign"` or `larq.quantizers.NoOp(precision=1)`; '
     "a network without binary kernels is trained by a Keras optimizer, not by a filter."
 )
+"""What is said of a model that has nothing to train here, and what to do."""
 
 
 def _regularizer_problem(layer, variable) -> str | None:

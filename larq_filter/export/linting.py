@@ -19,8 +19,11 @@ import larq
 _layers = keras.layers
 
 WRONG = "wrong"
+"""Severity: the default kernel of LCE gives wrong outputs, or refuses."""
 FLOAT = "float"
+"""Severity: the layer is not accelerated, 32 bits a weight."""
 SLOW = "slow"
+"""Severity: the layer is accelerated, less than it could be."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,10 +52,15 @@ from larq_filter.filters import is_schedule
 from larq_filter.hyperparameters.schedules import show, times
 
 EXACT = "exact"
+"""Status of a latent hyperparameter: the filter has it too, at every step."""
 INITIAL = "initial condition only"
+"""Status: it is where the filter starts, and is forgotten as the filter forgets."""
 NO_EFFECT = "no effect"
+"""Status: it changes no sign."""
 NOT_LINEAR = "no linear equivalent"
+"""Status: no linear filter does the same."""
 VELOCITIES = ("keras", "pytorch", "normalised")
+"""The three conventions of momentum that ``filter_from_sgd`` knows; see this module's text."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,11 +65,12 @@ class FilterOptimizer(Attributes, SavedByName):
         warm_start: None starts the filter at zero, so that the first step sets ``w = -sign(g)``
             whatever w was: right for training from scratch. A number c > 0 keeps trained binary
             weights: the filter starts at ``-c * rms(g) * w``, with rms(g) the root mean square of
-            the first gradient of that kernel that is not all zero. See the README for its size. A
+            the first gradient of that kernel that is not all zero. docs/using.md says how large. A
             Keras initializer gives the magnitudes themselves, in units of the signal: the filter
             starts at ``-abs(initializer(shape)) * w``.
-        clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
-            else; the global norm is over binary and real-valued variables together.
+        clipnorm: clip the gradients of all variables before anything else.
+        clipvalue: likewise.
+        global_clipnorm: likewise; the norm is over binary and real-valued variables together.
         on_nonfinite: what a step does whose gradients, of any variable and summed over replicas,
             hold NaN, Inf or numbers whose sum of squares overflows (beyond a norm of 1.8e19), or
             for which a rate is outside its interval (0 is allowed: schedules end there).

@@ -60,8 +60,9 @@ class LatentOptimizer(Delegating):
         default_optimizer: the same, another object, for all other variables.
         rules: a list of rules from ``larq_filter.latent_rules``: ``before`` of each in their order,
             then the kernel optimizer, then ``after`` of each, then the layer's constraint.
-        clipnorm, clipvalue, global_clipnorm: clip the gradients of all variables before anything
-            else, rules included; the global norm is over latent and other variables together.
+        clipnorm: clip the gradients of all variables before anything else, rules included.
+        clipvalue: likewise.
+        global_clipnorm: likewise; the norm is over latent and other variables together.
         name: name of the optimizer.
 
     Attributes:

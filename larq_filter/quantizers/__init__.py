@@ -56,6 +56,7 @@ from larq_filter.quantizers.transforms import (
 )
 
 Sign = SignQuantizer  # in files the short name is that of the flip rule
+"""``SignQuantizer``, by its short name: a transform, the sign, a surrogate gradient, a scale."""
 
 
 def register(kind: type) -> type:

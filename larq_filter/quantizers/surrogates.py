@@ -102,7 +102,8 @@ class Quantile(Surrogate):
     are beyond it at tau 0.85, 0.2 % at 0.99.
 
     Args:
-        start, end: tau at the beginning and at the end, in [0.5, 1).
+        start: tau at the beginning, in [0.5, 1).
+        end: tau at the end, in [0.5, 1).
 
     Source: ReCU, Xu et al., ICCV 2021, arXiv 2103.12369 (0.85 to 0.99).
     """
@@ -157,7 +158,8 @@ class Tanh(_Sharpening):
     4 % for ``abs(z) <= 2``. Then it narrows to a peak of height ``end``.
 
     Args:
-        start, end: t at the beginning and at the end, positive.
+        start: t at the beginning, positive.
+        end: t at the end, positive.
 
     Source: IR-Net's error decay estimator, Qin et al., CVPR 2020, arXiv 1909.10788 (1e-3 to 10),
     there set once an epoch.
@@ -173,7 +175,8 @@ class Tent(_Sharpening):
     """``dq/dz = max(k (sqrt(2) t - t^2 abs(z)), 0)``, with t and k as for ``Tanh``.
 
     Args:
-        start, end: t at the beginning and at the end, positive.
+        start: t at the beginning, positive.
+        end: t at the end, positive.
         least: t is no smaller than this; 1 for activations, where k then is 1 too.
 
     Source: RBNN, Lin et al., NeurIPS 2020, arXiv 2009.13055 (1e-2 to 10).
@@ -288,7 +291,8 @@ class StateAware(Surrogate):
     fixed.
 
     Args:
-        plus, minus: positive.
+        plus: positive.
+        minus: positive.
 
     Source: SA-BNN, Liu et al., AAAI 2021.
     """

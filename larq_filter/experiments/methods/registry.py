@@ -48,6 +48,7 @@ from larq_filter.experiments.methods.method import Method, Stage
 from larq_filter.filters import shown
 
 GROUPS = ("all", "latent", "latent_free")
+"""What ``names`` can be asked for."""
 
 
 def names(group: str = "all") -> tuple[str, ...]:
@@ -325,4 +326,4 @@ METHODS: dict[str, Method] = {
     **{name: _row(method, is_latent=True) for name, method in _LATENT.items()},
     **{name: _row(method) for name, method in _STAGES.items()},
 }
-"""The methods by name."""
+"""The methods by name; docs/methods.md says what each is as a filter."""
