@@ -436,6 +436,7 @@ def test_methods_train_every_kernel(name, method):
         assert np.all(np.isfinite(new)) and not np.array_equal(new, old), kernel.name
 
 
+@pytest.mark.slow
 def test_output_is_float32_under_mixed_precision():
     keras.mixed_precision.set_global_policy("mixed_float16")
     for name in SMALL:

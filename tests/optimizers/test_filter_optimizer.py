@@ -158,6 +158,7 @@ def _run(optimizer, w, gs):
     return values(w)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(exponent=st.integers(-20, 20), alpha=st.floats(1e-3, 1), gamma=st.floats(1e-2, 1))
 def test_gradient_scale_is_irrelevant(exponent, alpha, gamma):

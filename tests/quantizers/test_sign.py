@@ -91,6 +91,7 @@ def test_all_train(everything):
     assert {v.name for v in [*lab.weights, *rbnn.weights]} <= names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.keras", "model.h5", "model"])
 def test_files_hold_quantizers_and_their_variables(everything, tmp_path, file):
     names = list(quantizers.KERNELS) if file == "model.keras" else ["ir_net", "rbnn", "lab"]
@@ -124,6 +125,7 @@ def test_a_copy_has_the_variables_of_its_quantizers(everything):
     np.testing.assert_array_equal(same.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_all_names_export(everything):
     model, _ = everything
@@ -160,6 +162,7 @@ def test_progress_is_the_optimizers_own(arguments):
     assert steepest(model) == pytest.approx(10)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_where_it_was(tmp_path):
     """The surrogate, the random signs, the angles and rotations of RBNN, the scale of LAB."""
     names = ("ir_net", "recu", "reste", "rbnn", "lab", "binaryconnect")
@@ -179,6 +182,7 @@ def test_a_resumed_training_goes_on_where_it_was(tmp_path):
     assert np.abs(forgetful.get_weights()[0] - whole.get_weights()[0]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_replicas_share_one_training():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
@@ -343,6 +347,7 @@ assert resumed.layers[0].kernel_quantizer.surrogate == users_surrogate.Cauchy(0.
 """
 
 
+@pytest.mark.slow
 def test_a_surrogate_of_ones_own_in_a_file_outside_the_package(tmp_path):
     """Ten lines: trained, saved, loaded, resumed bit for bit."""
     assert len([line for line in SURROGATE.splitlines() if line.strip()]) <= 10
