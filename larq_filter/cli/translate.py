@@ -1,4 +1,4 @@
-"""Says what the hyperparameters of latent weights become without latent weights.
+r"""Says what the hyperparameters of latent weights become without latent weights.
 
     python examples/translate.py --learning_rate=0.1 --weight_decay=5e-4 --momentum=0.9 \
         --batch_size=128 --dataset_size=50000

@@ -79,7 +79,7 @@ def assert_latent_free(free, kernels):
     for layer, variable in found:
         assert isinstance(variable.quantizer, larq.quantizers.NoOp), layer.name
         assert binary.holds_signs(variable), layer.name
-    assert binary.check(free) == []
+    assert [each for each in binary.check(free) if each.severity == binary.ERROR] == []
 
 
 # Quantizers of -1 and +1
@@ -290,7 +290,7 @@ def test_a_scale_is_folded_into_the_normalisation(parts):
     free = to_latent_free(model)
     # Rounding alone; a wrong epsilon, gamma or bias is off by 1e-2 and more.
     assert_same(model, free, tolerance=1e-5)
-    assert binary.check(free) == []
+    assert [each for each in binary.check(free) if each.severity == binary.ERROR] == []
     assert all(binary.holds_signs(variable) for _, variable in binary.binary_kernels(free))
 
 

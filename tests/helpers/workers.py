@@ -106,6 +106,7 @@ def _start(arguments, folder, log, tf_config=None):
         "KERAS_HOME": str(home),
         "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "0",
+        "LARQ_FILTER_NOTES": "1",  # that a server has started
     }
     if tf_config is not None:
         environment["TF_CONFIG"] = json.dumps(tf_config)
