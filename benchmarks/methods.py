@@ -26,8 +26,7 @@ from larq_filter.experiments.methods.knobs import from_dict
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("methods", "all", f"Groups {', '.join(methods.GROUPS)}, or names of methods.")
-DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
-OF_RUNS = (*DATA, "model", "width", "batch_size", "seed", "augment")
+OF_RUNS = (*run_folder.DATA, "model", "width", "batch_size", "seed", "augment")
 command_line.define_flags(run_folder.Config, OF_RUNS, dataset="cifar10_jpeg", batch_size=64)
 flags.DEFINE_integer("steps", 300, "Training steps of each stage, at least, in 3 epochs.", 1)
 flags.DEFINE_string(

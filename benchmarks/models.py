@@ -36,8 +36,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("models", "all", f"all, or some of: {', '.join(models.names())}.")
 
 # Data
-DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples")
-OF_RUNS = (*DATA, "batch_size", "seed")
+OF_RUNS = (*run_folder.DATA[:-1], "batch_size", "seed")  # images fit the model
 command_line.define_flags(run_folder.Config, OF_RUNS, batch_size=32)
 flags.DEFINE_integer(
     "image_size",
@@ -69,7 +68,6 @@ flags.DEFINE_bool("export", True, "Convert for Larq Compute Engine, where the ex
 flags.DEFINE_integer("export_images", 64, "Validation images to compare the converted model on.", 2)
 flags.DEFINE_string("output_dir", "runs/models", "Folder of the tables and the runs.")
 
-DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples")
 SETTINGS = ("alpha", "gamma", "learning_rate")
 COLUMNS = {
     "model": "model",

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "larq_filter"
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
     ["_keras", "_validation"],
-    ["moments", "serialization", "stateless_random"],
+    ["serialization", "stateless_random"],
     ["filters", "ranking"],
     ["binary", "datasets", "flips", "latent_rules", "models", "quantizers"],
     ["analysis", "conversion", "export"],

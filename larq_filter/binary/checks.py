@@ -168,12 +168,12 @@ def _slow_statistics(model) -> list[Finding]:
         for layer in layers_of(model)
         if isinstance(layer, keras.layers.BatchNormalization)
         and layer.trainable
-        and layer.momentum >= SLOW
+        and SLOW <= layer.momentum < 1  # at 1 they are constants
     ]
     if not slow:
         return []
     others = f", and those of {len(slow) - 1} more layers," if len(slow) > 1 else ""
-    steps = "all" if slow[0].momentum == 1 else f"about {1 / (1 - slow[0].momentum):.0f}"
+    steps = f"about {1 / (1 - slow[0].momentum):.0f}"
     return [
         Finding(
             slow[0].name,

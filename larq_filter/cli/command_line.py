@@ -73,7 +73,10 @@ def start(main, interrupted: str = "") -> None:
             raise SystemExit(130) from None
 
     if help.is_asked(sys.argv[1:]):
-        print(help.text(sys.modules[main.__module__], sys.argv[1:]))
+        try:
+            print(help.text(sys.modules[main.__module__], sys.argv[1:]))
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from None
         return
     app.run(run, flags_parser=_parse)
 

@@ -16,11 +16,12 @@ from larq_filter.experiments.methods.knobs import Knobs
 ASKS = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")
 WIDTH = 100
 _REPEATED = "; repeat this option to specify a list of values"
-DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
 TITLES = {
-    "Data": DATA,
+    "Data": run_folder.DATA,
     "Model and budget": [
-        field.name for field in dataclasses.fields(run_folder.Config) if field.name not in DATA
+        field.name
+        for field in dataclasses.fields(run_folder.Config)
+        if field.name not in run_folder.DATA
     ],
     "Hyperparameters": [field.name for field in dataclasses.fields(Knobs)],
 }

@@ -22,6 +22,8 @@ class EpochLines(keras.callbacks.Callback):
         clock: gives seconds; for tests.
     """
 
+    _supports_tf_logs = True  # Keras then fetches no number at each step, and these few are ours
+
     def __init__(self, clock=time.monotonic):
         super().__init__()
         self._clock = clock
@@ -67,9 +69,11 @@ def _numbers(logs) -> list[str]:
         "val_accuracy": ("validation", ".4f"),
         "flip_ratio": ("flips", ".1e"),
     }
-    found = [f"{word} {logs[key]:{form}}" for key, (word, form) in named.items() if key in logs]
-    if logs.get("skipped_steps"):
-        found.append(f"{logs['skipped_steps']:.0f} steps skipped")
+    found = [
+        f"{word} {float(logs[key]):{form}}" for key, (word, form) in named.items() if key in logs
+    ]
+    if skipped := float(logs.get("skipped_steps", 0)):
+        found.append(f"{skipped:.0f} steps skipped")
     return found
 
 

@@ -22,7 +22,7 @@ import re
 
 import numpy as np
 
-from larq_filter import datasets, models, serialization
+from larq_filter import conversion, datasets, models, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import first_line, shown
 
@@ -223,14 +223,12 @@ def _made(text: str, function, arguments: dict):
 def _copy(model):
     """The same model with the same weights: the one that was handed over stays as it is."""
     try:
-        copy = keras.models.clone_model(model)
-    except (TypeError, ValueError, NotImplementedError) as error:
+        return conversion.with_kernel_options(model, lambda *_: {})
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"The model {model.name} can't be copied ({first_line(error)[:200]}). Hand over the "
             "function that makes it."
         ) from error
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _refuse_misfit(text: str, model, data) -> None:

@@ -141,6 +141,10 @@ class Result:
     test_loss: float | None = None
 
 
+DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
+"""The fields of ``Config`` that ``datasets.load`` takes."""
+
+
 class RunExists(ValueError):
     """The run folder belongs to a run of another config."""
 

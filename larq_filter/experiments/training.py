@@ -53,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 Config, Result = run_folder.Config, run_folder.Result  # what users of this module name
 
-DATA = ("dataset", "data_dir", "download", "train_examples", "validation_examples", "image_size")
-
 
 @dataclasses.dataclass(frozen=True)
 class _Way:
@@ -211,7 +209,7 @@ def steps_per_epoch(config: run_folder.Config, data: datasets.ImageData) -> int:
 
 def load_data(config: run_folder.Config) -> datasets.ImageData:
     """The data of a run; the last ones loaded are kept for the next run that asks for the same."""
-    arguments = {name: getattr(config, name) for name in DATA}
+    arguments = {name: getattr(config, name) for name in run_folder.DATA}
     return _data(stamp=sources.stamp(config.dataset, config.data_dir), **arguments)
 
 

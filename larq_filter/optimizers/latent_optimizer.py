@@ -10,7 +10,7 @@ every format.
 holds of the rules.
 """
 
-from larq_filter import binary, latent_rules, moments, serialization
+from larq_filter import binary, latent_rules, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
@@ -52,8 +52,7 @@ class LatentOptimizer(Delegating):
 
     After each step a quantizer with a method ``after_step(variable, optimizer)`` is told of its
     kernel, with the ``kernel_optimizer``: in the graph of the step, on each replica, once the
-    constraint has been applied. ``moments.second_moment(optimizer, variable)`` finds Adam's second
-    moment there.
+    constraint has been applied.
 
     Args:
         kernel_optimizer: a new-style Keras optimizer, its name or its config, for latent kernels.
@@ -159,18 +158,6 @@ class LatentOptimizer(Delegating):
                     f"{f' The rates of its rules are: {self._rates}.' if self.rules else ''}"
                 )
         super().__setattr__(name, value)
-
-    def second_moment(self, variable):
-        """The running mean of squared gradients that the kernel optimizer keeps of a kernel.
-
-        Args:
-            variable: a latent kernel.
-
-        Returns:
-            A variable shaped like it, without the correction for its start at zero; None if the
-            kernel optimizer keeps none (SGD), or is not built.
-        """
-        return moments.second_moment(self.kernel_optimizer, variable)
 
     @property
     def kernel_learning_rate(self):

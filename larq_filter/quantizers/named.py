@@ -28,78 +28,88 @@ ReCU, RBNN and EWGS have, are left out: batch normalisation learns the same.
 """
 
 import math
-from collections.abc import Callable
 
 from larq_filter._validation import shown
 from larq_filter.quantizers import scales, surrogates, transforms
 from larq_filter.quantizers.sign import SignQuantizer as Sign
 
-_STRAIGHT = surrogates.Straight(None)
+_ANYWHERE = {"surrogate": surrogates.Straight(None)}
+_RELEASED = {"gradient": "straight"}  # as most released code has it
 
-KERNELS: dict[str, Callable] = {
-    "ste": lambda **k: Sign(**k),
-    "identity": lambda **k: Sign(surrogate=_STRAIGHT, **k),
-    "bireal": lambda **k: Sign(scale=scales.MeanAbs(), gradient="straight", **k),
-    "xnor": lambda **k: Sign(
-        transforms.Centre("input"), surrogates.Fading(), scales.MeanAbs(), **k
-    ),
-    "bnn_plus": lambda **k: Sign(surrogate=surrogates.Swish(), **k),
-    "ir_net": lambda **k: Sign(
-        transforms.Standardize(), surrogates.Tanh(), scales.PowerOfTwo(), **k
-    ),
-    "zscore": lambda **k: Sign(transforms.Standardize(), _STRAIGHT, **k),
-    "scaled": lambda **k: Sign(transforms.Standardize(fan_in=True), _STRAIGHT, **k),
-    "recu": lambda **k: Sign(
-        transforms.Standardize(eps=1e-5, gain=2 * math.sqrt(2)), surrogates.Quantile(), **k
-    ),
-    "rbnn": lambda **k: Sign(transforms.Rotate(), surrogates.Tent(), **k),
-    "ewgs": lambda **k: Sign(
-        transforms.Standardize("kernel", gain=1 / 3, centre=False, fixed=True),
-        surrogates.ElementWise(),
-        **k,
-    ),
-    "reste": lambda **k: Sign(
-        surrogate=surrogates.Power(), scale=scales.MeanAbs("kernel"), gradient="exact", **k
-    ),
-    "daq": lambda **k: Sign(
-        transforms.Standardize("kernel", gain=1 / 3, fixed=True), surrogates.Distance(), **k
-    ),
-    "equal_bits": lambda **k: Sign(
-        transforms.Ranks(), _STRAIGHT, scales.FanIn(), gradient="straight", **k
-    ),
-    "poke": lambda **k: Sign(surrogate=_STRAIGHT, scale=scales.MaxAbs(), gradient="straight", **k),
-    "lab": lambda **k: Sign(
-        surrogate=_STRAIGHT, scale=scales.Curvature(), gradient="straight", **k
-    ),
-    "bnn_bn": lambda **k: Sign(
-        transforms.Standardize(eps=1e-10, fan_in=True),
-        scale=scales.MeanAbs(),
-        gradient="straight",
-        **k,
-    ),
-    "biper": lambda **k: Sign(transforms.Sine(), _STRAIGHT, **k),
-    "binaryconnect": lambda **k: Sign(transforms.Dither(), _STRAIGHT, **k),
-    "sa_bnn": lambda **k: Sign(surrogate=surrogates.StateAware(), **k),
-    "bitnet": lambda **k: Sign(
-        transforms.Centre("kernel"), _STRAIGHT, scales.MeanAbs("kernel"), gradient="straight", **k
-    ),
+KERNELS = {
+    "ste": {},
+    "identity": _ANYWHERE,
+    "bireal": {"scale": scales.MeanAbs(), **_RELEASED},
+    "xnor": {
+        "transform": transforms.Centre("input"),
+        "surrogate": surrogates.Fading(),
+        "scale": scales.MeanAbs(),
+    },
+    "bnn_plus": {"surrogate": surrogates.Swish()},
+    "ir_net": {
+        "transform": transforms.Standardize(),
+        "surrogate": surrogates.Tanh(),
+        "scale": scales.PowerOfTwo(),
+    },
+    "zscore": {"transform": transforms.Standardize(), **_ANYWHERE},
+    "scaled": {"transform": transforms.Standardize(fan_in=True), **_ANYWHERE},
+    "recu": {
+        "transform": transforms.Standardize(eps=1e-5, gain=2 * math.sqrt(2)),
+        "surrogate": surrogates.Quantile(),
+    },
+    "rbnn": {"transform": transforms.Rotate(), "surrogate": surrogates.Tent()},
+    "ewgs": {
+        "transform": transforms.Standardize("kernel", gain=1 / 3, centre=False, fixed=True),
+        "surrogate": surrogates.ElementWise(),
+    },
+    "reste": {
+        "surrogate": surrogates.Power(),
+        "scale": scales.MeanAbs("kernel"),
+        "gradient": "exact",
+    },
+    "daq": {
+        "transform": transforms.Standardize("kernel", gain=1 / 3, fixed=True),
+        "surrogate": surrogates.Distance(),
+    },
+    "equal_bits": {
+        "transform": transforms.Ranks(),
+        "scale": scales.FanIn(),
+        **_ANYWHERE,
+        **_RELEASED,
+    },
+    "poke": {"scale": scales.MaxAbs(), **_ANYWHERE, **_RELEASED},
+    "lab": {"scale": scales.Curvature(), **_ANYWHERE, **_RELEASED},
+    "bnn_bn": {
+        "transform": transforms.Standardize(eps=1e-10, fan_in=True),
+        "scale": scales.MeanAbs(),
+        **_RELEASED,
+    },
+    "biper": {"transform": transforms.Sine(), **_ANYWHERE},
+    "binaryconnect": {"transform": transforms.Dither(), **_ANYWHERE},
+    "sa_bnn": {"surrogate": surrogates.StateAware()},
+    "bitnet": {
+        "transform": transforms.Centre("kernel"),
+        "scale": scales.MeanAbs("kernel"),
+        **_ANYWHERE,
+        **_RELEASED,
+    },
 }
-"""Quantizers of kernels: name to a function of Keras' layer arguments."""
+"""Quantizers of kernels: name to the arguments of ``Sign``."""
 
-INPUTS: dict[str, Callable] = {
-    "ste": lambda **k: Sign(**k),
-    "identity": lambda **k: Sign(surrogate=_STRAIGHT, **k),
-    "bireal": lambda **k: Sign(surrogate=surrogates.Approx(), **k),
-    "bnn_plus": lambda **k: Sign(surrogate=surrogates.Swish(), **k),
-    "ir_net": lambda **k: Sign(surrogate=surrogates.Tanh(), **k),
-    "recu": lambda **k: Sign(transforms.ImageScale(), surrogates.Approx(), **k),
-    "rbnn": lambda **k: Sign(surrogate=surrogates.Tent(least=1.0), **k),
-    "ewgs": lambda **k: Sign(surrogate=surrogates.ElementWise(), **k),
-    "reste": lambda **k: Sign(surrogate=surrogates.Power(), **k),
-    "daq": lambda **k: Sign(surrogate=surrogates.Distance(sigma=2.0), **k),
-    "poke": lambda **k: Sign(surrogate=surrogates.Straight(3.0), **k),
+INPUTS = {
+    "ste": {},
+    "identity": _ANYWHERE,
+    "bireal": {"surrogate": surrogates.Approx()},
+    "bnn_plus": {"surrogate": surrogates.Swish()},
+    "ir_net": {"surrogate": surrogates.Tanh()},
+    "recu": {"transform": transforms.ImageScale(), "surrogate": surrogates.Approx()},
+    "rbnn": {"surrogate": surrogates.Tent(least=1.0)},
+    "ewgs": {"surrogate": surrogates.ElementWise()},
+    "reste": {"surrogate": surrogates.Power()},
+    "daq": {"surrogate": surrogates.Distance(sigma=2.0)},
+    "poke": {"surrogate": surrogates.Straight(3.0)},
 }
-"""Quantizers of activations: name to a function of Keras' layer arguments."""
+"""Quantizers of activations: name to the arguments of ``Sign``."""
 
 
 def get(name: str, inputs: bool = False, **kwargs) -> Sign:
@@ -119,4 +129,4 @@ def get(name: str, inputs: bool = False, **kwargs) -> Sign:
             f"Unknown quantizer {shown(name)} of {'activations' if inputs else 'kernels'}; choose "
             f"one of {', '.join(table)}."
         )
-    return table[name](**kwargs)
+    return Sign(**table[name], **kwargs)

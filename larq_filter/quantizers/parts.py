@@ -12,7 +12,7 @@ names in ``inputs``, and the quantizer puts it into ``given``:
 |---|---|---|
 | ``progress`` | share of the training that is over, in [0, 1] | all parts |
 | ``training`` | whether this is a training step, a bool or a tensor | transforms |
-| ``uniform`` | random numbers in [0, 1), shaped like ``x``, new at each step | transforms |
+| ``uniform`` | numbers in [0, 1), shaped like ``x``, new at each step; else 1/2 | transforms |
 | ``buffers`` | the part's own variables by name (``buffers_for``) | transforms and scales |
 | ``gradient`` | dL/dq, shaped like ``z`` | surrogates |
 | ``scale`` | what ``scale.of(z)`` gave; 1 without a scale | surrogates |
@@ -32,9 +32,13 @@ from larq_filter.filters import Value
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part(Value):
-    """What transforms, surrogates and scales have in common."""
+    """What transforms, surrogates and scales have in common.
+
+    ``trained`` names those of its buffers that are trained with the model, by gradients.
+    """
 
     inputs: ClassVar[tuple[str, ...]] = ()
+    trained: ClassVar[tuple[str, ...]] = ()
 
     def buffers_for(self, shape) -> dict[str, np.ndarray]:
         """First values of the variables it needs for an array of ``shape``."""
@@ -43,12 +47,8 @@ class Part(Value):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Transform(Part):
-    """What happens to latent weights, or to activations, before their sign is taken.
+    """What happens to latent weights, or to activations, before their sign is taken."""
 
-    ``trained`` names those of its buffers that are trained with the model, by gradients.
-    """
-
-    trained: ClassVar[tuple[str, ...]] = ()
     every: ClassVar[int] = 1
 
     def apply(self, x, given: dict[str, Any], xp):

@@ -7,12 +7,12 @@
 TensorFlow differentiates the transform. Surrogates that change over the training, and random signs,
 read the optimizer's own counter of steps, which ``connect`` hands over. So they are right under
 ``steps_per_execution``, in loops of one's own, after a resume and under strategies. As for batch
-normalisation, a training step is a call with ``training=True``. Rejected: a
-counter in the quantizer, which is called several times a step; a callback, which comes late under
+normalisation, a training step is a call with ``training=True``. Rejected: a counter in the
+quantizer, which is called several times a step; a callback, which comes late under
 ``steps_per_execution`` and not at all in a loop of one's own.
 """
 
-from larq_filter import moments, serialization, stateless_random
+from larq_filter import serialization, stateless_random
 from larq_filter._keras import keras, tf
 from larq_filter._validation import shown, validate_choice, validate_flag
 from larq_filter.quantizers.parts import Scale, Surrogate, Transform
@@ -88,7 +88,7 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
                         name=name,
                         shape=value.shape,
                         initializer=lambda shape, dtype, value=value: tf.cast(value, dtype),
-                        trainable=name in getattr(part, "trained", ()),
+                        trainable=name in part.trained,
                         dtype=tf.float64 if self.compute_dtype == "float64" else tf.float32,
                         experimental_autocast=False,
                     )
@@ -104,7 +104,7 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
         training = False if training is None else training
         # Not in float16: the derivative of 1/std is beyond its range for kernels of usual size.
         x = inputs if inputs.dtype == tf.float64 else tf.cast(inputs, tf.float32)
-        given = self._given(x, training, *(part for part in self.parts if part != self.surrogate))
+        given = self._given(x, training, *filter(None, (self.transform, self.scale)))
         z = self.transform.apply(x, given, tf)
         scale = tf.ones([], z.dtype) if self.scale is None else self.scale.of(z, given, tf)
         if self.gradient != "exact":
@@ -163,7 +163,7 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
             changed = tf.cond(due, lambda: {**old, **new(x, self._buffers, tf)}, lambda: old)
             self._assign({k: v for k, v in changed.items() if k not in self.transform.trained})
         if self.scale is not None and "buffers" in self.scale.inputs:
-            moment = moments.second_moment(optimizer, variable)
+            moment = second_moment(optimizer, variable)
             if moment is None:
                 raise TypeError(
                     f"{type(self.scale).__name__} needs the second moment of Adam, and the latent "
@@ -215,6 +215,25 @@ def _signed(z, size, slope):
         return size * larq.math.sign(z), gradient
 
     return signed(z)
+
+
+def second_moment(optimizer, variable):
+    """The running mean of squared gradients that ``optimizer`` keeps of ``variable``.
+
+    As Adam, AdamW, Nadam and RMSprop have it: without Adam's correction for its start at zero.
+
+    Args:
+        optimizer: a Keras optimizer.
+        variable: a variable that it may train.
+
+    Returns:
+        A variable shaped like ``variable``; None for one that the optimizer was not built with, and
+        for an optimizer that keeps no such mean.
+    """
+    means = getattr(optimizer, "_velocities", None)
+    positions = getattr(optimizer, "_index_dict", {})
+    position = positions.get(optimizer._var_key(variable)) if means else None
+    return None if position is None else means[position]
 
 
 @serialization.register

@@ -148,6 +148,11 @@ def assert_shows_the_config(text):
         (["train", "--alhpa=0.1"], 2, "error: Unknown command line flag 'alhpa'. Did you mean: al"),
         (["train", "--epochs=many"], 2, "error: flag --epochs=many"),
         (["train", "--alpha=7"], 1, "error: alpha is 7.0; it must lie in (0, 1]."),
+        (
+            ["train", "--method=bpo", "--help"],
+            1,
+            "error: Unknown method 'bpo'; choose one of",
+        ),
         (["trian"], 2, "error: there is no command 'trian'. Did you mean train?"),
     ],
 )

@@ -351,3 +351,10 @@ def test_errors(make, words):
         make()
     for word in words:
         assert word in str(raised.value)
+
+
+def test_one_optimizer_for_all_still_tells_quantizers_of_each_step():
+    """LAB's scale and RBNN's rotations follow the kernel; Keras' optimizers alone tell nobody."""
+    for method, optimizer in (("lab", LatentOptimizer), ("xnor", keras.optimizers.Adam)):
+        model = methods.compile_for(method, latent_mlp(), Knobs(rest="same"), 10)
+        assert type(model.optimizer) is optimizer

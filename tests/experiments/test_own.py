@@ -127,6 +127,23 @@ def test_other_augmentation_is_other_data(tmp_path):
         training.run(SMALL, folder, 0, data=other, model=build)
 
 
+def test_a_copy_computes_what_the_model_does():
+    """A frozen layer is listed elsewhere, and a Normalization computes with what it derived."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(1).normal(5, 3, (50, 8, 8, 1)))
+    net = build((8, 8, 1), 3)
+    frozen = keras.layers.Dense(3, trainable=False)
+    image = keras.Input((8, 8, 1))
+    outputs = keras.layers.Activation("softmax")(frozen(net(normalization(image))))
+    model = keras.Model(image, outputs)
+    config = dataclasses.replace(SMALL, model=own.FROM_PYTHON + "Functional")
+    copy = own.build(config, data_of(), model)
+    x = np.random.default_rng(2).normal(5, 3, (10, 8, 8, 1))
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert not copy.layers[-2].trainable
+    assert not {id(v) for v in copy.weights} & {id(v) for v in model.weights}
+
+
 def test_a_model_is_copied_and_trained_from_its_weights(tmp_path):
     model = build((8, 8, 1), 3)
     before = model.get_weights()

@@ -4,6 +4,7 @@
 share nothing with the package: derivatives are written out, means are sums over shares.
 """
 
+import functools
 import math
 import types
 
@@ -336,10 +337,14 @@ def largest_differences(quantizer, twin, first=0, seed=3):
     return sums / (STEPS - first)
 
 
+def named(name, inputs=False):
+    return functools.partial(quantizers.get, name, inputs=inputs)
+
+
 CASES = {
-    **{f"kernel_{name}": (quantizers.KERNELS[name], twin_of(*t)) for name, t in KERNELS.items()},
-    **{f"input_{name}": (quantizers.INPUTS[name], twin_of(*t)) for name, t in INPUTS.items()},
-    "kernel_reste": (quantizers.KERNELS["reste"], reste),
+    **{f"kernel_{name}": (named(name), twin_of(*t)) for name, t in KERNELS.items()},
+    **{f"input_{name}": (named(name, True), twin_of(*t)) for name, t in INPUTS.items()},
+    "kernel_reste": (named("reste"), reste),
 }
 
 

@@ -8,11 +8,9 @@ from larq_filter._keras import keras
 from larq_filter.experiments.methods.knobs import Knobs, schedule
 from larq_filter.experiments.methods.method import Stage
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
-from larq_filter.quantizers import ClipToUnit, StandardizedSign, TanhToUnit
+from larq_filter.quantizers import ClipToUnit, TanhToUnit
 
 import larq  # isort: skip
-
-FOLLOWERS = ("lab", "rbnn")  # quantizers with variables that follow the kernel
 
 
 def optimizer_for(knobs: Knobs, steps: int, make: Callable, rules=()):
@@ -20,12 +18,12 @@ def optimizer_for(knobs: Knobs, steps: int, make: Callable, rules=()):
     rates = {
         name: schedule(knobs.learning_rate_schedule, getattr(knobs, name), steps=steps)
         for name in ("kernel_learning_rate", "learning_rate")
-        if getattr(knobs, name) is not None
     }
     kernel_optimizer = make(rates["kernel_learning_rate"])
     if knobs.rest == "same":
         # Only a LatentOptimizer tells quantizers of each step, and has rules.
-        if not rules and knobs.quantizer not in FOLLOWERS:
+        named = knobs.quantizer and quantizers.get(knobs.quantizer)
+        if not rules and not (named and named.follows_kernel):
             return kernel_optimizer
         return LatentOptimizer(kernel_optimizer, make(rates["kernel_learning_rate"]), rules)
     return LatentOptimizer(kernel_optimizer, keras.optimizers.Adam(rates["learning_rate"]), rules)
@@ -55,12 +53,10 @@ def _kernel_options(layer, prefix: str, knobs: Knobs) -> dict:
         options[f"{prefix}_constraint"] = larq.constraints.WeightClip(knobs.weight_clip)
     if knobs.weight_decay is not None:
         options[f"{prefix}_regularizer"] = _l2(knobs.weight_decay)
-    policy = layer.dtype_policy.name
-    if knobs.standardization in ("zscore", "scaled"):
-        scaled = knobs.standardization == "scaled"
-        options[f"{prefix}_quantizer"] = StandardizedSign(scaled=scaled, dtype=policy)
-    if knobs.quantizer is not None:
-        options[f"{prefix}_quantizer"] = quantizers.get(knobs.quantizer, dtype=policy)
+    name = knobs.quantizer or knobs.standardization  # the older name of two quantizers
+    if name not in (None, "none"):
+        quantizer = quantizers.get(name, dtype=layer.dtype_policy.name)
+        options[f"{prefix}_quantizer"] = quantizer
     return options
 
 
@@ -143,6 +139,17 @@ BINARY_ACTIVATIONS = {
     "input_quantizer": None,
 }
 """Knobs of the first of two steps, and ReActNet's numbers for them."""
+
+
+REAL = {"learning_rate": 1e-3, "learning_rate_schedule": "linear", "weight_decay": None}
+"""Knobs of a real-valued teacher, and ReActNet's numbers for them."""
+
+
+def teacher_first(knobs: Knobs, epochs: int) -> Stage | None:
+    """``first_stage`` of methods that learn from a real-valued teacher; None if one is given."""
+    if knobs.teacher is not None:
+        return None
+    return Stage("teacher", "real", knobs.only(REAL), epochs, epochs)
 
 
 def binary_activations_first(knobs: Knobs, epochs: int) -> Stage:

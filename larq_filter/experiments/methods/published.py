@@ -35,6 +35,11 @@ def _adam(rate: float, quantizer: str | None, inputs: str | None = None, **chang
     return {"kernel_learning_rate": rate, **_REST, **_FREE, **own}
 
 
+def _two_steps(weight_decay: float) -> dict:
+    own = {"weight_decay": weight_decay, "weight_clip": math.inf, "quantizer": "bireal"}
+    return {**latent.BINARY_ACTIVATIONS, **own}
+
+
 def _first(stage: str):
     """``first_stage`` of a method whose relaxed stage has two thirds of the epochs."""
 
@@ -145,21 +150,13 @@ METHODS: dict[str, Method] = {
     ),
     "reactnet": Method(
         "ReActNet's two steps, gradient not scaled (Liu et al. 2020)",
-        {
-            **_adam(1e-3, "bireal", weight_decay=1e-5),
-            "learning_rate": 1e-3,
-            "learning_rate_schedule": "linear",
-        },
+        _two_steps(1e-5),
         latent.two_step,
         latent.binary_activations_first,
     ),
     "adam_bnn": Method(
         "AdamBNN's two steps (Liu et al. 2021)",
-        {
-            **_adam(1e-3, "bireal", weight_decay=5e-6),
-            "learning_rate": 1e-3,
-            "learning_rate_schedule": "linear",
-        },
+        _two_steps(5e-6),
         latent.two_step,
         latent.binary_activations_first,
     ),

@@ -49,14 +49,9 @@ _BINARY = {
     "standardization": "none",
     "quantizer": None,
 }
-_REAL = ("learning_rate", "learning_rate_schedule", "weight_decay")
 
 
 def _activations_first(knobs: Knobs, epochs: int) -> Stage:
-    if epochs < 2:
-        raise ValueError(
-            f"real_to_binary trains twice, so epochs must be at least 2; received {epochs}."
-        )
     faster = {
         name: FASTER * getattr(knobs, name) for name in ("kernel_learning_rate", "learning_rate")
     }
@@ -66,12 +61,6 @@ def _activations_first(knobs: Knobs, epochs: int) -> Stage:
 
 def _tanh_first(knobs: Knobs, epochs: int) -> Stage:
     return Stage("teacher", "distilled_tanh", knobs.only(_TANH), epochs, epochs)
-
-
-def _real_first(knobs: Knobs, epochs: int) -> Stage | None:
-    if knobs.teacher is not None:
-        return None
-    return Stage("teacher", "real", knobs.only(_REAL), epochs, epochs)
 
 
 def _taught(method: str, prepare):
@@ -116,7 +105,7 @@ METHODS: dict[str, Method] = {
         "real-valued weights, tanh as activation, taught where to look",
         _TANH,
         _taught("distilled_tanh", latent.real_tanh),
-        _real_first,
+        latent.teacher_first,
         stage_only=True,
         distils=True,
         lessons=attention.Lessons(distribution=3.0, attention=30.0),

@@ -128,8 +128,7 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     elif model.losses:  # the loss then holds the penalty of the weights
         metrics = ["accuracy", distillation.cross_entropy]
     model.compile(optimizer, loss, metrics=metrics)
-    if quantizers.of_model(model):
-        quantizers.connect(model, steps)
+    quantizers.connect(model, steps)
     return model
 
 
@@ -150,16 +149,6 @@ def dataset_for(method: str, dataset, earlier=None):
     if way.lessons is not None and way.lessons.attention:
         earlier = attention.watched(earlier)
     return distillation.with_soft_targets(dataset, earlier)
-
-
-# What comes before --------------------------------------------------------------------------------
-
-
-def _teacher_first(knobs, epochs):
-    if knobs.teacher is not None:
-        return None
-    own = knobs.only(METHODS["real"].knobs)
-    return Stage("teacher", "real", own, epochs, epochs)
 
 
 # The table ----------------------------------------------------------------------------------------
@@ -264,7 +253,7 @@ _LATENT_FREE = {
         "one_step with a real-valued teacher",
         {**_QUIST, **_LINEAR, **_RECIPE, "teacher": None},
         latent_free.distilled,
-        _teacher_first,
+        latent.teacher_first,
         distils=True,
     ),
     "frozen": Method("binary kernels random and never changed", _REST, latent_free.frozen),
@@ -289,7 +278,7 @@ _LATENT = {
     ),
     "two_step": Method(
         "real weights first, then latent Adam (ReActNet, AdamBNN)",
-        {"kernel_learning_rate": 1e-3, **_RECIPE, "rest": "adam", "weight_decay": 1e-5, **_CLIP},
+        {**latent.BINARY_ACTIVATIONS, **_CLIP},
         latent.two_step,
         latent.binary_activations_first,
     ),
@@ -303,13 +292,11 @@ _STAGES = {
     ),
     "real": Method(
         "real-valued weights and activations",
-        {**_RECIPE, "weight_decay": None},
+        latent.REAL,
         latent.real,
         stage_only=True,
     ),
 }
-
-
 _LATENT |= published.METHODS | real_to_binary.METHODS
 
 
