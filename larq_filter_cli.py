@@ -4,8 +4,8 @@ It lies beside the package and not in it, since importing the package imports Te
 writes a dozen lines to standard error before anybody can ask it not to. Some of them come from
 libraries that know no log level. So what native code writes passes a filter, a small process of its
 own that outlives a crash and lets everything through but the notes listed here. What Python writes
-goes past it. ``LARQ_FILTER_NOTES=1`` shows all, as Windows does, which has no fork. Rejected: to set TF_CPP_MIN_LOG_LEVEL in the
-package, which would silence the programs of whoever imports it.
+goes past it. ``LARQ_FILTER_NOTES=1`` shows all, as Windows does, which has no fork. Rejected: to
+set TF_CPP_MIN_LOG_LEVEL in the package, which would silence the programs of whoever imports it.
 """
 
 import os
