@@ -244,7 +244,7 @@ STAGES = ("step1/teacher/teacher", "step1/teacher", "step1", ".")
 
 @pytest.fixture
 def small_network(monkeypatch):
-    monkeypatch.setattr(training, "new_model", lambda config, data: network(2))
+    monkeypatch.setattr(training, "new_model", lambda config, data, model=None: network(2))
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def chain(tmp_path_factory):
     """The folder of a whole run, and its result."""
     folder = tmp_path_factory.mktemp("chain") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "new_model", lambda config, data: network(2))
+        patch.setattr(training, "new_model", lambda config, data, model=None: network(2))
         return folder, training.run(SMALL, folder, verbose=0)
 
 
