@@ -12,9 +12,9 @@ import os
 import re
 import sys
 
-# Of no use to who runs a command: levels I and W, and registrations that fail without a GPU.
+# Of no use to who runs a command: levels I and W, and what fails without a GPU.
 _NOTES = re.compile(
-    rb"\d{4}-\d\d-\d\d [\d:.]+: ([IW] |E .*(register|cuInit))"
+    rb"\d{4}-\d\d-\d\d [\d:.]+: ([IW] |E .*(register|cuInit|SetPriority unimpl))"
     rb"|([IW]\d{4} [\d:.]+ |E\d{4} [\d:.]+ .*register)"
     rb"|WARNING: All log messages before absl::InitializeLog"
     rb"|To enable the following instructions: "

@@ -182,6 +182,7 @@ def test_errors_of_native_code_pass_the_filter_and_its_notes_do_not():
     noise = [
         b"2026-11-28 00:10:30.24: I tensorflow/core/util/port.cc:153] oneDNN",
         b"2026-11-28 00:10:30.28: E external/x.cc:467] Unable to register cuFFT factory: ...",
+        b"2026-11-28 02:19:23.16: E external/x.h:177] SetPriority unimplemented for this stream.",
         b"E0000 00:00:1795824630.322489   16978 cuda_dnn.cc:8579] Unable to register cuDNN",
         b"I0000 00:00:1795824641.479681   16978 service.cc:152] XLA service",
         b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
