@@ -6,7 +6,7 @@ PYTHON215 ?= $(shell for python in python3.11 python3.10 python3; do \
 	>/dev/null 2>&1 && echo $$python && break; done)
 JOBS ?= 2
 
-SOURCES = larq_filter larq_filter_cli.py examples benchmarks paper tests
+SOURCES = larq_filter larq_filter_cli.py examples benchmarks notebooks paper tests
 PACKAGING = setup.cfg pyproject.toml
 
 export TF_CPP_MIN_LOG_LEVEL = 2

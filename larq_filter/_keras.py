@@ -82,7 +82,7 @@ def _import_tensorflow(shipped):
             del os.environ[_VARIABLE]  # the process goes on with Keras 3, as it was
         raise ImportError(
             f"Larq needs Keras 2, and Keras {_version('keras')} is already loaded as tf.keras, or "
-            "as a part of it. Start Python again (in a notebook, restart the kernel), and import "
+            "as a part of it. Start Python again (in a notebook, restart the runtime), and import "
             f"larq_filter before tf.keras is first used, or set {_VARIABLE}=1 before TensorFlow "
             "is first imported."
         )

@@ -7,6 +7,8 @@ colour (Okabe and Ito's palette), so they can be told apart in grey and by the c
 Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs it.
 """
 
+import functools
+import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +22,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E
 STYLES = ("-", "--", "-.", ":")
 WIDTH = 6.5  # inches: the text of a page
 FONT = {"family": "DejaVu Sans", "size": 10}  # points, at that width
+DECADE = 10.0  # memories further apart than this share no linear axis
 HALF_POWER = -10 * math.log10(2)  # dB
 LOWEST_GAIN = -80.0  # dB, where the picture ends
 NO_PHASE = -200.0  # dB, where rounding decides the phase: a zero on the unit circle
@@ -92,7 +95,8 @@ def impulse_responses(
         step: the training step that schedules are read at (and held), from 0.
 
     Returns:
-        A figure of one axis, five of the longest finite time constants wide.
+        A figure of one axis, five of the longest finite time constants wide. The age is on a
+        logarithmic scale, from one step on, where one memory is ten times another.
 
     Raises:
         ImportError: Matplotlib is not installed.
@@ -103,18 +107,24 @@ def impulse_responses(
     named = _named(filters, labels)
     analysis.gain(named[0][1], 0.0, step, steps_per_epoch)  # checks steps_per_epoch
     steps = max(20, math.ceil(5 * _longest_memory(named, step)))
-    every = max(1, steps // 5000)  # more points than these don't show
-    age = np.arange(0, steps, every) / (steps_per_epoch or 1)
+    spread = steps / (5 * min(analysis.time_constant(f, step) for _, f in named))
+    if spread > DECADE:  # the short ones would be a line at the edge
+        ages = np.unique(np.geomspace(1, steps - 1, 5000).astype(int))
+    else:
+        ages = np.arange(0, steps, max(1, steps // 5000))  # more points than these don't show
     figure, axes = _figure(1, height=3.4)
     for (label, f), line in zip(named, line_styles(), strict=False):
         response = analysis.impulse_response(f, steps, step)
         peak = np.max(np.abs(response))
-        axes.plot(age, response[::every] / (peak if peak > 0 else 1.0), label=label, **line)
+        heights = response[ages] / (peak if peak > 0 else 1.0)
+        axes.plot(ages / (steps_per_epoch or 1), heights, label=label, **line)
     unit = "steps" if steps_per_epoch is None else "epochs"
     axes.set(xlabel=f"age of the gradient ({unit})", ylabel="weight in the signal (peak = 1)")
+    if spread > DECADE:
+        logarithmic(axes, "x")
     axes.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axes.margins(x=0.01)
-    legend(axes)
+    legend(axes, below=True, ncols=3)
     return figure
 
 
@@ -163,10 +173,10 @@ def flip_ratio(
         epochs, values = np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan)
         style = {"color": "0.45", "linestyle": STYLES[1 + index % 3], "linewidth": 1.8}
         axes.plot(epochs, values, label=label, **style)
-    axes.set(yscale="log", xlabel="epoch", ylabel="flip ratio (share of weights per step)")
+    axes.set(xlabel="epoch", ylabel="flip ratio (share of weights per step)")
+    logarithmic(axes)
     axes.xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, max(map(len, [*runs.values(), *expected.values()])) + 0.5)
-    axes.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
     legend(axes)
     return figure
 
@@ -212,24 +222,33 @@ def learning_curves(
             if band(each, runs, lines[label], shade=0.15 if len(labels) < 8 else 0.07):
                 drawn.add(label)
     each.set_xlabel("epoch")
+    repeated = any(len(runs) > 1 for methods in tables.values() for runs in methods.values())
     ticker, line = _matplotlib("ticker"), _matplotlib("lines").Line2D
     each.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(
         [line([], [], **lines[label]) for label in labels],
         [label if label in drawn else f"{label} (none)" for label in labels],
-        title="line: mean over seeds; shade: lowest to highest seed",
+        title="line: mean over seeds; shade: lowest to highest seed" if repeated else None,
         loc="outside lower center", ncols=min(4, len(labels)), frameon=False,
         fontsize=FONT["size"] - 1, title_fontsize=FONT["size"] - 1,
     )  # fmt: skip
     return figure
 
 
-def logarithmic(axes) -> None:
-    """Makes the vertical axis logarithmic, its ticks plain numbers."""
-    axes.set_yscale("log")
-    axes.grid(True, which="minor", axis="y", color="0.93", linewidth=0.5)
-    axes.yaxis.set_minor_formatter(_matplotlib("ticker").LogFormatter())  # 2.6, not 2.6 x 10^0
+def logarithmic(axes, which: str = "y") -> None:
+    """Makes the vertical axis, or the horizontal one, logarithmic, its ticks plain numbers."""
+    formatter = _matplotlib("ticker").LogFormatter
+
+    class Plain(formatter):  # 0.03, not 3 x 10^-2; which ticks have room for one, Matplotlib knows
+        def __call__(self, x, pos=None):
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axes.set(**{f"{which}scale": "log"})
+    axes.grid(True, which="minor", axis=which, color="0.93", linewidth=0.5)
     axes.tick_params(which="minor", labelsize=FONT["size"])
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain())
 
 
 def _table_of_runs(name: str, label: str, runs) -> np.ndarray:
@@ -301,6 +320,7 @@ def panels(layout, height: float, **options):
         **options: of ``subplot_mosaic``: ``sharex``, ``sharey``, ``height_ratios``.
     """
     figure = _matplotlib("figure").Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
+    figure._repr_png_ = functools.partial(_png, figure)
     axes = figure.subplot_mosaic(layout, **options)
     for each in axes.values():
         each.grid(True, color="0.9", linewidth=0.6)
@@ -309,6 +329,17 @@ def panels(layout, height: float, **options):
         each.xaxis.label.set_size(FONT["size"])
         each.yaxis.label.set_size(FONT["size"])
     return figure, axes
+
+
+def _png(figure) -> tuple[bytes, dict]:
+    """What a notebook shows for a figure: sharp on every screen, 100 pixels an inch wide.
+
+    IPython draws figures by itself only after an import of pyplot, which this module leaves alone.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    width, height = figure.get_size_inches() * 100
+    return buffer.getvalue(), {"width": int(width), "height": int(height)}
 
 
 def _figure(rows: int, height: float, sharex: bool = False):

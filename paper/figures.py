@@ -221,7 +221,6 @@ def draw_bode():
 
 def draw_impulse():
     named = named_filters()
-    del named["default, step 30,000"]  # so long that the others would not show
     return plots.impulse_responses(
         list(named.values()), list(named), steps_per_epoch=STEPS_PER_EPOCH
     )

@@ -90,6 +90,8 @@ def test_impulse_responses(steps_per_epoch, unit):
         h = analysis.impulse_response(f, steps[-1] + 1)
         np.testing.assert_allclose(weight, h[steps] / np.max(h), rtol=1e-12)
         assert 4 * analysis.time_constant(SLOW) < steps[-1] < 6 * analysis.time_constant(SLOW)
+    assert axes.get_xscale() == "log"  # one memory is fifty times the other
+    assert plots.impulse_responses([SLOW, EMA(2e-3)]).axes[0].get_xscale() == "linear"
     assert axes.get_xlabel() == f"age of the gradient ({unit})"
     assert axes.get_ylabel() == "weight in the signal (peak = 1)"
 
@@ -176,6 +178,24 @@ def test_learning_curves_name_what_can_not_be_drawn():
     assert shown == ["one", "two", "zero (none)"]
     (axes,) = plots.learning_curves({"accuracy": {"short": [[0.5], [0.7]]}}).axes
     assert axes.lines[0].get_marker() == "o"  # a line of one point would not show
+    alone = plots.learning_curves({"accuracy": {"one run": [[0.5, 0.6]]}})
+    assert not alone.legends[0].get_title().get_text()  # neither mean nor range
+
+
+@pytest.mark.extras
+def test_a_notebook_shows_the_figure():
+    """IPython takes this method where pyplot has not been imported."""
+    picture, size = plots.bode(SLOW)._repr_png_()
+    assert picture.startswith(b"\x89PNG") and size == {"width": 650, "height": 520}
+
+
+@pytest.mark.extras
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers():
+    figure = plots.flip_ratio([0.03, 0.002])
+    figure.draw_without_rendering()
+    ticks = [text.get_text() for text in figure.axes[0].get_yticklabels(which="both")]
+    assert {"0.01", "0.02"} <= set(ticks)
+    assert all(float(tick) > 0 for tick in ticks if tick)
 
 
 @pytest.mark.extras
