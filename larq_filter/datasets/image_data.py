@@ -12,6 +12,7 @@ import numpy as np
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.datasets.pipelines import AUGMENT, Augmentation, key
+from larq_filter.datasets.preparation import Preparation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,6 +102,8 @@ class ImageData:
         hint = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
         validate_integer("epochs", epochs, first_epoch + 1, 2**30, hint)
 
+        prepared = self.preparation()
+
         def batches_of(epoch):
             batches = self._source.batches(seed, epoch, batch_size).take(steps)
             return batches.enumerate().map(lambda step, batch: (epoch, step, batch))
@@ -110,7 +113,7 @@ class ImageData:
             images = tf.ensure_shape(images, (batch_size, *self.input_shape))
             if augment:
                 images = self.augmentation(images, key(seed, epoch, AUGMENT, step))
-            return self._normalize(images), labels
+            return prepared(images), labels
 
         data = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
         data = data.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -129,8 +132,12 @@ class ImageData:
         validate_integer("batch_size", batch_size)
         data = self._source.in_order(part).batch(batch_size)
         length = tf.data.experimental.assert_cardinality(-(-size // batch_size))
-        data = data.map(lambda images, labels: (self._normalize(images), labels))
+        prepared = self.preparation()
+        data = data.map(lambda images, labels: (prepared(images), labels))
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
-    def _normalize(self, images):
-        return (tf.cast(images, tf.float32) - self.mean) / self.std
+    def preparation(self) -> Preparation:
+        """What a network that was trained on these data needs of them later."""
+        image, _ = self._source.in_order("train").element_spec
+        kept = self.input_shape, self.class_names, self.mean, self.std
+        return Preparation(*kept, image.dtype.name)

@@ -4,6 +4,7 @@ A run folder holds all that is needed to find the run again and to go on with it
 
     config.json     the config, the versions of the packages, the command line
     classes.json    the names of the classes, in the order of the model's outputs
+    model.images.json   how the model takes images: size, classes, mean, deviation
     metrics.csv     one row an epoch
     flips.csv       one row an epoch and binary layer
     tensorboard/    the same for TensorBoard, if that is installed
@@ -76,7 +77,7 @@ class _Way:
         """Writes config.json and classes.json, once for all machines."""
         if strategies.is_chief(self.strategy):
             described = own.describe(config, data, self.model)
-            run_folder.write_config(folder, config, self.scale, described, data.class_names)
+            run_folder.write_config(folder, config, self.scale, described, data.preparation())
 
     def of_first_stage(self) -> "_Way":
         """Nobody chooses a first stage by its test, and nobody waits for its epochs."""
