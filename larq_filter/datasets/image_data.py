@@ -62,7 +62,7 @@ class ImageData:
             "fingerprint": self.fingerprint,
         }
 
-    def steps_per_epoch(self, batch_size):
+    def steps_per_epoch(self, batch_size: int) -> int:
         """Full batches in one epoch; the remainder of the images is left out of that epoch.
 
         Raises:
@@ -72,8 +72,15 @@ class ImageData:
         return self.train_examples // size
 
     def train(
-        self, batch_size, *, seed, augment=True, first_epoch=0, epochs=1, steps_per_epoch=None
-    ):
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        augment: bool = True,
+        first_epoch: int = 0,
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+    ) -> Any:
         """Batches of the epochs `first_epoch`, ..., `epochs - 1`, one epoch after another.
 
         Order and augmentation of epoch `e` depend on `(seed, e)` only, so that the batches of
@@ -120,11 +127,11 @@ class ImageData:
         length = tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
-    def validation(self, batch_size):
+    def validation(self, batch_size: int) -> Any:
         """All validation images as `tf.data.Dataset`, in fixed order, the last batch kept."""
         return self._in_order("validation", self.validation_examples, batch_size)
 
-    def test(self, batch_size):
+    def test(self, batch_size: int) -> Any:
         """All test images, as `validation` gives its own. Nothing is chosen by them."""
         return self._in_order("test", self.test_examples, batch_size)
 

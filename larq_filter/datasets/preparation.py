@@ -6,7 +6,9 @@ JSON: `model.images.json` for `model.keras` or `model.tflite`.
 
 import dataclasses
 import json
+import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +36,11 @@ class Preparation:
     std: np.ndarray
     pixels: str
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> Any:
         """The raw `images` as the network takes them, float32."""
         return (tf.cast(images, tf.float32) - self.mean) / self.std
 
-    def image(self, path) -> np.ndarray:
+    def image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """The raw image in a file, read as in training, at the size of the network.
 
         Raises:
@@ -51,7 +53,7 @@ class Preparation:
             )
         return image_files.image(path, self.input_shape)
 
-    def images(self, raw, name: str) -> np.ndarray:
+    def images(self, raw: Any, name: str) -> np.ndarray:
         """Raw images in an array, made sure of.
 
         Args:

@@ -27,8 +27,9 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filter import binary, callbacks, datasets, serialization
@@ -86,15 +87,15 @@ class _Way:
 
 def run(
     config: run_folder.Config,
-    output_dir,
+    output_dir: str | os.PathLike[str],
     verbose: int | str = "auto",
-    report=None,
-    strategy=None,
+    report: Callable[[int, dict], Any] | None = None,
+    strategy: Any = None,
     synchronized: bool = True,
     test: bool = True,
     data: datasets.ImageData | None = None,
-    model=None,
-    callbacks=(),
+    model: Any = None,
+    callbacks: Sequence[Any] = (),
 ) -> run_folder.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 

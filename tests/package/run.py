@@ -47,7 +47,10 @@ def run(*command, cwd, **environment) -> None:
 def build() -> tuple[pathlib.Path, pathlib.Path]:
     """The sdist, and the wheel built from it."""
     shutil.rmtree(DIST, ignore_errors=True)
-    run(sys.executable, "-m", "build", "--outdir", DIST, ROOT, cwd=ROOT.parent)
+    command = [sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}{done.stderr}error: the package can't be built.")
     (sdist,), (wheel,) = DIST.glob("*.tar.gz"), DIST.glob("*.whl")
     return sdist, wheel
 
@@ -69,7 +72,7 @@ def check_contents(sdist: pathlib.Path, wheel: pathlib.Path) -> None:
     _refuse("the wheel holds besides", installed - package)
     _refuse(
         "the metadata lack",
-        {each for each in ("Summary", "License-Expression", "Keywords") if not about[each]},
+        {each for each in ("Summary", "License", "Keywords") if not about[each]},
     )
     if about["Description-Content-Type"] != "text/markdown" or "# larq_filter" not in str(about):
         raise SystemExit("error: the metadata have no description in Markdown.")
