@@ -5,8 +5,9 @@
     python examples/export.py --model_file=model.keras --import=mylayers --dataset=FOLDER
 
 Prints what the engine will not run on bits (lint), converts, and runs the converted network beside
-the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written
-and OUTPUT.report.json beside it. Else nothing is written, and the exit status is 1.
+the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written,
+OUTPUT.report.json, and OUTPUT.images.json, which says how the network takes its images. Else
+nothing is written, and the exit status is 1.
 """
 
 import pathlib
@@ -19,7 +20,7 @@ from absl import flags
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line, own_code
-from larq_filter.datasets import splits
+from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import files, own, run_folder
 
 FLAGS = flags.FLAGS
@@ -144,7 +145,8 @@ def main():
         own_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
     own_code.load()
     model = serialization.load_model(source)
-    images, labels = validation_images(load_data(run), FLAGS.images)
+    data = load_data(run)
+    images, labels = validation_images(data, FLAGS.images)
     for finding in export.lint(model):
         print(finding)
     flatbuffer = export.convert(model)
@@ -154,6 +156,10 @@ def main():
         raise SystemExit(f"\nNot every claim holds: {path} was not written.")
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path.with_suffix(".report.json"), report.to_dict())
+    # As the training had them, where that is known; what it says now may be of other data.
+    known = preparation.beside(source)
+    prepare = preparation.read(known) if known.is_file() else data.preparation()
+    files.write_json(preparation.beside(path), prepare.to_json())
     files.write_whole(path, flatbuffer)
     print(f"\nWritten: {path}")
     if FLAGS.benchmark:

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,9 @@ _CHANCE = 3.84  # of the square of their surplus over their number: above it by 
 _DIAGNOSED = 8  # inputs
 
 
-def verify(model, flatbuffer: bytes, inputs, labels=None, allow_float=()) -> Report:
+def verify(
+    model: Any, flatbuffer: bytes, inputs: Any, labels: Any = None, allow_float: Sequence[str] = ()
+) -> Report:
     """Runs the converted model by LCE's interpreter and compares it with the Keras model.
 
     The claims: the kernels are binary; a model of another precision gives in float32 what it gives
