@@ -343,8 +343,8 @@ class Balanced(FlipRule):
     order gets +1. So a filter in balance whose signals are all zero stays as it is, and one that is
     not is brought into balance.
 
-    The signals are not sorted: ``order_statistics`` finds the one in the middle. Only where equal signals
-    have to be told apart by their order, the filters of that kernel are sorted, three times.
+    The signals are not sorted: ``order_statistics`` finds the one in the middle. Only where equal
+    signals have to be told apart by their order, the filters of that kernel are sorted, thrice.
 
     Weights that somebody else sets are gone on from: of those of a filter that were turned, the
     first that was +1 and the first that was -1 exchange what the filter remembers of them, and so
