@@ -9,6 +9,7 @@ Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def bode(
     labels: Sequence[str] | None = None,
     steps_per_epoch: float | None = None,
     step: int = 0,
-):
+) -> Any:
     """Gain in dB and phase in degrees over frequency; a dot at each cutoff that exists.
 
     The gain is relative to that at frequency 0, unless that is 0 or infinite: the sign of the
@@ -82,7 +83,7 @@ def impulse_responses(
     labels: Sequence[str] | None = None,
     steps_per_epoch: float | None = None,
     step: int = 0,
-):
+) -> Any:
     """What one gradient leaves in the signal, over its age; each curve relative to its peak.
 
     Args:
@@ -122,7 +123,7 @@ def flip_ratio(
     measured: Sequence[float] | Mapping[str, Sequence[float]],
     predicted: Sequence[float] | Mapping[str, Sequence[float]] | Filter | None = None,
     steps_per_epoch: int | None = None,
-):
+) -> Any:
     """Share of the binary weights that flip in a step, epoch by epoch, on a logarithmic scale.
 
     Args:
@@ -173,7 +174,7 @@ def flip_ratio(
 
 def learning_curves(
     quantities: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], log: Sequence[str] = ()
-):
+) -> Any:
     """Mean and range over seeds, epoch by epoch, one axis for each quantity.
 
     The range, not the standard deviation, since a band of that leaves a logarithmic scale, and the
@@ -313,14 +314,17 @@ def band(axes, runs: np.ndarray, line: Mapping, shade: float = 0.15) -> bool:
     return True
 
 
-def __getattr__(name: str):
-    if name == "knobs_table":
-        raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
-    if name in ("search_contour", "search_points"):
-        raise AttributeError(
-            f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a search."
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name == "knobs_table":
+            raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
+        if name in ("search_contour", "search_points"):
+            raise AttributeError(
+                f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a "
+                "search."
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _matplotlib(module: str):

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "larq_filter"
 LAYERS = [
     ["_keras", "_validation"],
     ["serialization", "stateless_random"],
-    ["filters", "ranking"],
+    ["filters", "order_statistics"],
     ["binary", "datasets", "flips", "latent_rules", "models", "quantizers"],
     ["analysis", "conversion", "export"],
     ["hyperparameters", "optimizers", "plots"],

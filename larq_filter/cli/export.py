@@ -5,10 +5,11 @@
     python examples/export.py --model_file=model.keras --import=mylayers --dataset=FOLDER
 
 Prints what the engine will not run on bits (lint), converts, and runs the converted network beside
-the original one on validation images. OUTPUT.tflite is written if every claim of the report holds,
-OUTPUT.report.json and .html beside it in every case. If a claim fails, the exit status is 1, and an
-earlier OUTPUT.tflite and its report stay as they are: the new report is OUTPUT.failed.report.json.
---allow=outputs takes the file all the same, under the name OUTPUT.unproven.tflite.
+the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written,
+and OUTPUT.images.json, which says how the network takes its images. OUTPUT.report.json and .html
+are written in every case. If a claim fails, the exit status is 1, and an earlier OUTPUT.tflite and
+its report stay as they are: the new report is OUTPUT.failed.report.json then. --allow=outputs takes
+the file all the same, under the name OUTPUT.unproven.tflite.
 """
 
 import pathlib
@@ -21,7 +22,7 @@ from absl import flags
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line, own_code
-from larq_filter.datasets import splits
+from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import exports, own, run_folder
 from larq_filter.export import linting, reports
 
@@ -156,7 +157,11 @@ def main():
     model = serialization.load_model(source)
     data = load_data(run)
     images, labels = validation_images(data, FLAGS.images)
-    exported = prove(model, images, labels, {"model file": str(source), "data": data.name})
+    # As the training had them, where that is known; what it says now may be of other data.
+    known = preparation.beside(source)
+    prepare = preparation.read(known) if known.is_file() else data.preparation()
+    made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
+    exported = exports.Export(*prove(model, images, labels), prepare, FLAGS.allow, made)
     written = exported.write(path)
     print("\nWritten:", *written, sep="\n  ")
     if exported.outcome == exports.FAILED:
@@ -167,8 +172,8 @@ def main():
         benchmark(model, exported.flatbuffer, images[:1], written[0])
 
 
-def prove(model, images, labels, made: dict) -> exports.Export:
-    """Converts and verifies, and prints what is found."""
+def prove(model, images, labels) -> tuple[export.Report, bytes | None]:
+    """Converts and verifies, and prints what is found; None where it can't be converted."""
     for line in linting.summary(export.lint(model)):
         print(line)
     try:
@@ -178,8 +183,7 @@ def prove(model, images, labels, made: dict) -> exports.Export:
     else:
         report = export.verify(model, flatbuffer, images, labels, FLAGS.allow_float)
     print(f"\n{report}")
-    made = {**made, "images": f"{len(images)} validation images"}
-    return exports.Export(report, flatbuffer, FLAGS.allow, made)
+    return report, flatbuffer
 
 
 def advice(report: export.Report, path: pathlib.Path) -> str:

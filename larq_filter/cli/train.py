@@ -3,7 +3,7 @@
     python examples/train.py
     python examples/train.py --dataset=cifar10 --download --model=birealnet20 --epochs=100
     python examples/train.py --dataset=FOLDER --image_size=64 --model=mymodels:build
-    python examples/train.py --flagfile=my_recipe.txt
+    python examples/train.py --flagfile=quicknet    # a recipe of the package, or a file of yours
     python examples/train.py --strategy=mirrored    # all GPUs of a machine: docs/scaling_out.md
 
 The first line trains a small network, `starter`, on handwritten digits in about a minute, and then
@@ -135,7 +135,7 @@ def main():
     print(f"\nNext: python examples/export.py --run={folder}    # a .tflite file, and its proof")
     print(f"      tensorboard --logdir {folder}")
     knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
-    print(f"      python examples/train.py --help    # the knobs: {knobs_of_method}")
+    print(f"      larq-filter train --help    # the knobs: {knobs_of_method}")
 
 
 def start() -> None:

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from larq_filter import plots
+from larq_filter.datasets import preparation
+from larq_filter.datasets.preparation import Preparation
 from larq_filter.experiments import files, html_pages, run_folder
 from larq_filter.export import Report
 from larq_filter.export.verification import CLOSE
@@ -33,12 +35,14 @@ class Export:
     Attributes:
         report: of ``export.verify``, or of ``export.refused``.
         flatbuffer: the content of the file; None if there is none.
+        prepare: how the network takes its images; lies beside the file.
         allowed: names of claims that need not hold, of ``export.ALLOWABLE``.
         made: how it was made, for people: name to text.
     """
 
     report: Report
     flatbuffer: bytes | None
+    prepare: Preparation
     allowed: Sequence[str] = ()
     made: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -79,6 +83,7 @@ class Export:
         files.write_whole(page, self._page(content))
         if self.outcome == FAILED:
             return [report, page]
+        files.write_json(preparation.beside(target), self.prepare.to_json())
         files.write_whole(target, self.flatbuffer)
         return [target, report, page]
 
@@ -138,7 +143,9 @@ class Export:
                 f"Up to the dashed line ({CLOSE:g}) it is rounding; beyond, a sign turned or a "
                 "layer is wrong, and the claim says which."
             )
-            differences = {f"output {index}": value for index, value in enumerate(outputs)}
+            names = self.prepare.class_names
+            names = names if len(names) == len(outputs) else range(len(outputs))
+            differences = {f"output {name}": v for name, v in zip(names, outputs, strict=True)}
             label = "largest difference (of the output's spread)"
             figures[caption] = plots.bars(differences, label, bound=CLOSE, lowest=1e-8)
         names = {"keras": "Keras file", "tflite": "TFLite, floats", "lce": "LCE"}

@@ -47,7 +47,7 @@ class LintFinding:
         return f"{self.severity:<5}  {self.layer}: {self.problem}. Fix: {self.fix}."
 
 
-def lint(model) -> list[LintFinding]:
+def lint(model: keras.Model) -> list[LintFinding]:
     """What would go wrong or be lost in an export, layer by layer, and what to do.
 
     Looks at the network, not at the values of its weights: for use before training. Layers without

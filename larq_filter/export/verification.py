@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,9 @@ _CHANCE = 3.84  # of the square of their surplus over their number: above it by 
 _DIAGNOSED = 8  # inputs
 
 
-def verify(model, flatbuffer: bytes, inputs, labels=None, allow_float=()) -> Report:
+def verify(
+    model: Any, flatbuffer: bytes, inputs: Any, labels: Any = None, allow_float: Sequence[str] = ()
+) -> Report:
     """Runs the converted model by LCE's interpreter and compares it with the Keras model.
 
     The claims: the kernels are binary; a model of another precision gives in float32 what it gives
@@ -260,6 +264,7 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
         return Claim(
             "outputs", True, f"equal for all {len(inputs)} inputs: {details}", numbers
         ), None
+    lint = f"; lint calls {causes.shortened([f.layer for f in suspects])} wrong" if suspects else ""
     worst = np.argsort(distances)[-_DIAGNOSED:]  # NaN is the last
     found = diagnose(model, inputs[worst])
     # All that differ: what a changed weight does may be less than what a turned sign does.
@@ -272,11 +277,10 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
                 f"; in the other {len(differ)} rounding turned signs, which moves outputs by up to "
                 f"{largest:.2g} of a column's spread and is no error"
             )
-        return Claim("outputs", True, f"{details}; {found}", numbers), found
+        return Claim("outputs", True, f"{details}{lint}; {found}", numbers), found
     if len(differ):
         details += f"; {len(differ)} of {len(inputs)} inputs differ by more than {CLOSE:g}"
-    if suspects:
-        details += f"; lint calls {causes.shortened([each.layer for each in suspects])} wrong"
+    details += lint
     details += _by_reference_kernel(flatbuffer, inputs[worst], expected[worst], spread, numbers)
     details += f"; {found}"
     if not same:

@@ -21,6 +21,8 @@ The last four are structures: any method trains them. docs/models.md says what o
 
 import difflib
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 from larq_filter._validation import validate_integer
 from larq_filter.models import zoo
@@ -90,12 +92,12 @@ _SMALLEST = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names that `build` takes: this package's models, then those of larq-zoo."""
     return (*_OWN, *SOTA, *LITERATURE)
 
 
-def smallest_image(name):
+def smallest_image(name: str) -> int:
     """The smallest square image, in pixels a side, that the model takes with its defaults.
 
     Raises:
@@ -105,7 +107,7 @@ def smallest_image(name):
     return _SMALLEST[name] if name in _SMALLEST else zoo.smallest_image(name)
 
 
-def build(name, *, input_shape, num_classes, **kwargs):
+def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: Any) -> Any:
     """Builds a model.
 
     Args:

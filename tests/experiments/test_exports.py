@@ -3,13 +3,16 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
 from html_reading import Page
 from larq_filter import export
+from larq_filter.datasets.preparation import Preparation
 from larq_filter.experiments import exports
 from larq_filter.export import Claim, causes
 
+PREPARE = Preparation((2, 2, 1), ("cat", "dog"), np.zeros(1), np.ones(1), "uint8")
 REPORT = ["m.report.json", "m.report.html"]
 GOOD = {"binary kernels": True, "outputs": True, "top-1": True}
 
@@ -17,7 +20,7 @@ GOOD = {"binary kernels": True, "outputs": True, "top-1": True}
 def exported(allowed=(), flatbuffer=b"the file", **changes):
     states = {**GOOD, **{name.replace("_", " "): ok for name, ok in changes.items()}}
     claims = tuple(Claim(name, ok, f"<b>{name}</b>", {"share": 0.5}) for name, ok in states.items())
-    return exports.Export(export.Report("a & b", claims, {}), flatbuffer, allowed)
+    return exports.Export(export.Report("a & b", claims, {}), flatbuffer, PREPARE, allowed)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,10 @@ def test_files_of_each_outcome(made, earlier, names, tmp_path):
     for other in others:
         other.write_bytes(b"earlier")
     assert [each.name for each in made.write(path)] == names
-    assert {each.name for each in tmp_path.iterdir()} == {*names, *[each.name for each in others]}
+    expected = {*names, *[each.name for each in others]}
+    if names[0].endswith(".tflite"):
+        expected.add(names[0].replace(".tflite", ".images.json"))
+    assert {each.name for each in tmp_path.iterdir()} == expected
     for other in others:
         assert (other.read_bytes() == b"earlier") == (other.name not in names)
     report = json.loads((tmp_path / names[-2]).read_text())
