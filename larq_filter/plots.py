@@ -225,6 +225,50 @@ def learning_curves(
     return figure
 
 
+def bars(
+    values: Mapping[str, float],
+    label: str,
+    bound: float | None = None,
+    lowest: float | None = None,
+    most: int = 20,
+):
+    """A horizontal bar for each number, the number beside it.
+
+    Args:
+        values: name to number, in the order from above; of more than ``most`` the largest ones.
+        label: of the axis: what the numbers are, and their unit.
+        bound: a line there, which they should not pass. None: no line.
+        lowest: makes the axis logarithmic; what is smaller ends there. None: linear from 0.
+        most: bars.
+
+    Returns:
+        A figure of one axis.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: no number.
+    """
+    if not values:
+        raise ValueError("`values` is empty; give at least one number.")
+    names = sorted(values, key=values.get, reverse=True)[:most] if len(values) > most else values
+    values = {name: values[name] for name in names}
+    figure, axes = _figure(1, height=0.7 + 0.26 * len(values))
+    shown = [max(value, lowest or 0.0) for value in values.values()]
+    drawn = axes.barh(list(map(str, values)), shown, color=COLOURS[1], height=0.6)
+    axes.bar_label(drawn, [f"{v:,.3g}" for v in values.values()], padding=3, fontsize=FONT["size"])
+    if lowest is not None:
+        axes.set(xscale="log", xlim=(lowest, 20 * max(*shown, bound or lowest)))
+    else:
+        axes.margins(x=0.15)
+    if bound is not None:
+        axes.axvline(bound, color=COLOURS[2], linestyle="--", linewidth=1.8)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
+    return figure
+
+
 def logarithmic(axes) -> None:
     """Makes the vertical axis logarithmic, its ticks plain numbers."""
     axes.set_yscale("log")

@@ -8,7 +8,7 @@ from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter._validation import first_line
 from larq_filter.binary import copies
-from larq_filter.export import engine, graphs, kernels, linting
+from larq_filter.export import causes, engine, graphs, kernels, linting
 
 
 def convert(model: keras.Model) -> bytes:
@@ -37,7 +37,7 @@ def convert(model: keras.Model) -> bytes:
     if found:
         raise ValueError(
             f"{model.name} would be converted with layers that are not binary:\n  "
-            + "\n  ".join(found)
+            + "\n  ".join(causes.by_cause(found))
         )
     return converted(in_float32(model))
 
