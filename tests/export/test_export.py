@@ -703,7 +703,7 @@ def test_script_writes_what_passes(tmp_path):
     result = run_script(f"--run={run}", "--images=60", "--benchmark", "--repeats=3")
     assert result.returncode == 0, result.stdout + result.stderr
     written = {path.name for path in run.iterdir()} - {"model.keras", "config.json"}
-    assert written == {"model.tflite", "model.report.json"}
+    assert written == {"model.tflite", "model.report.json", "model.images.json"}
     flatbuffer = (run / "model.tflite").read_bytes()
     assert engine.operators(flatbuffer).count("LceBconv2d") == 1
     report = json.loads((run / "model.report.json").read_text())
