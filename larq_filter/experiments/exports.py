@@ -123,7 +123,7 @@ class Export:
         made["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
         parts = {
             "Claims": html_pages.table(claims),
-            "Pictures": html_pages.pictures(self._figures),
+            "Pictures": html_pages.pictures(*self._figures()),
             "Numbers": html_pages.table(numbers),
             "How it was made": html_pages.table(
                 [{"": name, "value": str(value)} for name, value in made.items()]
@@ -133,7 +133,14 @@ class Export:
         title = f"Export of {self.report.model}"
         return html_pages.page(title, marks[self.outcome], self.verdict(), parts)
 
-    def _figures(self) -> dict:
+    def _figures(self) -> tuple[dict, str]:
+        """Caption to figure; and why there are none."""
+        try:
+            return self._drawn(), "Nothing was measured."
+        except ImportError as error:
+            return {}, str(error)
+
+    def _drawn(self) -> dict:
         numbers = {claim.name: claim.numbers for claim in self.report.claims}
         figures = {}
         outputs = numbers.get("outputs", {}).get("largest_per_output")

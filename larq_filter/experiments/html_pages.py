@@ -9,7 +9,7 @@ import base64
 import html
 import io
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from larq_filter.experiments import tables
 
@@ -85,12 +85,11 @@ def notes(lines: Sequence[str]) -> str:
     return "\n".join(f'<p class="note">{_text(line)}</p>' for line in lines)
 
 
-def pictures(draw: Callable[[], Mapping]) -> str:
-    """The figures that ``draw()`` gives under their captions, or why there are none."""
-    try:
-        return "\n".join(_picture(figure, caption) for caption, figure in draw().items())
-    except ImportError as error:
-        return notes([f"No pictures. {error}"])
+def pictures(figures: Mapping, why_none: str = "") -> str:
+    """Figures of Matplotlib under their captions, the keys; without any, why there are none."""
+    if not figures:
+        return notes([f"No pictures. {why_none}"])
+    return "\n".join(_picture(figure, caption) for caption, figure in figures.items())
 
 
 def _picture(figure, caption: str) -> str:
