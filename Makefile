@@ -6,14 +6,15 @@ PYTHON215 ?= $(shell for python in python3.11 python3.10 python3; do \
 	>/dev/null 2>&1 && echo $$python && break; done)
 JOBS ?= 2
 
-SOURCES = larq_filter larq_filter_cli.py examples benchmarks notebooks paper tests
-PACKAGING = setup.cfg pyproject.toml
+SOURCES = larq_filter larq_filter_cli.py setup.py examples benchmarks notebooks paper tests
+PACKAGING = setup.cfg setup.py pyproject.toml
 
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test test-slow test-all test-tf215 test-distributed docs soak lint format clean
+.PHONY: help demo test test-slow test-all test-tf215 test-newest test-distributed package docs soak \
+    lint format clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,8 +36,14 @@ test-all:  ## Lint, all tests, branch coverage
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not docs"
 
+test-newest: .venv-newest/installed  ## The fast core tests on the newest of everything, nothing pinned
+	.venv-newest/bin/python -m pytest -n $(JOBS) -m "not extras and not docs and not slow"
+
 test-distributed: .venv/installed  ## Searches shared through PostgreSQL; needs its server program
 	.venv/bin/python -m pytest tests/distributed
+
+package: .venv/installed  ## sdist and wheel, into dist/, tried in an empty environment
+	.venv/bin/python tests/package/run.py
 
 docs: .venv-docs/installed  ## The site, into site/, and its tests in a browser; needs Chromium
 	.venv-docs/bin/python -m mkdocs build --strict
@@ -54,8 +61,8 @@ format: .venv/installed  ## Mend style
 	.venv/bin/ruff format $(SOURCES)
 
 clean:  ## Remove the environments and the caches
-	rm -rf .venv .venv-tf215 .venv-docs site .coverage .coverage.* .hypothesis .pytest_cache \
-	    .ruff_cache *.egg-info
+	rm -rf .venv .venv-tf215 .venv-newest .venv-docs site build dist .coverage .coverage.* \
+	    .hypothesis .pytest_cache .ruff_cache .mypy_cache *.egg-info
 
 # A stamp file for each environment: a second run uses what the first one installed.
 
@@ -84,4 +91,11 @@ SUPPORTED = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if
 	@echo "Installing into .venv-tf215. The first time takes a few minutes and about 2 GB."
 	$(PYTHON215) -m venv .venv-tf215
 	.venv-tf215/bin/python -m pip install --quiet -c constraints-tf215.txt -e ".[test]"
+	@touch $@
+
+.venv-newest/installed: $(PACKAGING)
+	@$(SUPPORTED)
+	@echo "Installing into .venv-newest. The first time takes a few minutes and about 2 GB."
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet -e ".[test]"
 	@touch $@

@@ -39,11 +39,11 @@ import numpy as np
 from absl import flags, logging
 
 import peers  # first: it makes sure that tf.keras is Keras 2
-import timing
 from larq_filter import callbacks, plots
 from larq_filter.cli import command_line
+from larq_filter.experiments import bare_steps, timing
 from larq_filter.experiments.run_folder import setting
-from timing import bound, first_calls, interleave, ratio, result, rows_of, say, timed
+from larq_filter.experiments.timing import bound, ratio, result, rows_of, timed
 
 import tensorflow as tf
 
@@ -62,7 +62,7 @@ class Settings:
 
     repeats: int = setting(7, "Rounds. More of them narrow the ratios.")
     calls: int = setting(5, "Steps of each peer in a round, where steps are short.")
-    weights: int = setting(peers.WEIGHTS, "Binary weights of update, small and memory, about.")
+    weights: int = setting(bare_steps.WEIGHTS, "Binary weights of update, small and memory, about.")
     variables: int = setting(300, "Kernels of the part small.")
     largest: int = setting(
         100_000_000, "Binary weights of scaling, at most; a multiple of 10,000.", 10_000
@@ -96,9 +96,9 @@ def define_flags() -> None:
 
 def update(s: Settings, folder) -> dict:
     """One optimizer step on binary weights."""
-    gradients = peers.random_gradients(peers.kernel_shapes(s.weights), s.seed)
-    names = [*peers.OPTIMIZERS, *peers.preset_names()]
-    steps = {name: peers.OptimizerStep(name, gradients) for name in names}
+    gradients = bare_steps.random_gradients(bare_steps.kernel_shapes(s.weights), s.seed)
+    names = [*bare_steps.OPTIMIZERS, *bare_steps.preset_names()]
+    steps = {name: bare_steps.OptimizerStep(name, gradients) for name in names}
     rounds, first = timed(steps, s)
     columns = {
         name: {"state bytes/weight": step.bytes_per_weight(), **first[name]}
@@ -115,13 +115,13 @@ def update(s: Settings, folder) -> dict:
 
 def small(s: Settings, folder) -> dict:
     """The same weights in many kernels."""
-    few = peers.kernel_shapes(s.weights)
-    many = peers.small_shapes(sum(map(np.prod, few)), s.variables)
+    few = bare_steps.kernel_shapes(s.weights)
+    many = bare_steps.small_shapes(sum(map(np.prod, few)), s.variables)
     labels = {f"in {len(few)}": few, f"in {len(many)}": many}
     names, steps = ("filter", "legacy Adam", "Larq Bop"), {}
     for label, shapes in labels.items():
-        gradients = peers.random_gradients(shapes, s.seed)
-        steps |= {f"{name}, {label}": peers.OptimizerStep(name, gradients) for name in names}
+        gradients = bare_steps.random_gradients(shapes, s.seed)
+        steps |= {f"{name}, {label}": bare_steps.OptimizerStep(name, gradients) for name in names}
     rounds, columns = timed(steps, s)
     one, other = labels
     grown = {n: ratio(rounds[f"{n}, {other}"], rounds[f"{n}, {one}"]) for n in names}
@@ -137,7 +137,7 @@ def small(s: Settings, folder) -> dict:
 def memory(s: Settings, folder) -> dict:
     """Memory of an optimizer step on binary weights, in a process for each."""
     names = ["filter", "filter, no XLA", "legacy Adam", "Adam", "Larq Bop", "SGD"]
-    shapes = peers.kernel_shapes(s.weights)
+    shapes = bare_steps.kernel_shapes(s.weights)
     rows = [{"peer": name, **memory_columns(name, shapes, s)} for name in names]
     return result({}, rows, notes=[MEMORY])
 
@@ -145,7 +145,7 @@ def memory(s: Settings, folder) -> dict:
 def memory_columns(optimizer: str, shapes, s: Settings) -> dict:
     arguments = {"optimizer": optimizer, "shapes": shapes, "threads": s.threads}
     found = peers.child("peak_memory", peers.RETURNS_MEMORY, **arguments)
-    say(f"{optimizer}: {found['peak']:.1f} bytes per weight")
+    timing.say(f"{optimizer}: {found['peak']:.1f} bytes per weight")
     return {
         "state": found["state"],
         "between steps": found["held"],
@@ -191,9 +191,9 @@ def input_pipeline(s: Settings, folder) -> dict:
         "network alone": lambda: [constant() for _ in range(len(fed))],
         "network on the pipeline": fed_step,
     }
-    first_calls(steps, warm_up=1)
+    timing.first_calls(steps, warm_up=1)
     fed_step.clear()
-    rounds = interleave(steps, s.repeats, 1, s.seed)
+    rounds = timing.interleave(steps, s.repeats, 1, s.seed)
     batches = dict(zip(steps, (len(alone), len(fed), len(fed)), strict=True))
     images = {name: number * s.batch_size for name, number in batches.items()}
     rows = rows_of(rounds, ["network alone"], images=images)
@@ -226,7 +226,7 @@ def cpu(s: Settings, folder) -> dict:
             own = {"method": "filter", "steps": 10, **{n: getattr(s, n) for n in names}}
             found = peers.child("seconds_per_step", {"TF_ENABLE_ONEDNN_OPTS": value}, **own)
             alone[name].append(found)
-            say(f"{name}: {found:.3f} s")
+            timing.say(f"{name}: {found:.3f} s")
     rows += rows_of(alone, [with_it], images=dict.fromkeys(alone, s.batch_size))
     return result(rounds | alone, rows)
 
@@ -285,9 +285,9 @@ def scaling(s: Settings, folder) -> dict:
     orders = [1, 2, 4, 8]
     cases = {f"{size:,} weights": ("filter", size) for size in sizes}
     cases |= {f"order {n}": (f"order {n}", sizes[1]) for n in orders}
-    shapes = {size: peers.equal_shapes(size) for size in sizes}
-    gradients = {size: peers.random_gradients(shapes[size], s.seed) for size in sizes}
-    steps = {n: peers.OptimizerStep(own, gradients[size]) for n, (own, size) in cases.items()}
+    shapes = {size: bare_steps.equal_shapes(size) for size in sizes}
+    gradients = {size: bare_steps.random_gradients(shapes[size], s.seed) for size in sizes}
+    steps = {n: bare_steps.OptimizerStep(own, gradients[size]) for n, (own, size) in cases.items()}
     rounds, _ = timed(steps, s)
     steps.clear()
     gradients.clear()  # the processes that follow need the room
@@ -396,7 +396,7 @@ def profile(s: Settings, folder: pathlib.Path) -> None:
     """Writes a trace of five training steps for TensorBoard."""
     batch = peers.random_batch(s.batch_size, s.image_size, s.seed)
     step = peers.training_step(peers.compiled("filter", s.width, s.image_size), batch)
-    first_calls({"profile": step})
+    timing.first_calls({"profile": step})
     with tf.profiler.experimental.Profile(str(folder)):
         for number in range(5):
             with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
@@ -424,7 +424,7 @@ def main():
     folder = pathlib.Path(FLAGS.output_dir)
     s = Settings(**{f.name: FLAGS[f.name].value for f in dataclasses.fields(Settings)})
     names = chosen_parts(FLAGS.parts)
-    peers.set_threads(s.threads)
+    timing.set_threads(s.threads)
     results = run(s, names, folder)
     if FLAGS.profile:
         profile(s, folder / "trace")

@@ -9,7 +9,6 @@ which prints what one function of this file returns as JSON; ``child`` starts it
 """
 
 import json
-import math
 import os
 import pathlib
 import re
@@ -19,129 +18,18 @@ import time
 
 import numpy as np
 
-from larq_filter import datasets, filters, models, presets
-from larq_filter._keras import keras, tf
+from larq_filter import datasets, models
+from larq_filter._keras import tf
 from larq_filter.datasets.pipelines import Augmentation, Memory
-from larq_filter.experiments import methods
+from larq_filter.experiments import methods, timing
+from larq_filter.experiments.bare_steps import OptimizerStep, random_gradients
 from larq_filter.experiments.methods.knobs import Knobs
-from larq_filter.optimizers import FilterOptimizer
 
-import larq  # isort: skip
-
-STAGES = ((512, 4), (256, 4), (128, 8))  # channels and number of the 3x3 kernels
-WEIGHTS = sum(number * 9 * channels**2 for channels, number in STAGES)  # 13 M
 RETURNS_MEMORY = {  # so that what is freed leaves the process, and a peak is one
     "TF_DISABLE_MKL": "1",  # the allocator of TensorFlow's oneDNN builds keeps everything
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "MALLOC_MMAP_THRESHOLD_": "65536",  # glibc's own moves
 }
-
-
-# Optimizers on bare weights -----------------------------------------------------------------------
-
-
-def two_emas(**kwargs) -> FilterOptimizer:
-    own = filters.CascadedEMA(alpha=1e-3, gamma=0.1)
-    return FilterOptimizer(own, default_optimizer=None, **kwargs)
-
-
-OPTIMIZERS = {
-    "legacy Adam": lambda: keras.optimizers.legacy.Adam(1e-3),
-    "Adam": lambda: keras.optimizers.Adam(1e-3),
-    "SGD": lambda: keras.optimizers.SGD(1e-2),
-    "Larq Bop": lambda: larq.optimizers.Bop(threshold=1e-8, gamma=1e-4),
-    "Adam, XLA": lambda: keras.optimizers.Adam(1e-3),
-    "Larq Bop, XLA": lambda: larq.optimizers.Bop(threshold=1e-8, gamma=1e-4),
-    "filter": lambda: two_emas(jit_compile=True),
-    "filter, no XLA": lambda: two_emas(jit_compile=False),
-}
-"""The optimizers by name; ``make_optimizer`` knows the presets and the orders too.
-
-Those with XLA in the name, which Keras does not use on a CPU, have their whole step compiled.
-"""
-
-
-def preset_names() -> list[str]:
-    return [f"preset {name}" for name in presets.PRESETS]
-
-
-def make_optimizer(name: str):
-    """An optimizer by its name: of ``OPTIMIZERS``, ``preset NAME``, or ``order N``.
-
-    The last is a cascade of N equal moving averages.
-    """
-    kind, _, rest = name.partition(" ")
-    if kind == "preset":
-        more = {"steps_per_epoch": 500} if rest == "prob_bop" else {}  # it has no default
-        return presets.PRESETS[rest](default_optimizer=None, **more)
-    if kind == "order":
-        cascade = filters.Cascade([filters.EMA(0.1)] * int(rest))
-        return FilterOptimizer(cascade, default_optimizer=None)
-    return OPTIMIZERS[name]()
-
-
-def kernel_shapes(weights: int = WEIGHTS) -> list[tuple]:
-    """Shapes of 16 kernels as of a residual network, about ``weights`` in all."""
-    scale = math.sqrt(weights / WEIGHTS)
-    sides = [max(1, round(channels * scale)) for channels, number in STAGES for _ in range(number)]
-    return [(3, 3, side, side) for side in sides]
-
-
-def small_shapes(weights: int, number: int) -> list[tuple]:
-    """Shapes of ``number`` kernels of two neighbouring sizes, about ``weights`` in all."""
-    side = max(1, math.isqrt(weights // (9 * number)))
-    missing = weights - number * 9 * side**2
-    larger = min(number, max(0, round(missing / (9 * (2 * side + 1)))))
-    sides = [side + 1] * larger + [side] * (number - larger)
-    return [(3, 3, side, side) for side in sides]
-
-
-def equal_shapes(weights: int, number: int = 10) -> list[tuple]:
-    """Shapes of ``number`` equal kernels; ``weights`` is a multiple of ``10 * number``."""
-    return [(10, weights // (10 * number))] * number
-
-
-def random_gradients(shapes, seed: int) -> list:
-    return [tf.random.stateless_normal(shape, (seed, i)) for i, shape in enumerate(shapes)]
-
-
-class OptimizerStep:
-    """One step of an optimizer on weights of its own with the same gradients each time.
-
-    Args:
-        name: as ``make_optimizer`` takes it.
-        gradients: a list of tensors, one a kernel.
-    """
-
-    def __init__(self, name: str, gradients):
-        self.optimizer = make_optimizer(name)
-        signs = [tf.where(gradient < 0, 1.0, -1.0) for gradient in gradients]
-        self.variables = [tf.Variable(each) for each in signs]
-        self.weights = sum(int(tf.size(gradient)) for gradient in gradients)
-        if isinstance(self.optimizer, FilterOptimizer):
-            quantizer = larq.quantizers.NoOp(precision=1)
-            self.variables = [
-                larq.quantized_variable.QuantizedVariable.from_variable(v, quantizer, precision=1)
-                for v in self.variables
-            ]
-        if hasattr(self.optimizer, "build"):  # the legacy ones build themselves
-            self.optimizer.build(self.variables)
-
-        @tf.function(jit_compile=name.endswith(", XLA") or None)
-        def step():
-            self.optimizer.apply_gradients(zip(gradients, self.variables, strict=True))
-
-        self._step = step
-
-    def __call__(self):
-        self._step()
-
-    def bytes_per_weight(self) -> float:
-        """What the optimizer keeps from step to step, scalars left out."""
-        variables = self.optimizer.variables
-        variables = variables() if callable(variables) else variables
-        arrays = [v for v in variables if v.shape.rank]
-        return sum(v.shape.num_elements() * v.dtype.size for v in arrays) / self.weights
 
 
 # Whole training steps -----------------------------------------------------------------------------
@@ -279,7 +167,7 @@ def peak_memory(optimizer: str, shapes, threads: int, steps: int = 3) -> dict:
         peak: the most during a step; first_peak: up to the end of the first, which compiles.
         state: what the optimizer keeps.
     """
-    set_threads(threads)
+    timing.set_threads(threads)
     OptimizerStep(optimizer, random_gradients([(3, 3, 1, 1)] * 2, 0))()  # starts TensorFlow and XLA
     before = _kilobytes("VmRSS")
     step = OptimizerStep(optimizer, random_gradients(shapes, 0))
@@ -298,7 +186,7 @@ def seconds_per_step(
     method: str, width: int, image_size: int, batch_size: int, threads: int, steps: int
 ) -> float:
     """The median of ``steps`` training steps after three that warm up."""
-    set_threads(threads)
+    timing.set_threads(threads)
     step = training_step(compiled(method, width, image_size), random_batch(batch_size, image_size))
     seconds = []
     for _ in range(3 + steps):
@@ -306,12 +194,6 @@ def seconds_per_step(
         step()
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[3:]))
-
-
-def set_threads(threads: int) -> None:
-    """How many threads TensorFlow computes with; to be called before it computes anything."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ signal when the weight changes sign. The layers are Larq's, the optimizer is `Fi
 
 import importlib
 import warnings
+from typing import TYPE_CHECKING
 
 from larq_filter import (
     _keras,  # noqa: F401  first: it makes sure that tf.keras is Keras 2
@@ -67,9 +68,13 @@ _MOVED = {
 }
 
 
-def __getattr__(name):
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = f"{__name__}.{_MOVED[name]}"
-    warnings.warn(f"{__name__}.{name} has moved: import {home}", DeprecationWarning, stacklevel=2)
-    return importlib.import_module(home)
+if not TYPE_CHECKING:  # else a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name not in _MOVED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = f"{__name__}.{_MOVED[name]}"
+        warnings.warn(
+            f"{__name__}.{name} has moved: import {home}", DeprecationWarning, stacklevel=2
+        )
+        return importlib.import_module(home)

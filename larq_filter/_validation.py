@@ -11,12 +11,21 @@ import math
 import numbers
 import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-Rate = Any
-"""A number, or a schedule: an object called with the step that has ``get_config`` (as Keras')."""
+
+class Schedule(Protocol):
+    """What gives a rate at each step, as ``tf.keras.optimizers.schedules`` have it."""
+
+    def __call__(self, step: Any) -> Any: ...
+
+    def get_config(self) -> dict[str, Any]: ...
+
+
+Rate = float | Schedule
+"""A number, or a schedule."""
 
 
 SMALLEST, LARGEST = 1.2e-38, 3.4e38

@@ -9,6 +9,7 @@ The numerics, polynomials in ``z - 1``, are in ``state_space``.
 """
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize
@@ -33,7 +34,7 @@ LONGEST_RESPONSE = 10_000_000  # samples of a response that nobody gave a length
 
 
 def frequency_response(
-    f: filters.Filter, frequencies=None, step: int = 0, steps_per_epoch: float | None = None
+    f: filters.Filter, frequencies: Any = None, step: int = 0, steps_per_epoch: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The complex gain at each frequency, ``H(z)`` at ``z = exp(2 pi j frequency)``.
 
@@ -60,7 +61,7 @@ def frequency_response(
 
 
 def gain(
-    f: filters.Filter, frequencies=None, step: int = 0, steps_per_epoch: float | None = None
+    f: filters.Filter, frequencies: Any = None, step: int = 0, steps_per_epoch: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(frequencies, abs(response))``; arguments and errors as in ``frequency_response``."""
     frequencies, values = frequency_response(f, frequencies, step, steps_per_epoch)
@@ -68,7 +69,7 @@ def gain(
 
 
 def phase(
-    f: filters.Filter, frequencies=None, step: int = 0, steps_per_epoch: float | None = None
+    f: filters.Filter, frequencies: Any = None, step: int = 0, steps_per_epoch: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(frequencies, phase)`` in radians, negative where the signal lags behind the gradient.
 
@@ -80,7 +81,7 @@ def phase(
 
 
 def group_delay(
-    f: filters.Filter, frequencies=None, step: int = 0, steps_per_epoch: float | None = None
+    f: filters.Filter, frequencies: Any = None, step: int = 0, steps_per_epoch: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(frequencies, delay)``, the delay in steps that each frequency suffers.
 
@@ -305,7 +306,9 @@ def _samples(transfer, f: filters.Filter, steps, settling: float | None = None) 
     return impulse_samples(transfer, validate_integer("steps", steps, high=MOST_STEPS))
 
 
-def __getattr__(name):
-    if name in ("Suggestion", "suggest"):
-        raise AttributeError(f"{name} has moved: larq_filter.hyperparameters.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name in ("Suggestion", "suggest"):
+            raise AttributeError(f"{name} has moved: larq_filter.hyperparameters.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import importlib.util
 import math
+import os
 import pathlib
 
 import numpy as np
@@ -80,7 +81,11 @@ class FlipMonitor(keras.callbacks.Callback):
         OSError: at the start of training, if ``csv_path`` or ``tensorboard_dir`` can't be written.
     """
 
-    def __init__(self, csv_path=None, tensorboard_dir=None):
+    def __init__(
+        self,
+        csv_path: str | os.PathLike[str] | None = None,
+        tensorboard_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
         super().__init__()
         if tensorboard_dir is not None and not has_tensorboard():
             raise ImportError(
@@ -98,7 +103,7 @@ class FlipMonitor(keras.callbacks.Callback):
         self._filtered = None
         self._attached_to = None
 
-    def attach(self, model) -> None:
+    def attach(self, model: keras.Model) -> None:
         """Creates the counters for ``model``; ``fit`` does so itself.
 
         Call it before training to restore them: ``tf.train.Checkpoint(flips=monitor.counters)``.
@@ -184,7 +189,7 @@ class FlipMonitor(keras.callbacks.Callback):
             self.attach(model)
             self.on_epoch_begin(None)
 
-    def detach(self, model) -> None:
+    def detach(self, model: keras.Model) -> None:
         """Gives ``model`` its own ``train_step`` back; training that ends does so by itself."""
         wrapper = vars(model).get("train_step")
         if getattr(wrapper, "monitor", None) is not self:

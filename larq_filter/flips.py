@@ -27,7 +27,7 @@ import numpy as np
 
 from larq_filter._validation import POSITIVE, Interval, Rate, validate_flag, validate_seed
 from larq_filter.filters import Value
-from larq_filter.ranking import value_of_rank
+from larq_filter.order_statistics import value_of_rank
 
 _NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
 _BELOW_ONE = Interval(0.0, 1.0, high_open=True)
@@ -343,8 +343,8 @@ class Balanced(FlipRule):
     order gets +1. So a filter in balance whose signals are all zero stays as it is, and one that is
     not is brought into balance.
 
-    The signals are not sorted: ``ranking`` finds the one in the middle. Only where equal signals
-    have to be told apart by their order, the filters of that kernel are sorted, three times.
+    The signals are not sorted: ``order_statistics`` finds the one in the middle. Only where equal
+    signals have to be told apart by their order, the filters of that kernel are sorted, thrice.
 
     Weights that somebody else sets are gone on from: of those of a filter that were turned, the
     first that was +1 and the first that was -1 exchange what the filter remembers of them, and so

@@ -8,13 +8,14 @@ Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs 
 """
 
 import functools
-import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from larq_filter import analysis
+from larq_filter._drawing import matplotlib, plain_ticks, png
 from larq_filter.filters import Filter, is_schedule
 
 # Okabe and Ito's palette, black first, without the yellow, which paper swallows.
@@ -33,7 +34,7 @@ def bode(
     labels: Sequence[str] | None = None,
     steps_per_epoch: float | None = None,
     step: int = 0,
-):
+) -> Any:
     """Gain in dB and phase in degrees over frequency; a dot at each cutoff that exists.
 
     The gain is relative to that at frequency 0, unless that is 0 or infinite: the sign of the
@@ -75,7 +76,7 @@ def bode(
     above.set_ylim(bottom=max(LOWEST_GAIN, lowest - 3))
     unit = "step" if steps_per_epoch is None else "epoch"
     below.set(xlabel=f"frequency (cycles per {unit})", ylabel="phase (degrees)")
-    below.yaxis.set_major_locator(_matplotlib("ticker").MultipleLocator(90))
+    below.yaxis.set_major_locator(matplotlib("ticker").MultipleLocator(90))
     legend(above, "dot: cutoff (-3 dB)")
     return figure
 
@@ -85,7 +86,7 @@ def impulse_responses(
     labels: Sequence[str] | None = None,
     steps_per_epoch: float | None = None,
     step: int = 0,
-):
+) -> Any:
     """What one gradient leaves in the signal, over its age; each curve relative to its peak.
 
     Args:
@@ -132,7 +133,7 @@ def flip_ratio(
     measured: Sequence[float] | Mapping[str, Sequence[float]],
     predicted: Sequence[float] | Mapping[str, Sequence[float]] | Filter | None = None,
     steps_per_epoch: int | None = None,
-):
+) -> Any:
     """Share of the binary weights that flip in a step, epoch by epoch, on a logarithmic scale.
 
     Args:
@@ -175,7 +176,7 @@ def flip_ratio(
         axes.plot(epochs, values, label=label, **style)
     axes.set(xlabel="epoch", ylabel="flip ratio (share of weights per step)")
     logarithmic(axes)
-    axes.xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, max(map(len, [*runs.values(), *expected.values()])) + 0.5)
     legend(axes)
     return figure
@@ -183,7 +184,7 @@ def flip_ratio(
 
 def learning_curves(
     quantities: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], log: Sequence[str] = ()
-):
+) -> Any:
     """Mean and range over seeds, epoch by epoch, one axis for each quantity.
 
     The range, not the standard deviation, since a band of that leaves a logarithmic scale, and the
@@ -223,7 +224,7 @@ def learning_curves(
                 drawn.add(label)
     each.set_xlabel("epoch")
     repeated = any(len(runs) > 1 for methods in tables.values() for runs in methods.values())
-    ticker, line = _matplotlib("ticker"), _matplotlib("lines").Line2D
+    ticker, line = matplotlib("ticker"), matplotlib("lines").Line2D
     each.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(
         [line([], [], **lines[label]) for label in labels],
@@ -235,20 +236,56 @@ def learning_curves(
     return figure
 
 
+def bars(
+    values: Mapping[str, float],
+    label: str,
+    bound: float | None = None,
+    lowest: float | None = None,
+    most: int = 20,
+):
+    """A horizontal bar for each number, the number beside it.
+
+    Args:
+        values: name to number, in the order from above; of more than ``most`` the largest ones.
+        label: of the axis: what the numbers are, and their unit.
+        bound: a line there, which they should not pass. None: no line.
+        lowest: makes the axis logarithmic; what is smaller ends there. None: linear from 0.
+        most: bars.
+
+    Returns:
+        A figure of one axis.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+        ValueError: no number.
+    """
+    if not values:
+        raise ValueError("`values` is empty; give at least one number.")
+    names = sorted(values, key=values.get, reverse=True)[:most] if len(values) > most else values
+    values = {name: values[name] for name in names}
+    figure, axes = _figure(1, height=0.7 + 0.26 * len(values))
+    shown = [max(value, lowest or 0.0) for value in values.values()]
+    drawn = axes.barh(list(map(str, values)), shown, color=COLOURS[1], height=0.6)
+    axes.bar_label(drawn, [f"{v:,.3g}" for v in values.values()], padding=3, fontsize=FONT["size"])
+    if lowest is not None:
+        axes.set(xscale="log", xlim=(lowest, 20 * max(*shown, bound or lowest)))
+    else:
+        axes.margins(x=0.15)
+    if bound is not None:
+        axes.axvline(bound, color=COLOURS[2], linestyle="--", linewidth=1.8)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
+    return figure
+
+
 def logarithmic(axes, which: str = "y") -> None:
     """Makes the vertical axis, or the horizontal one, logarithmic, its ticks plain numbers."""
-    formatter = _matplotlib("ticker").LogFormatter
-
-    class Plain(formatter):  # 0.03, not 3 x 10^-2; which ticks have room for one, Matplotlib knows
-        def __call__(self, x, pos=None):
-            return f"{x:g}" if super().__call__(x, pos) else ""
-
     axes.set(**{f"{which}scale": "log"})
     axes.grid(True, which="minor", axis=which, color="0.93", linewidth=0.5)
     axes.tick_params(which="minor", labelsize=FONT["size"])
-    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
-    axis.set_major_formatter(Plain())
-    axis.set_minor_formatter(Plain())
+    plain_ticks({"x": axes.xaxis, "y": axes.yaxis}[which])
 
 
 def _table_of_runs(name: str, label: str, runs) -> np.ndarray:
@@ -288,27 +325,17 @@ def band(axes, runs: np.ndarray, line: Mapping, shade: float = 0.15) -> bool:
     return True
 
 
-def __getattr__(name: str):
-    if name == "knobs_table":
-        raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
-    if name in ("search_contour", "search_points"):
-        raise AttributeError(
-            f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a search."
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else a type checker would take any name for one of these
 
-
-def _matplotlib(module: str):
-    """A module of Matplotlib, or an error that says what to type."""
-    from importlib import import_module
-
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'Drawing needs Matplotlib. Type: pip install "larq_filter[plot]"'
-        ) from error
-    return import_module(f"matplotlib.{module}")
+    def __getattr__(name: str) -> object:
+        if name == "knobs_table":
+            raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
+        if name in ("search_contour", "search_points"):
+            raise AttributeError(
+                f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a "
+                "search."
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def panels(layout, height: float, **options):
@@ -319,8 +346,8 @@ def panels(layout, height: float, **options):
         height: of the figure, in inches; it is as wide as the text of a page.
         **options: of ``subplot_mosaic``: ``sharex``, ``sharey``, ``height_ratios``.
     """
-    figure = _matplotlib("figure").Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
-    figure._repr_png_ = functools.partial(_png, figure)
+    figure = matplotlib("figure").Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
+    figure._repr_png_ = functools.partial(png, figure)
     axes = figure.subplot_mosaic(layout, **options)
     for each in axes.values():
         each.grid(True, color="0.9", linewidth=0.6)
@@ -329,17 +356,6 @@ def panels(layout, height: float, **options):
         each.xaxis.label.set_size(FONT["size"])
         each.yaxis.label.set_size(FONT["size"])
     return figure, axes
-
-
-def _png(figure) -> tuple[bytes, dict]:
-    """What a notebook shows for a figure: sharp on every screen, 100 pixels an inch wide.
-
-    IPython draws figures by itself only after an import of pyplot, which this module leaves alone.
-    """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    width, height = figure.get_size_inches() * 100
-    return buffer.getvalue(), {"width": int(width), "height": int(height)}
 
 
 def _figure(rows: int, height: float, sharex: bool = False):

@@ -1,7 +1,7 @@
 """The runs of results/cifar10/PROTOCOL.md: which they are, and one command that makes them.
 
-    python paper/cifar10.py --data_dir=DIR --folder=RUNS     # all that is missing, in order
-    python paper/cifar10.py --data_dir=DIR --folder=RUNS --job=main/filter-seed0    # one of them
+    python paper/cifar10.py --data_dir=DIR --output_dir=RUNS     # all that is missing, in order
+    python paper/cifar10.py --data_dir=DIR --output_dir=RUNS --job=main/filter-seed0  # one of them
     python paper/cifar10.py --list
 
 The same command again goes on: a finished run is a file in results/cifar10 and is not repeated, an
@@ -30,7 +30,8 @@ from scipy.stats import qmc
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder that holds cifar10_jpeg as tensorflow-datasets.")
-flags.DEFINE_string("folder", None, "Run folders: checkpoints, logs, models.")
+flags.DEFINE_string("output_dir", None, "Run folders: checkpoints, logs, models.")
+flags.DEFINE_alias("folder", "output_dir")  # as it was called when the runs began
 flags.DEFINE_integer("workers", 2, "Runs side by side.", 1)
 flags.DEFINE_string("job", None, "Make this one only, here and now.")
 flags.DEFINE_bool("list", False, "Only say which runs there are and what is known of them.")
@@ -254,7 +255,7 @@ def make(job: Job) -> None:
         steps_per_epoch=job.steps_per_epoch,
         seed=job.seed,
     )
-    folder = pathlib.Path(FLAGS.folder, *job.name.split("/"))
+    folder = pathlib.Path(FLAGS.output_dir, *job.name.split("/"))
     result = training.run(config, folder, verbose=2, test=job.test)
     stages = [path for path in (folder / "step1", folder) if (path / "result.json").exists()]
     content = {
@@ -322,7 +323,7 @@ def work() -> None:
             break
         for job in ready[: FLAGS.workers - len(running)]:
             say(f"{job.name} begins, {len(left)} of {len(listed)} left")
-            log = pathlib.Path(FLAGS.folder, "logs", f"{job.name.replace('/', '-')}.txt")
+            log = pathlib.Path(FLAGS.output_dir, "logs", f"{job.name.replace('/', '-')}.txt")
             log.parent.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, __file__, f"--job={job.name}", *shared_flags()]
             with log.open("a") as file:
@@ -335,7 +336,7 @@ def work() -> None:
 
 def shared_flags() -> list[str]:
     """The flags that a process of one run needs too."""
-    return [f"--data_dir={FLAGS.data_dir}", f"--folder={FLAGS.folder}"]
+    return [f"--data_dir={FLAGS.data_dir}", f"--output_dir={FLAGS.output_dir}"]
 
 
 def say(text: str) -> None:
@@ -353,8 +354,8 @@ def main(arguments):
             state = f"{found['result']['accuracy']:.4f}" if found else "-"
             print(f"{job.name:<28} {state:<7} {job.knobs if job.knobs is not None else 'waits'}")
         return
-    if FLAGS.data_dir is None or FLAGS.folder is None:
-        raise SystemExit("error: --data_dir and --folder are needed.")
+    if FLAGS.data_dir is None or FLAGS.output_dir is None:
+        raise SystemExit("error: --data_dir and --output_dir are needed.")
     if FLAGS.job is None:
         work()
         return

@@ -1,6 +1,7 @@
 """The benchmark: its arithmetic, its tables, and that every part measures all of its peers."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,14 +10,13 @@ import pytest
 
 from larq_filter import models, presets
 from larq_filter._keras import tf
-from larq_filter.experiments import methods
+from larq_filter.experiments import bare_steps, methods, timing
 from larq_filter.experiments.methods.knobs import Knobs
 from paths import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 import benchmark  # noqa: E402
 import peers  # noqa: E402
-import timing  # noqa: E402
 
 TINY = benchmark.Settings(
     repeats=3,
@@ -40,8 +40,8 @@ def small_peers(monkeypatch):
         return methods.compile_for(method, model, Knobs(), steps=10)
 
     monkeypatch.setattr(peers, "compiled", compiled)
-    monkeypatch.setattr(peers, "kernel_shapes", lambda weights: [(3, 3, 2, 2), (3, 3, 3, 2)])
-    monkeypatch.setattr(peers, "equal_shapes", lambda weights: [(10, weights // 20)] * 2)
+    monkeypatch.setattr(bare_steps, "kernel_shapes", lambda weights: [(3, 3, 2, 2), (3, 3, 3, 2)])
+    monkeypatch.setattr(bare_steps, "equal_shapes", lambda weights: [(10, weights // 20)] * 2)
     monkeypatch.setattr(benchmark, "batch_sizes", lambda s: [2, s.batch_size])
     monkeypatch.setattr(peers, "child", lambda name, *_, **__: OWN_PROCESS.get(name, 0.5))
 
@@ -135,13 +135,13 @@ def test_batch_sizes_lie_around_that_of_the_settings():
 
 
 def test_shapes_hold_the_weights():
-    assert peers.WEIGHTS == 12_976_128
-    full = peers.kernel_shapes()
+    assert bare_steps.WEIGHTS == 12_976_128
+    full = bare_steps.kernel_shapes()
     assert full == [(3, 3, 512, 512)] * 4 + [(3, 3, 256, 256)] * 4 + [(3, 3, 128, 128)] * 8
-    many = peers.small_shapes(peers.WEIGHTS, 300)
+    many = bare_steps.small_shapes(bare_steps.WEIGHTS, 300)
     assert len(many) == 300
-    assert sum(map(np.prod, many)) == pytest.approx(peers.WEIGHTS, rel=1e-4)
-    assert sum(map(np.prod, peers.equal_shapes(1_000_000))) == 1_000_000
+    assert sum(map(np.prod, many)) == pytest.approx(bare_steps.WEIGHTS, rel=1e-4)
+    assert sum(map(np.prod, bare_steps.equal_shapes(1_000_000))) == 1_000_000
 
 
 # The parts ----------------------------------------------------------------------------------------
@@ -266,6 +266,21 @@ def test_unknown_part_is_refused_with_the_list():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "speed is no part" in done.stderr and ", ".join(benchmark.PARTS) in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_without_the_sources(tmp_path):
+    command = [sys.executable, "-m", "larq_filter_cli", "benchmark", "--weights=1000"]
+    few = ["--repeats=2", "--calls=1", "--peers=order 2,Adam,preset bop"]
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    done = subprocess.run([*command, *few], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in rows] == ["peer", "---", "order 2", "Adam", "preset bop"]
+    assert "time / Adam" in rows[0] and rows[3][2] == "1.000 [1.000, 1.000]"
+    assert [row[-1].strip("| ") for row in rows[2:]] == ["8", "8", "4"]
+    wrong = subprocess.run([*command, "--peers=Adma"], capture_output=True, text=True, **options)
+    assert wrong.returncode == 1 and wrong.stderr.startswith("error: --peers: Adma is no peer")
 
 
 @pytest.mark.parametrize("setting", [{"largest": 10_001}, {"image_size": 9}])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from examples_of_rules import RULES
-from larq_filter import flips, ranking
+from larq_filter import flips, order_statistics
 from larq_filter._keras import keras, tf
 
 schedules = keras.optimizers.schedules
@@ -271,14 +271,14 @@ def test_errors_say_what_is_allowed(make, error, words):
 )
 def test_value_of_a_rank_is_that_of_sorting(values, dtype):
     random = np.random.default_rng(0)
-    compiled = tf.function(ranking.value_of_rank, jit_compile=True)
+    compiled = tf.function(order_statistics.value_of_rank, jit_compile=True)
     for size in (1, 2, 9, 16, 333):
-        search = compiled if size == 333 else ranking.value_of_rank
+        search = compiled if size == 333 else order_statistics.value_of_rank
         y = values(random, (size, 20)).astype(dtype)
         for rank in {size // 2} if size == 333 else {0, size // 2, size - 1}:
             expected = np.sort(y, axis=0)[rank]
             np.testing.assert_array_equal(search(tf.constant(y), rank, tf), expected)
-            np.testing.assert_array_equal(ranking.value_of_rank(y, rank, np), expected)
+            np.testing.assert_array_equal(order_statistics.value_of_rank(y, rank, np), expected)
 
 
 def test_balanced_flips_as_sorting_has_it():

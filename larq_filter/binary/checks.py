@@ -98,7 +98,7 @@ class Finding:
         return f"{self.layer}: {self.problem}"
 
 
-def check(model) -> list[Finding]:
+def check(model: keras.Model) -> list[Finding]:
     """What keeps ``FilterOptimizer`` from training ``model``, or from training it well.
 
     Sees what the optimizer can't, since it is only given variables: regularizers (on -1 and +1 an

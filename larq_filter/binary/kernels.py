@@ -3,6 +3,8 @@
 Larq marks a kernel by wrapping it in a ``QuantizedVariable`` whose quantizer has ``precision`` 1.
 """
 
+from typing import Any
+
 from larq_filter import serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_seed
@@ -12,7 +14,7 @@ import larq  # isort: skip
 from larq.quantized_variable import QuantizedVariable  # isort: skip
 
 
-def is_binary(variable) -> bool:
+def is_binary(variable: Any) -> bool:
     """Whether Larq marks ``variable`` as 1 bit wide: a quantizer of ``precision`` 1 is attached."""
     return isinstance(variable, QuantizedVariable) and variable.precision == 1
 
@@ -22,7 +24,7 @@ def is_quantized(variable) -> bool:
     return isinstance(variable, QuantizedVariable)
 
 
-def sign(values):
+def sign(values: Any) -> Any:
     """-1 where ``values`` is negative, else +1 (Larq's convention for zero); a tensor."""
     values = tf.convert_to_tensor(values)
     one = tf.ones_like(values)
@@ -36,7 +38,7 @@ def replicas(variable) -> tuple:
     return (variable,)
 
 
-def binarize(variable) -> None:
+def binarize(variable: Any) -> None:
     """Sets ``variable`` to its signs, on every replica.
 
     An assignment to a distributed variable inside a replica reaches that replica only; this one is
@@ -46,13 +48,13 @@ def binarize(variable) -> None:
         copy.assign(sign(latent(copy)))
 
 
-def latent(variable):
+def latent(variable: Any) -> Any:
     """The stored values of ``variable`` as a tensor: never what its quantizer makes of them."""
     stored = getattr(variable, "latent_variable", variable)
     return tf.convert_to_tensor(stored)
 
 
-def stored(variable):
+def stored(variable: Any) -> Any:
     """The plain ``tf.Variable`` behind what Larq and mixed precision wrap around it."""
     variable = getattr(variable, "latent_variable", variable)
     return getattr(variable, "_variable", variable)
@@ -73,7 +75,7 @@ def without_constraint(variable):
     )
 
 
-def is_low(variable):
+def is_low(variable: Any) -> bool:
     """True where a binary kernel is the lower of its two values, a tensor of its shape.
 
     The sign of latent weights alone would be wrong for a quantizer that centres them first.

@@ -1,5 +1,7 @@
 """Layers of a model that have binary kernels, and the order in which a model calls its layers."""
 
+from typing import Any
+
 import numpy as np
 
 from larq_filter._keras import keras
@@ -31,7 +33,7 @@ def layers_of(model) -> list:
     return list(layers.values())
 
 
-def binary_kernels(model, trainable_only: bool = True) -> list[tuple]:
+def binary_kernels(model: keras.Model, trainable_only: bool = True) -> list[tuple]:
     """``(layer, variable)`` for every binary kernel of ``model``, shared ones once.
 
     Args:
@@ -47,7 +49,7 @@ def binary_kernels(model, trainable_only: bool = True) -> list[tuple]:
     return list(kernels.values())
 
 
-def binary_kernels_of(layer):
+def binary_kernels_of(layer: Any) -> list[Any]:
     """``(prefix, quantizer, variable)`` for each 1-bit kernel of one layer, by its attributes."""
     for attribute in [key for key in vars(layer) if key.endswith("_quantizer")]:
         prefix = attribute.removesuffix("_quantizer")

@@ -9,6 +9,8 @@ COMMANDS = {
     "compare": "train it by several methods, and compare",
     "sweep": "search hyperparameters",
     "export": "make a .tflite of a trained network, and prove that it is the same",
+    "predict": "classify images with a trained network",
+    "benchmark": "time the step of an optimizer on this machine",
     "translate": "say what a latent recipe is as a filter",
 }
 

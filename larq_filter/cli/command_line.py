@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pathlib
 import sys
 import typing
 
@@ -12,6 +13,7 @@ from larq_filter.cli import help
 
 flags.disclaim_key_flags()  # what is defined here belongs to the module that asks for it
 
+RECIPES = pathlib.Path(__file__).with_name("recipes")  # flag files that the package brings
 ERRORS = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # of what the user gave
 
 
@@ -50,7 +52,7 @@ def show_progress() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # "Callback method is slow ..."
 
 
-def start(main, interrupted: str = "") -> None:
+def start(main, interrupted: str = "", takes_files: bool = False) -> None:
     """Reads the flags, shows the library's progress and runs ``main()``.
 
     Exit status 1: an error that the user can mend. 130: interrupted, as shells have it.
@@ -58,14 +60,16 @@ def start(main, interrupted: str = "") -> None:
     Args:
         main: the command; ``--help`` shows the docstring and the flags of its module.
         interrupted: what an interruption leaves, and how to go on; one sentence.
+        takes_files: the command line may hold more than flags; ``main`` gets a list of that.
     """
 
     def run(arguments):
-        refuse_positional(arguments)
+        if not takes_files:
+            refuse_positional(arguments)
         absl_logging.set_verbosity(absl_logging.WARNING)  # without TensorFlow's notes on saving
         show_progress()
         try:
-            main()
+            main(*([arguments[1:]] if takes_files else []))
         except ERRORS as error:
             raise SystemExit(f"error: {error}") from None
         except KeyboardInterrupt:
@@ -78,17 +82,32 @@ def start(main, interrupted: str = "") -> None:
         except ValueError as error:
             raise SystemExit(f"error: {error}") from None
         return
+    flags.FLAGS.set_gnu_getopt(takes_files)  # flags may follow files
     app.run(run, flags_parser=_parse)
 
 
 def _parse(arguments):
     """Reads the command line; what it can't read is an error in a line, with exit status 2."""
     try:
-        return flags.FLAGS(arguments)
+        return flags.FLAGS([_with_recipe(word) for word in arguments])
     except flags.Error as error:
-        text = str(error).replace("\n", " ").strip()
+        text = str(error).replace("\n", " ").removeprefix("ERROR:: ").strip()
+        if isinstance(error, flags.CantOpenFlagFileError):
+            names = sorted(path.stem for path in RECIPES.glob("*.txt"))
+            text += f" Give the path of a file, or the name of a recipe: {', '.join(names)}."
         print(f"error: {text}\n--help lists the flags.", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _with_recipe(word: str) -> str:
+    """``--flagfile=NAME`` with the path of the recipe; a file of that name comes first."""
+    flag, _, text = word.partition("=")
+    if flag.lstrip("-") != "flagfile" or pathlib.Path(text).is_file():
+        return word
+    # Before they were in the package, clones had them in that folder.
+    name = text.removeprefix("examples/flagfiles/").removesuffix(".txt")
+    path = RECIPES / f"{name}.txt"
+    return f"{flag}={path}" if name and path.is_file() else word
 
 
 def refuse_positional(arguments) -> None:

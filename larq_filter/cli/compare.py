@@ -10,9 +10,10 @@ come from larq_filter/cli/settings.json, which says where each was found. The la
 compares the training losses after 300 steps: the last epoch's loss is the mean of steps 251 to 300.
 
 The same command again continues an interrupted comparison, and runs only what is missing; given at
-the same time in another terminal it shares the work (the results folder needs working file locks;
-network file systems of old have none). The results folder gets table.md, summary.csv (one row a
-method), runs.csv (one row a run), learning_curves.png and flip_ratio.png.
+the same time in another terminal it shares the work (the folder needs working file locks; network
+file systems of old have none). The folder gets comparison.html, the whole result on a page, and its
+parts: table.md, summary.csv (one row a method), runs.csv (one row a run), learning_curves.png and
+flip_ratio.png.
 """
 
 import pathlib
@@ -23,7 +24,7 @@ from absl import flags
 from larq_filter import plots
 from larq_filter.cli import command_line, own_code, run_flags
 from larq_filter.experiments import comparison, files, methods, tables
-from larq_filter.experiments.comparison import report, settings, summaries
+from larq_filter.experiments.comparison import pages, report, settings, summaries
 
 import tensorflow as tf
 
@@ -40,7 +41,9 @@ flags.DEFINE_list(
     f"Methods, or groups of them: {', '.join(methods.GROUPS)}; listed below.",
 )
 flags.DEFINE_integer("seeds", 5, "Runs of each method: seeds 0 to SEEDS - 1.", 1)
-flags.DEFINE_string("results", None, "Results folder. Default: runs/compare-DATASET-MODEL.")
+flags.DEFINE_string("output_dir", None, "Results folder. Default: runs/compare-DATASET-MODEL.")
+flags.DEFINE_string("results", None, "What --output_dir was called before.")
+flags.mark_flags_as_mutual_exclusive(["output_dir", "results"])
 flags.DEFINE_string(
     "hyperparameters", str(HYPERPARAMETERS), "JSON file: section, method, knobs and their reason."
 )
@@ -83,19 +86,32 @@ def write_tables(compared: comparison.Comparison, source: str) -> tuple[str, boo
     outcomes = compared.outcomes()
     summed = summaries.summarize(outcomes)
     title = f"{run_flags.description()}, seeds 0 to {FLAGS.seeds - 1}"
-    table = report.markdown(summed, title, [source, *summaries.versions(outcomes)])
+    notes = [source, *summaries.versions(outcomes)]
+    table = report.markdown(summed, title, notes)
     files.write_whole(compared.folder / "table.md", table)
     context = {"hyperparameters": source}
     tables.write_csv(compared.folder / "runs.csv", report.run_rows(outcomes, context))
     tables.write_csv(compared.folder / "summary.csv", report.summary_rows(summed, context))
-    draw(compared.folder, [each for each in summed if each.results])
+    figures, why = draw([each for each in summed if each.results])
+    for name, figure in figures.items():
+        with files.whole(compared.folder / name) as part:
+            figure.savefig(part)
+    captions = {CAPTIONS[name]: figure for name, figure in figures.items()}
+    page = pages.page(summed, title, notes, captions, why)
+    files.write_whole(compared.folder / "comparison.html", page)
     return table, any(each.status == "failed" for each in outcomes)
 
 
-def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
-    """Writes the figures, if there is a finished run and Matplotlib."""
+CAPTIONS = {
+    "learning_curves.png": "Learning curves, epoch by epoch.",
+    "flip_ratio.png": "Share of the binary weights that flip in a step.",
+}
+
+
+def draw(summed: list[summaries.Summary]) -> tuple[dict, str]:
+    """The figures by name, of finished runs; and why there are none."""
     if not summed:
-        return
+        return {}, "No run is finished."
     accuracy, loss, flip = (
         {each.method: summaries.curves(each, quantity) for each in summed}
         for quantity in ("val_accuracy", "cross_entropy", "flip_ratio")
@@ -103,16 +119,13 @@ def draw(folder: pathlib.Path, summed: list[summaries.Summary]) -> None:
     learning = {"validation accuracy": accuracy, "training loss (nats)": loss}
     ratio = {"flip ratio (share of weights per step)": flip}
     try:
-        figures = {
+        return {
             "learning_curves.png": plots.learning_curves(learning, log=["training loss (nats)"]),
             "flip_ratio.png": plots.learning_curves(ratio, log=list(ratio)),
-        }
+        }, ""
     except ImportError as error:
         print(f"No figures. {error}")
-        return
-    for name, figure in figures.items():
-        with files.whole(folder / name) as part:
-            figure.savefig(part)
+        return {}, str(error)
 
 
 def main():
@@ -121,7 +134,9 @@ def main():
     base = run_flags.config()
     chosen, source = choose_settings()
     names = "compare", run_flags.dataset_name(), base.model
-    folder = FLAGS.results or run_flags.default_folder(*names)
+    if FLAGS.results:
+        print("--results is --output_dir now.")
+    folder = FLAGS.output_dir or FLAGS.results or run_flags.default_folder(*names)
     jobs = comparison.make_jobs(base, chosen, FLAGS.seeds)
     compared = comparison.Comparison(folder, jobs, model=own_code.load())
     if FLAGS.train:

@@ -1,12 +1,15 @@
-"""Exports a trained network to Larq Compute Engine, and only if it still computes the same.
+"""Exports a trained network to Larq Compute Engine, and proves that it still computes the same.
 
-    python examples/export.py --run=runs/digits-birealnet20-filter-0 --output=model.tflite
+    python examples/export.py --run=runs/digits-starter-filter-0 --output=model.tflite
     python examples/export.py --model_file=model.keras --dataset=cifar10 --benchmark
     python examples/export.py --model_file=model.keras --import=mylayers --dataset=FOLDER
 
 Prints what the engine will not run on bits (lint), converts, and runs the converted network beside
-the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written
-and OUTPUT.report.json beside it. Else nothing is written, and the exit status is 1.
+the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written,
+and OUTPUT.images.json, which says how the network takes its images. OUTPUT.report.json and .html
+are written in every case. If a claim fails, the exit status is 1, and an earlier OUTPUT.tflite and
+its report stay as they are: the new report is OUTPUT.failed.report.json then. --allow=outputs takes
+the file all the same, under the name OUTPUT.unproven.tflite.
 """
 
 import pathlib
@@ -19,8 +22,9 @@ from absl import flags
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line, own_code
-from larq_filter.datasets import splits
-from larq_filter.experiments import files, own, run_folder
+from larq_filter.datasets import preparation, splits
+from larq_filter.experiments import exports, own, run_folder
+from larq_filter.export import linting, reports
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(own_code)  # else --help would not show it
@@ -37,6 +41,12 @@ flags.DEFINE_string(
 flags.DEFINE_string("output", None, "The file to write. Default: model.tflite beside the model.")
 flags.DEFINE_list(
     "allow_float", [], "Names of binary layers that may stay float, QuantDense ones for example."
+)
+flags.DEFINE_list(
+    "allow",
+    [],
+    f"Claims that may fail: {', '.join(export.ALLOWABLE)}. The file is then OUTPUT.unproven.tflite "
+    "and its report says so.",
 )
 
 # Data to verify with; what is not given comes from the run.
@@ -136,6 +146,7 @@ def main():
     run = pathlib.Path(FLAGS.run) if FLAGS.run else None
     source = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
     path = pathlib.Path(FLAGS.output or source.with_name("model.tflite"))
+    reports.require_allowable(FLAGS.allow)
     if path.suffix != ".tflite":
         raise ValueError(f"--output={path} must end in .tflite.")
     if not source.exists():
@@ -144,20 +155,48 @@ def main():
         own_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
     own_code.load()
     model = serialization.load_model(source)
-    images, labels = validation_images(load_data(run), FLAGS.images)
-    for finding in export.lint(model):
-        print(finding)
-    flatbuffer = export.convert(model)
-    report = export.verify(model, flatbuffer, images, labels, FLAGS.allow_float)
-    print(f"\n{report}")
-    if not report.ok:
-        raise SystemExit(f"\nNot every claim holds: {path} was not written.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path.with_suffix(".report.json"), report.to_dict())
-    files.write_whole(path, flatbuffer)
-    print(f"\nWritten: {path}")
+    data = load_data(run)
+    images, labels = validation_images(data, FLAGS.images)
+    # As the training had them, where that is known; what it says now may be of other data.
+    known = preparation.beside(source)
+    prepare = preparation.read(known) if known.is_file() else data.preparation()
+    made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
+    exported = exports.Export(*prove(model, images, labels), prepare, FLAGS.allow, made)
+    written = exported.write(path)
+    print("\nWritten:", *written, sep="\n  ")
+    if exported.outcome == exports.FAILED:
+        raise SystemExit(f"\n{advice(exported.report, path)}")
+    if exported.outcome == exports.UNPROVEN:
+        print(f"{written[0]} is not proven: {', '.join(exported.report.missing())}.")
     if FLAGS.benchmark:
-        benchmark(model, flatbuffer, images[:1], path)
+        benchmark(model, exported.flatbuffer, images[:1], written[0])
+
+
+def prove(model, images, labels) -> tuple[export.Report, bytes | None]:
+    """Converts and verifies, and prints what is found; None where it can't be converted."""
+    for line in linting.summary(export.lint(model)):
+        print(line)
+    try:
+        flatbuffer = export.convert(model)
+    except ValueError as error:
+        flatbuffer, report = None, export.refused(model, str(error))
+    else:
+        report = export.verify(model, flatbuffer, images, labels, FLAGS.allow_float)
+    print(f"\n{report}")
+    return report, flatbuffer
+
+
+def advice(report: export.Report, path: pathlib.Path) -> str:
+    """What to do about an export that failed."""
+    missing = report.missing()
+    lines = [f"Not every claim holds ({', '.join(missing)}): {path} was not written."]
+    if path.exists():
+        lines.append(f"The {path.name} that is there is of an earlier export, and is as it was.")
+    if "operators on bits" in missing:
+        lines.append("Layers that may stay float: --allow_float=NAME,NAME.")
+    if set(missing) <= set(export.ALLOWABLE):
+        lines.append(f"To take the file all the same, as unproven: --allow={','.join(missing)}")
+    return "\n".join(lines)
 
 
 def start() -> None:

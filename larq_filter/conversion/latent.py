@@ -8,6 +8,8 @@ Some quantizers do more than take signs and scale the kernel; ``folding`` finds 
 home in the batch normalisation that follows. This module makes the copy.
 """
 
+from typing import Any
+
 import numpy as np
 
 from larq_filter import binary
@@ -19,7 +21,7 @@ from larq_filter.conversion.rebuild import copy_variables, rebuild, require_grap
 import larq
 
 
-def to_latent_free(model, scales: str = "fold"):
+def to_latent_free(model: Any, scales: str = "fold") -> Any:
     """The same network without latent weights, ready for ``FilterOptimizer``.
 
     Every 1-bit kernel quantizer (``kernel_quantizer``, ``depthwise_quantizer``,
@@ -82,11 +84,11 @@ def to_latent_free(model, scales: str = "fold"):
 
 
 def to_latent(
-    model,
-    kernel_quantizer="ste_sign",
-    kernel_constraint="weight_clip",
+    model: Any,
+    kernel_quantizer: Any = "ste_sign",
+    kernel_constraint: Any = "weight_clip",
     magnitude: float = 1.0,
-):
+) -> Any:
     """The way back: every ``NoOp(precision=1)`` kernel becomes a latent kernel.
 
     The latent weights are ``magnitude`` times the signs; the predictions stay the same. They start

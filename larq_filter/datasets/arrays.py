@@ -90,7 +90,7 @@ def part(images, labels, images_name="images", labels_name="labels") -> tuple:
     Raises:
         TypeError, ValueError: of another type or shape, not finite, not as many labels as images.
     """
-    images, labels = _images(images_name, images), _labels(labels_name, labels)
+    images, labels = image_array(images_name, images), _labels(labels_name, labels)
     if len(images) != len(labels):
         raise ValueError(
             f"{images_name} has {len(images)} images and {labels_name} {len(labels)} labels."
@@ -100,7 +100,12 @@ def part(images, labels, images_name="images", labels_name="labels") -> tuple:
     return images, labels
 
 
-def _images(name: str, images) -> np.ndarray:
+def image_array(name: str, images) -> np.ndarray:
+    """Uint8 or float32 images of four dimensions, checked; `name`: for people.
+
+    Raises:
+        TypeError, ValueError: of another type or shape, not finite.
+    """
     images = np.asarray(images)
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise TypeError(

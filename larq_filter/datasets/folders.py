@@ -54,6 +54,11 @@ def holds_classes(folder) -> bool:
     return path.is_dir() and bool(_folders(path))
 
 
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a path is that of a file which TensorFlow reads as an image, by its name."""
+    return path.suffix.lower() in EXTENSIONS and not _is_junk(path.name) and path.is_file()
+
+
 def stamp(folder) -> str:
     """Changes whenever a file in the folder does; opens none of them."""
     found = hashlib.sha256()

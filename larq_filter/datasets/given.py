@@ -12,27 +12,30 @@ the images of epoch 1 again, or others, and nobody would notice.
 
 import hashlib
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from larq_filter._keras import tf
 from larq_filter._validation import first_line, shown, validate_integer, validate_text
 from larq_filter.datasets import arrays, pipelines, sources
+from larq_filter.datasets.image_data import ImageData
 
 TRIED = 64  # images by which the order of a streamed set is tried
 WINDOW_BYTES = 2**28  # that a streamed set shuffles at a time
 
 
 def from_arrays(
-    train,
-    validation=None,
-    test=None,
+    train: Any,
+    validation: Any = None,
+    test: Any = None,
     *,
-    num_classes=None,
-    class_names=None,
-    image_size=None,
-    name="arrays",
-):
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    name: str = "arrays",
+) -> ImageData:
     """`ImageData` of images and labels in arrays.
 
     A part that is None is held out of the training images, as `load` does it.
@@ -66,15 +69,15 @@ def from_arrays(
 
 
 def from_datasets(
-    train,
-    validation=None,
-    test=None,
+    train: Any,
+    validation: Any = None,
+    test: Any = None,
     *,
-    num_classes=None,
-    class_names=None,
-    image_size=None,
-    name="datasets",
-):
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    name: str = "datasets",
+) -> ImageData:
     """`ImageData` of any `tf.data.Dataset`, as `tf.keras.utils.image_dataset_from_directory` gives.
 
     Order, shuffling and batches of the dataset don't matter: the run makes its own by its seed.

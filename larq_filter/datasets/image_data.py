@@ -12,6 +12,7 @@ import numpy as np
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.datasets.pipelines import AUGMENT, Augmentation, key
+from larq_filter.datasets.preparation import Preparation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class ImageData:
             "fingerprint": self.fingerprint,
         }
 
-    def steps_per_epoch(self, batch_size):
+    def steps_per_epoch(self, batch_size: int) -> int:
         """Full batches in one epoch; the remainder of the images is left out of that epoch.
 
         Raises:
@@ -71,8 +72,15 @@ class ImageData:
         return self.train_examples // size
 
     def train(
-        self, batch_size, *, seed, augment=True, first_epoch=0, epochs=1, steps_per_epoch=None
-    ):
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        augment: bool = True,
+        first_epoch: int = 0,
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+    ) -> Any:
         """Batches of the epochs `first_epoch`, ..., `epochs - 1`, one epoch after another.
 
         Order and augmentation of epoch `e` depend on `(seed, e)` only, so that the batches of
@@ -101,6 +109,8 @@ class ImageData:
         hint = ": `epochs` is the epoch to end before, counted from 0, not from first_epoch"
         validate_integer("epochs", epochs, first_epoch + 1, 2**30, hint)
 
+        prepared = self.preparation()
+
         def batches_of(epoch):
             batches = self._source.batches(seed, epoch, batch_size).take(steps)
             return batches.enumerate().map(lambda step, batch: (epoch, step, batch))
@@ -110,18 +120,18 @@ class ImageData:
             images = tf.ensure_shape(images, (batch_size, *self.input_shape))
             if augment:
                 images = self.augmentation(images, key(seed, epoch, AUGMENT, step))
-            return self._normalize(images), labels
+            return prepared(images), labels
 
         data = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
         data = data.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         length = tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
-    def validation(self, batch_size):
+    def validation(self, batch_size: int) -> Any:
         """All validation images as `tf.data.Dataset`, in fixed order, the last batch kept."""
         return self._in_order("validation", self.validation_examples, batch_size)
 
-    def test(self, batch_size):
+    def test(self, batch_size: int) -> Any:
         """All test images, as `validation` gives its own. Nothing is chosen by them."""
         return self._in_order("test", self.test_examples, batch_size)
 
@@ -129,8 +139,12 @@ class ImageData:
         validate_integer("batch_size", batch_size)
         data = self._source.in_order(part).batch(batch_size)
         length = tf.data.experimental.assert_cardinality(-(-size // batch_size))
-        data = data.map(lambda images, labels: (self._normalize(images), labels))
+        prepared = self.preparation()
+        data = data.map(lambda images, labels: (prepared(images), labels))
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
-    def _normalize(self, images):
-        return (tf.cast(images, tf.float32) - self.mean) / self.std
+    def preparation(self) -> Preparation:
+        """What a network that was trained on these data needs of them later."""
+        image, _ = self._source.in_order("train").element_spec
+        kept = self.input_shape, self.class_names, self.mean, self.std
+        return Preparation(*kept, image.dtype.name)

@@ -76,12 +76,9 @@ def source(listing: Listing, image_size: int | None):
     size = _only_size(listing.root, shapes) if image_size is None else (image_size, image_size)
 
     def decode(path):
-        image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
-        image = tf.cond(tf.shape(image)[-1] % 2 == 0, lambda: image[..., :-1], lambda: image)
-        if channels == 3:  # a file of one channel gives it three times
-            image = tf.broadcast_to(image, [*tf.unstack(tf.shape(image)[:2]), 3])
+        image = _decoded(path, channels)
         if image_size is not None:
-            image = resized(image, image_size)
+            image = resized(image, size)
         return tf.ensure_shape(image, (*size, channels))
 
     parts = {
@@ -91,6 +88,30 @@ def source(listing: Listing, image_size: int | None):
     rows = sorted(f"{name}\n{number}\n" for name, number in zip(names, hashes, strict=True))
     fingerprint = hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
     return Files(decode, (*size, channels), **parts), fingerprint
+
+
+def _decoded(path, channels: int):
+    """The uint8 image in a file, without its alpha; grey ones get three channels if need be."""
+    image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
+    image = tf.cond(tf.shape(image)[-1] % 2 == 0, lambda: image[..., :-1], lambda: image)
+    if channels == 3:  # a file of one channel gives it three times
+        image = tf.broadcast_to(image, [*tf.unstack(tf.shape(image)[:2]), 3])
+    return image
+
+
+def image(path, shape: tuple[int, int, int]) -> np.ndarray:
+    """One file as a `source` of images of that shape gives it, at that size whatever its own is.
+
+    Raises:
+        ValueError: it can't be read, or has other channels; the reason alone.
+    """
+    try:
+        found = _decoded(str(path), shape[2])
+    except (OSError, tf.errors.OpError):
+        raise ValueError(_reason(str(path))) from None
+    if found.shape[2] != shape[2]:
+        raise ValueError(f"it has {found.shape[2]} channels, the network takes {shape[2]}")
+    return resized(found, shape[:2]).numpy()
 
 
 def _look(root: pathlib.Path, names: list, paths: list):

@@ -191,9 +191,9 @@ def _collect(source, part):
 
 
 def resized(images, size):
-    """`images` at (size, size), bilinear with antialiasing; uint8 ones stay uint8."""
+    """`images` at `size`, (height, width) or one number, bilinear, antialiased; uint8 stays so."""
     images = tf.convert_to_tensor(images)
-    found = tf.image.resize(images, (size, size), antialias=True)
+    found = tf.image.resize(images, np.broadcast_to(size, 2), antialias=True)
     if images.dtype != tf.uint8:
         return found
     return tf.cast(tf.clip_by_value(tf.round(found), 0, 255), tf.uint8)

@@ -27,14 +27,14 @@ MEMORY_LIMIT = 2 * 2**30  # bytes of decoded uint8 images, all parts together
 
 
 def load(
-    name,
+    name: str | os.PathLike[str],
     *,
-    data_dir=None,
-    download=False,
-    train_examples=None,
-    validation_examples=None,
-    image_size=None,
-):
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    train_examples: int | None = None,
+    validation_examples: int | None = None,
+    image_size: int | None = None,
+) -> ImageData:
     """Loads a data set in three parts: training, validation and test.
 
     The test images are the split `test` if it has labels, else `validation`, else held out of the

@@ -6,6 +6,9 @@
     outcome        what a finished run is summed up to
     progress       what is saved after each epoch
     checkpoints    what a killed process, a full disk or a damaged file can't spoil
+    prediction     a trained network in use, from each kind of file
+    timing         peers timed side by side
+    bare_steps     optimizers as peers, on weights alone
     strategies     several devices and machines
     memory         graphs of earlier runs given back
     tables         the one writer of tables

@@ -3,6 +3,7 @@
     config.json     the config, the knobs with the method's defaults, the versions of the packages,
                     the command line; written first
     classes.json    the names of the classes, in the order of the model's outputs
+    model.images.json   how model.keras takes images: size, classes, mean, deviation
     result.json     the result; its presence says that the run is finished; written last
 
 Both are JSON, so that people and other programs can read them; a damaged one is told from a missing
@@ -18,9 +19,9 @@ import platform
 import sys
 from typing import get_args
 
-from larq_filter import models
+from larq_filter import datasets, models
 from larq_filter._validation import validate_flag, validate_integer, validate_text
-from larq_filter.datasets import splits
+from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import files, methods, own
 from larq_filter.experiments.checkpoints import differences
 
@@ -249,16 +250,16 @@ def write_config(
     config: Config,
     scale: dict | None = None,
     described: dict | None = None,
-    class_names: tuple = (),
+    images: datasets.Preparation | None = None,
 ) -> None:
-    """Writes config.json, the first file of a run folder, and classes.json, unless they are there.
+    """Writes config.json, the first file of a run folder, and what the model takes, once.
 
     Args:
         folder: the run folder; made if need be.
         config: of the run.
         scale: what ``strategies.describe`` says of its strategy.
         described: what ``own.describe`` says of data and model.
-        class_names: in the order of the labels.
+        images: how the model takes them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
@@ -275,8 +276,11 @@ def write_config(
         if described:
             content["own"] = described
         files.write_json(path, content)
-    if class_names and not (folder / "classes.json").exists():
-        files.write_json(folder / "classes.json", list(class_names))
+    if images is not None:
+        classes, taken = folder / "classes.json", preparation.beside(folder / "model.keras")
+        for path, content in ((classes, list(images.class_names)), (taken, images.to_json())):
+            if not path.exists():
+                files.write_json(path, content)
 
 
 def as_json(config: Config) -> dict:

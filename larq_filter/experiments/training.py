@@ -4,6 +4,7 @@ A run folder holds all that is needed to find the run again and to go on with it
 
     config.json     the config, the versions of the packages, the command line
     classes.json    the names of the classes, in the order of the model's outputs
+    model.images.json   how the model takes images: size, classes, mean, deviation
     metrics.csv     one row an epoch
     flips.csv       one row an epoch and binary layer
     tensorboard/    the same for TensorBoard, if that is installed
@@ -26,8 +27,9 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filter import binary, callbacks, datasets, serialization
@@ -76,7 +78,7 @@ class _Way:
         """Writes config.json and classes.json, once for all machines."""
         if strategies.is_chief(self.strategy):
             described = own.describe(config, data, self.model)
-            run_folder.write_config(folder, config, self.scale, described, data.class_names)
+            run_folder.write_config(folder, config, self.scale, described, data.preparation())
 
     def of_first_stage(self) -> "_Way":
         """Nobody chooses a first stage by its test, and nobody waits for its epochs."""
@@ -85,15 +87,15 @@ class _Way:
 
 def run(
     config: run_folder.Config,
-    output_dir,
+    output_dir: str | os.PathLike[str],
     verbose: int | str = "auto",
-    report=None,
-    strategy=None,
+    report: Callable[[int, dict], Any] | None = None,
+    strategy: Any = None,
     synchronized: bool = True,
     test: bool = True,
     data: datasets.ImageData | None = None,
-    model=None,
-    callbacks=(),
+    model: Any = None,
+    callbacks: Sequence[Any] = (),
 ) -> run_folder.Result:
     """Trains, or continues, or looks up the run of ``config`` in ``output_dir``.
 

@@ -9,7 +9,7 @@
     linting, kernels         checks before; a new one of a layer is a rule in ``linting``
     verification, diagnosis  claims about a file, a new one of which is a function in
                              ``verification``; which layer is wrong
-    graphs, reports          layers and their calls; texts
+    graphs, reports, causes  layers and their calls; texts
 
 Why verify: LCE falls back silently. One zero in a kernel, and the layer is a float convolution of
 32 times the size. Zero padding on a map smaller than the kernel, and the default kernel of LCE 0.16
@@ -19,14 +19,17 @@ The package larq_compute_engine is an extra, ``pip install "larq_filter[lce]"``;
 without it.
 """
 
+from typing import TYPE_CHECKING
+
 from larq_filter.export.conversions import convert, float32_copy, to_float_flatbuffer
 from larq_filter.export.diagnosis import Diagnosis, diagnose
 from larq_filter.export.engine import Interpreter
 from larq_filter.export.linting import FLOAT, SLOW, WRONG, LintFinding, lint
-from larq_filter.export.reports import Claim, Report
-from larq_filter.export.verification import verify
+from larq_filter.export.reports import ALLOWABLE, Claim, Report
+from larq_filter.export.verification import refused, verify
 
 __all__ = [
+    "ALLOWABLE",
     "FLOAT",
     "SLOW",
     "WRONG",
@@ -39,12 +42,15 @@ __all__ = [
     "diagnose",
     "float32_copy",
     "lint",
+    "refused",
     "to_float_flatbuffer",
     "verify",
 ]
 
 
-def __getattr__(name: str):
-    if name == "Finding":
-        raise AttributeError("export.Finding is export.LintFinding now.")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name == "Finding":
+            raise AttributeError("export.Finding is export.LintFinding now.")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,10 +8,10 @@ from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter._validation import first_line
 from larq_filter.binary import copies
-from larq_filter.export import engine, graphs, kernels, linting
+from larq_filter.export import causes, engine, graphs, kernels, linting
 
 
-def convert(model) -> bytes:
+def convert(model: keras.Model) -> bytes:
     """The flatbuffer of Larq Compute Engine for ``model``.
 
     Latent models are exported with their binarised kernels (the converter folds the quantizer of a
@@ -37,7 +37,7 @@ def convert(model) -> bytes:
     if found:
         raise ValueError(
             f"{model.name} would be converted with layers that are not binary:\n  "
-            + "\n  ".join(found)
+            + "\n  ".join(causes.by_cause(found))
         )
     return converted(in_float32(model))
 
@@ -53,7 +53,7 @@ def to_flatbuffer(function, model) -> bytes:
         return engine.to_flatbuffer(folder)
 
 
-def to_float_flatbuffer(model) -> bytes:
+def to_float_flatbuffer(model: keras.Model) -> bytes:
     """The flatbuffer that TFLite itself makes of the same network: 32 bits a weight.
 
     For any number of inputs, as that of LCE, or for one: where that number is not known TFLite no
@@ -94,7 +94,7 @@ def in_float32(model):
     return model if policies == {"float32"} else float32_copy(model)
 
 
-def float32_copy(model):
+def float32_copy(model: keras.Model) -> keras.Model:
     """An uncompiled copy of ``model``, its values in float32 and computed with in float32.
 
     Raises:

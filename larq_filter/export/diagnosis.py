@@ -8,6 +8,7 @@ should have given is known exactly.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Diagnosis:
         )
 
 
-def diagnose(model, inputs) -> Diagnosis:
+def diagnose(model: keras.Model, inputs: Any) -> Diagnosis:
     """Looks at each layer of ``model`` by itself.
 
     Layers that take or give anything but float32 values for each input are not looked at.

@@ -5,6 +5,7 @@ read from a converted model which operators it has and the bits of each binary k
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Interpreter:
                 "the flatbuffer; what it is goes to standard error."
             ) from error
 
-    def predict(self, inputs) -> list[np.ndarray]:
+    def predict(self, inputs: Any) -> list[np.ndarray]:
         """The outputs for a batch of ``inputs``, in the order of the flatbuffer."""
         outputs = self._interpreter.predict(np.asarray(inputs, np.float32))
         return outputs if isinstance(outputs, list) else [outputs]

@@ -57,14 +57,14 @@ def problem(layer, quantizer, values: np.ndarray) -> tuple[str, str] | None:
     return found, fix
 
 
-def problems(model) -> list[str]:
-    """What keeps binary kernels of ``model`` from being exported, with layer and fix."""
+def problems(model) -> list[tuple[str, str]]:
+    """The layers whose kernels can't be exported, and for each what it is and the fix."""
     found = []
     for layer in binary.layers_of(model):
         for _, quantizer, kernel in binary_kernels_of(layer):
             what = problem(layer, quantizer, values_of(quantizer, kernel))
             if what:
-                found.append(f"{layer.name}: {what[0]}. Fix: {what[1]}.")
+                found.append((layer.name, f"{what[0]}. Fix: {what[1]}."))
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter.binary import binary_kernels_of
-from larq_filter.export import graphs, kernels
+from larq_filter.export import causes, graphs, kernels
 
 import larq
 
@@ -47,7 +47,7 @@ class LintFinding:
         return f"{self.severity:<5}  {self.layer}: {self.problem}. Fix: {self.fix}."
 
 
-def lint(model) -> list[LintFinding]:
+def lint(model: keras.Model) -> list[LintFinding]:
     """What would go wrong or be lost in an export, layer by layer, and what to do.
 
     Looks at the network, not at the values of its weights: for use before training. Layers without
@@ -121,14 +121,25 @@ def is_binary_convolution(layer) -> bool:
     )
 
 
-def padding_problems(model) -> list[str]:
-    """The binary convolutions that pad with values that a bit cannot hold."""
+def summary(findings) -> list[str]:
+    """The findings, the worst first, one for each cause; for people."""
+    return [
+        causes.wrapped(f"{severity:<5}  {text}", 7)
+        for severity in (WRONG, FLOAT, SLOW)
+        for text in causes.by_cause(
+            (f.layer, f"{f.problem}. Fix: {f.fix}.") for f in findings if f.severity == severity
+        )
+    ]
+
+
+def padding_problems(model) -> list[tuple[str, str]]:
+    """The binary convolutions that pad with what a bit cannot hold: name, problem and fix."""
     found = []
     for call in binary_calls_of(model):
         if is_binary_convolution(call.layer):
             result = _padding_value(call)
             if result:
-                found.append(f"{call.name}: {result[0]}. Fix: {result[1]}.")
+                found.append((call.name, f"{result[0]}. Fix: {result[1]}."))
     return found
 
 

@@ -1,8 +1,15 @@
 """What ``verify`` found, claim by claim, for people and for programs."""
 
 import dataclasses
+from collections.abc import Collection
 
+from larq_filter.export import causes
 from larq_filter.export.diagnosis import Diagnosis
+
+ALLOWABLE = ("precision", "outputs", "top-1", "accuracy", "size")
+"""The claims that somebody may do without, who knows why they fail. Not those about the kernels: a
+file with floats in place of bits is not what anybody exports for; layers that may be floats are
+named by ``verify(allow_float=)``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Claim:
 
     def __str__(self) -> str:
         state = {True: "ok", False: "FAILED", None: "NOT TESTED"}[self.ok]
-        return f"{state:<10}  {self.name}: {self.details}"
+        return causes.wrapped(f"{state:<10}  {self.name}: {self.details}", 12)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +54,16 @@ class Report:
         """Whether every claim holds; one that could not be tested does not."""
         return all(claim.ok is True for claim in self.claims)
 
+    def missing(self, allowed: Collection[str] = ()) -> tuple[str, ...]:
+        """The names of the claims that don't hold, or could not be tested, but for ``allowed``.
+
+        Raises:
+            ValueError: ``allowed`` has a name that is not in ``ALLOWABLE``.
+        """
+        require_allowable(allowed)
+        failed = [claim.name for claim in self.claims if claim.ok is not True]
+        return tuple(name for name in failed if name not in allowed)
+
     def __str__(self) -> str:
         verdict = "every claim holds" if self.ok else "not every claim holds"
         return "\n".join(
@@ -56,3 +73,13 @@ class Report:
     def to_dict(self) -> dict:
         """Everything, ready for JSON."""
         return {**dataclasses.asdict(self), "ok": self.ok}
+
+
+def require_allowable(names: Collection[str]) -> None:
+    """Raises ValueError if a claim is named that nobody may do without, or that there is not."""
+    unknown = [name for name in names if name not in ALLOWABLE]
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)} can't be allowed to fail. What can: {', '.join(ALLOWABLE)}. "
+            "Kernels have to be binary; layers that may stay float are named by `allow_float`."
+        )

@@ -2,16 +2,18 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from larq_filter import binary
 from larq_filter.binary import binary_kernels_of
-from larq_filter.export import conversions, engine, graphs, kernels, linting
+from larq_filter.export import causes, conversions, engine, graphs, kernels, linting
 from larq_filter.export.diagnosis import diagnose
 from larq_filter.export.reports import Claim, Report
 
-_CLOSE = 1e-3  # of the spread; measured: 1e-4 and less where no sign turned
+CLOSE = 1e-3  # of the spread; measured: 1e-4 and less where no sign turned
 _COPY = 0.5  # of the spread, between half and single precision; measured: 1e-3, and 2 if wrong
 _FAR = 0.1  # of the spread: half of the inputs must be closer, even if each layer is right
 _ROUNDING = 1e-5  # of a column's largest value: a smaller range says nothing of the inputs
@@ -22,7 +24,9 @@ _CHANCE = 3.84  # of the square of their surplus over their number: above it by 
 _DIAGNOSED = 8  # inputs
 
 
-def verify(model, flatbuffer: bytes, inputs, labels=None, allow_float=()) -> Report:
+def verify(
+    model: Any, flatbuffer: bytes, inputs: Any, labels: Any = None, allow_float: Sequence[str] = ()
+) -> Report:
     """Runs the converted model by LCE's interpreter and compares it with the Keras model.
 
     The claims: the kernels are binary; a model of another precision gives in float32 what it gives
@@ -79,6 +83,19 @@ def verify(model, flatbuffer: bytes, inputs, labels=None, allow_float=()) -> Rep
         claims += [claim, *_of_classes(expected, given, labels)]
     claims.append(_sizes(model, flatbuffer))
     return Report(original.name, tuple(claims), floats, found)
+
+
+def refused(model, reason: str) -> Report:
+    """The report of a model that ``convert`` refuses: what is wrong with its kernels, and why.
+
+    Args:
+        model: what ``convert`` was given.
+        reason: what it said.
+    """
+    found = _kernels(model)
+    if found.ok is not True:  # that is the reason
+        reason = "not tried before the kernels are binary"
+    return Report(model.name, (found, Claim("conversion", False, reason)), {})
 
 
 def _of_classes(expected, given, labels) -> list[Claim]:
@@ -146,7 +163,9 @@ def _kernels(model) -> Claim:
     numbers = {"kernels": count, "problems": found}
     if not count:
         return Claim("binary kernels", False, "the model has none", numbers)
-    details = "; ".join(found) or f"all {count} hold -1 and +1, up to a scale per output channel"
+    details = " ".join(causes.by_cause(found)) or (
+        f"all {count} hold -1 and +1, up to a scale per output channel"
+    )
     return Claim("binary kernels", not found, details, numbers)
 
 
@@ -188,8 +207,11 @@ def _float_layers(calls: list, flatbuffer: bytes) -> dict[str, str]:
 def _operators(calls: list, floats: dict, flatbuffer: bytes, allowed: set) -> Claim:
     count = engine.operators(flatbuffer).count(engine.BINARY_CONVOLUTION)
     details = f"{count} {engine.BINARY_CONVOLUTION} for {len(calls)} calls of binary layers"
-    for name, reason in floats.items():
-        details += f"\n              {name} stays float{' (allowed)' * (name in allowed)}: {reason}"
+    for ok, word in [(False, "stays float"), (True, "stays float, as allowed")]:
+        found = (
+            (name, f"{word}: {why}") for name, why in floats.items() if (name in allowed) == ok
+        )
+        details += "".join(f"; {line}" for line in causes.by_cause(found))
     numbers = {"operators": count, "binary_layers": len(calls), "float_layers": floats}
     return Claim("operators on bits", set(floats) <= allowed, details, numbers)
 
@@ -214,8 +236,13 @@ def _given(model, flatbuffer, inputs, expected) -> np.ndarray:
 
 
 def _refused(error, calls: list) -> Claim:
-    findings = [str(f) for c in calls for f in linting.findings_of(c) if f.severity == "wrong"]
-    return Claim("outputs", False, f"{error} {' '.join(findings)}".strip())
+    found = [(f.layer, f"{f.problem}. Fix: {f.fix}.") for f in _suspects(calls)]
+    return Claim("outputs", False, " ".join([str(error), *causes.by_cause(found)]))
+
+
+def _suspects(calls: list) -> list:
+    """What ``lint`` says is wrong."""
+    return [f for call in calls for f in linting.findings_of(call) if f.severity == linting.WRONG]
 
 
 def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
@@ -228,48 +255,60 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
     spread = _spread(expected)
     distances = _distances(expected, given, spread)
     largest, median = float(distances.max()), float(np.median(distances))
-    numbers = {"largest": largest, "median": median, "close": float(np.mean(distances <= _CLOSE))}
+    numbers = {"largest": largest, "median": median, "close": float(np.mean(distances <= CLOSE))}
+    if expected.ndim == 2:
+        numbers["largest_per_output"] = _differences(expected, given, spread).max(axis=0).tolist()
+    differ, suspects = np.flatnonzero(~(distances <= CLOSE)), _suspects(calls)
     details = f"largest difference {largest:.2g} of a column's spread, median {median:.2g}"
-    suspects = [f for call in calls for f in linting.findings_of(call) if f.severity == "wrong"]
-    if numbers["close"] == 1 and not suspects:
-        return Claim("outputs", True, details, numbers), None
-    if numbers["close"] < 1:
-        differ = int(np.sum(~(distances <= _CLOSE)))
-        details += f"; {differ} of {len(inputs)} inputs differ by more than {_CLOSE:g}"
-    if suspects:
-        names = dict.fromkeys(finding.layer for finding in suspects)  # shared layers once
-        details += f"; lint calls {', '.join(names)} wrong"
+    if not len(differ) and not suspects:
+        return Claim(
+            "outputs", True, f"equal for all {len(inputs)} inputs: {details}", numbers
+        ), None
+    lint = f"; lint calls {causes.shortened([f.layer for f in suspects])} wrong" if suspects else ""
     worst = np.argsort(distances)[-_DIAGNOSED:]  # NaN is the last
-    try:
-        reference = engine.Interpreter(flatbuffer, reference=True).predict(inputs[worst])[0]
-    except engine.Refused:  # of zero padding with an odd number of channels, for one
-        details += "; LCE's reference kernel refuses the file"
-    else:
-        median_there = float(np.median(_distances(expected[worst], reference, spread)))
-        numbers["median_of_reference_kernel"] = median_there
-        details += (
-            f"; at the {len(worst)} inputs that differ most the median with LCE's reference kernel "
-            f"is {median_there:.2g}"
-        )
     found = diagnose(model, inputs[worst])
     # All that differ: what a changed weight does may be less than what a turned sign does.
-    some = np.union1d(worst, np.flatnonzero(~(distances <= _CLOSE)))
+    some = np.union1d(worst, differ)
     same = _is_conversion(model, inputs[some], given[some], spread)
+    if same and not found.wrong and median <= _FAR:
+        details = f"equal for {len(inputs) - len(differ)} of {len(inputs)} inputs"
+        if len(differ):
+            details += (
+                f"; in the other {len(differ)} rounding turned signs, which moves outputs by up to "
+                f"{largest:.2g} of a column's spread and is no error"
+            )
+        return Claim("outputs", True, f"{details}{lint}; {found}", numbers), found
+    if len(differ):
+        details += f"; {len(differ)} of {len(inputs)} inputs differ by more than {CLOSE:g}"
+    details += lint
+    details += _by_reference_kernel(flatbuffer, inputs[worst], expected[worst], spread, numbers)
     details += f"; {found}"
     if not same:
         details += (
             "; the file does not give what a new conversion gives: were the weights changed after "
             "it, or is it the file of another model? Convert again"
         )
-    right = same and not found.wrong
-    if right and not median <= _FAR:
+    elif not found.wrong:
         details += (
             f"; but half of all inputs differ by more than {_FAR:g}: rounding turns so many signs "
             "that it decides what this model gives. Train it longer, and take signs of what comes "
             "from a BatchNormalization"
         )
-    ok = right and median <= _FAR
-    return Claim("outputs", ok, details, numbers), found
+    return Claim("outputs", False, details, numbers), found
+
+
+def _by_reference_kernel(flatbuffer, inputs, expected, spread, numbers: dict) -> str:
+    """How far LCE's reference kernel is from Keras, as text; as a number it goes to ``numbers``."""
+    try:
+        reference = engine.Interpreter(flatbuffer, reference=True).predict(inputs)[0]
+    except engine.Refused:  # of zero padding with an odd number of channels, for one
+        return "; LCE's reference kernel refuses the file"
+    median = float(np.median(_distances(expected, reference, spread)))
+    numbers["median_of_reference_kernel"] = median
+    return (
+        f"; at the {len(inputs)} inputs that differ most the median with LCE's reference kernel is "
+        f"{median:.2g}"
+    )
 
 
 def _is_constant(expected) -> bool:
@@ -287,15 +326,20 @@ def _spread(expected) -> np.ndarray:
 
 def _distances(expected, given, spread) -> np.ndarray:
     """For each input the largest difference of a column, relative to the column's spread."""
+    return _differences(expected, given, spread).max(axis=1)
+
+
+def _differences(expected, given, spread) -> np.ndarray:
+    """For each input and column the difference, relative to the column's spread."""
     with np.errstate(invalid="ignore"):  # infinity less infinity
         differences = np.abs(expected.astype(np.float64) - given).reshape(len(expected), -1)
-    return (differences / spread).max(axis=1)
+    return differences / spread
 
 
 def _is_conversion(model, inputs, given, spread) -> bool:
     """Whether ``given`` is what the model, converted now, gives for these inputs."""
     new = engine.Interpreter(conversions.converted(model)).predict(inputs)[0]
-    return bool(np.all(_distances(new, given, spread) <= _CLOSE))
+    return bool(np.all(_distances(new, given, spread) <= CLOSE))
 
 
 def _top1(expected, given) -> Claim:
@@ -305,7 +349,12 @@ def _top1(expected, given) -> Claim:
     details = f"equal for {same:.1%} of {len(ours)} inputs, {classes} classes predicted"
     numbers = {"equal": same, "classes": classes, "inputs": len(ours)}
     if classes < needed:
-        details += f", fewer than {needed}: pass more inputs, or train the model"
+        of = f"{classes} class{'es' * (classes > 1)}"
+        details = (
+            f"the model answers {len(ours)} inputs with {of} of {expected.shape[1]}, as one that "
+            "has learned little does. A constant answer would agree too, so equal classes prove "
+            f"nothing before there are {needed}: train it longer, or pass inputs of more classes"
+        )
         return Claim("top-1", None, details, numbers)
     ok = same >= _MOST or np.sum(ours != theirs) <= 1
     return Claim("top-1", bool(ok), details, numbers)

@@ -67,7 +67,7 @@ class Value:
         _require_config(cls, config)
         return cls(**{name: _revive(item) for name, item in config.items()})
 
-    def replace(self, **changes) -> "Value":
+    def replace(self, **changes: Any) -> "Value":
         """Returns a copy with other arguments, validated like a new one."""
         return type(self)(**{**self.get_config(), **changes})
 
@@ -218,7 +218,9 @@ class Filter(Value):
         """Whether the filter has second-order sections."""
         return type(self).sos is not Filter.sos
 
-    def run(self, x, state: tuple | None = None, first_step: int = 0) -> tuple[np.ndarray, tuple]:
+    def run(
+        self, x: Any, state: tuple | None = None, first_step: int = 0
+    ) -> tuple[np.ndarray, tuple]:
         """Filters a recorded sequence in NumPy, like ``scipy.signal.sosfilt`` with schedules.
 
         Args:

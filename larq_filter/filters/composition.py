@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -114,7 +115,7 @@ class Cascade(_Composition):
         ValueError: no stage, or more than that.
     """
 
-    stages: tuple[Filter, ...]
+    stages: Sequence[Filter]
 
     _field = "stages"
 
@@ -165,8 +166,8 @@ class Parallel(_Composition):
         ValueError: no filter, another number of gains, a gain that is not finite.
     """
 
-    filters: tuple[Filter, ...]
-    gains: tuple[float, ...]
+    filters: Sequence[Filter]
+    gains: Sequence[float]
 
     _field = "filters"
 

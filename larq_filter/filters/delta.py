@@ -5,6 +5,7 @@ given in ``d = z - 1`` themselves, as the designs of ``larq_filter.filters.desig
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class DeltaSections(Filter):
     using delta operators", IEEE Transactions on Automatic Control 31 (1986).
     """
 
-    coefficients: tuple[tuple[float, ...], ...]
+    coefficients: Sequence[Sequence[float]]
     compensated: bool | None = None
 
     def __post_init__(self):

@@ -17,6 +17,7 @@ They are causal, as everything that filters gradients must be: a filter run forw
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import signal
@@ -51,7 +52,7 @@ DECIBELS = Interval(1e-6, 300.0)
 
 def butterworth(
     order: int,
-    cutoff,
+    cutoff: float | Sequence[float],
     *,
     btype: str = "lowpass",
     steps_per_epoch: float | None = None,
@@ -86,7 +87,7 @@ def butterworth(
 
 def chebyshev(
     order: int,
-    cutoff,
+    cutoff: float | Sequence[float],
     ripple: float,
     *,
     kind: int = 1,
@@ -126,7 +127,7 @@ def chebyshev(
 
 def bessel(
     order: int,
-    cutoff,
+    cutoff: float | Sequence[float],
     *,
     btype: str = "lowpass",
     steps_per_epoch: float | None = None,
@@ -144,7 +145,7 @@ def bessel(
 def iir(
     ftype: str,
     order: int,
-    cutoff,
+    cutoff: float | Sequence[float],
     btype: str = "lowpass",
     ripple: float | None = None,
     attenuation: float | None = None,
@@ -196,7 +197,11 @@ def iir(
     return DeltaSections(rows, compensated)
 
 
-def from_transfer_function(b, a, compensated: bool | None = None) -> DeltaSections | FIR:
+def from_transfer_function(
+    b: Sequence[float] | np.ndarray,
+    a: Sequence[float] | np.ndarray,
+    compensated: bool | None = None,
+) -> DeltaSections | FIR:
     """The filter ``sum_i b_i z^-i / sum_i a_i z^-i``, as ``scipy.signal.lfilter(b, a, x)``.
 
     In sections, by the roots of both: above order 4 or so, and for slow filters, b and a hold too

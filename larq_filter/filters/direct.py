@@ -6,6 +6,7 @@ of their whole length: of 256 taps a moving average comes back wrong by 6e-5, a 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class FIR(Filter):
         [0.5, 0.25, 2.0]
     """
 
-    taps: tuple[float, ...]
+    taps: Sequence[float]
 
     def __post_init__(self):
         taps = validate_numbers("taps", self.taps, "[0.5, 0.25]")
@@ -121,7 +122,7 @@ class AR(Filter):
     Source: Yang, "Filter gradient descent", 2020.
     """
 
-    coefficients: tuple[float, ...]
+    coefficients: Sequence[float]
 
     def __post_init__(self):
         coefficients = validate_numbers("coefficients", self.coefficients, "[0.8, 0.1]")
@@ -164,7 +165,7 @@ class AR(Filter):
         return DirectForm(b, np.array([1.0, *(-c for c in self.coefficients)]))
 
 
-def MA(coefficients) -> FIR:  # noqa: N802
+def MA(coefficients: Sequence[float]) -> FIR:  # noqa: N802
     """The MA(q) of Filter Gradient Descent: ``y_t = x_t + sum_i coefficients[i] * x_{t-1-i}``.
 
     Not an average but a sum: ``FIR([1, *coefficients])``, gain ``1 + sum_i coefficients[i]``. The

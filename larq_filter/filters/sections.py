@@ -13,6 +13,7 @@ exact for every schedule, and its sections are known at each step.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class SecondOrderSections(Filter):
         2
     """
 
-    coefficients: tuple[tuple[float, ...], ...]
+    coefficients: Sequence[Sequence[float]]
     compensated: bool | None = None
 
     def __post_init__(self):

@@ -157,7 +157,7 @@ class Translation:
         """Name of each latent hyperparameter to its status."""
         return {each.name: each.status for each in self.counterparts}
 
-    def initial_state(self, w_0) -> tuple:
+    def initial_state(self, w_0: np.ndarray) -> tuple:
         """The filter's state that stands for latent weights ``w_0``.
 
         Without it the filter starts at zero, as latent weights that are all 0.

@@ -9,6 +9,7 @@ channels. Those of this package need Larq alone; all models of larq-zoo come wit
 | `resnet18_cifar` | CIFAR: ResNet-18 with the shortcuts of Bi-Real net | 11.0 M |
 | `binarynet` | CIFAR: the VGG of Bop, binary everywhere | 10.4 M |
 | `reactnet_a` | ImageNet: MobileNet with learned shifts | 28.3 M |
+| `starter` | first runs: every layer as Larq Compute Engine likes it | 0.11 M |
 | `mlp` | small images and quick experiments | as told |
 | `xnorpp20` | CIFAR: `birealnet20` with learned scales of outputs (XNOR-Net++) | 0.27 M |
 | `abcnet20` | CIFAR: `birealnet20` of 3 x 3 binary convolutions each (ABC-Net) | 0.80 M |
@@ -20,6 +21,8 @@ The last four are structures: any method trains them. docs/models.md says what o
 
 import difflib
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 from larq_filter._validation import validate_integer
 from larq_filter.models import zoo
@@ -33,6 +36,7 @@ from larq_filter.models.nobn import birealnet20_nobn
 from larq_filter.models.reactnet import reactnet_a
 from larq_filter.models.resnet18 import resnet18_cifar
 from larq_filter.models.scales import OutputScale
+from larq_filter.models.starter import starter
 from larq_filter.models.xnorpp import xnorpp20
 from larq_filter.models.zoo import LITERATURE, SOTA, zoo_model
 
@@ -54,6 +58,7 @@ __all__ = [
     "reactnet_a",
     "resnet18_cifar",
     "smallest_image",
+    "starter",
     "xnorpp20",
     "zoo_model",
 ]
@@ -62,6 +67,7 @@ _OWN = {
     builder.__name__: builder
     for builder in (
         birealnet20,
+        starter,
         mlp,
         resnet18_cifar,
         binarynet,
@@ -74,6 +80,7 @@ _OWN = {
 }
 _SMALLEST = {
     "birealnet20": 8,
+    "starter": 1,
     "mlp": 1,
     "resnet18_cifar": 8,
     "binarynet": 10,
@@ -85,12 +92,12 @@ _SMALLEST = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names that `build` takes: this package's models, then those of larq-zoo."""
     return (*_OWN, *SOTA, *LITERATURE)
 
 
-def smallest_image(name):
+def smallest_image(name: str) -> int:
     """The smallest square image, in pixels a side, that the model takes with its defaults.
 
     Raises:
@@ -100,7 +107,7 @@ def smallest_image(name):
     return _SMALLEST[name] if name in _SMALLEST else zoo.smallest_image(name)
 
 
-def build(name, *, input_shape, num_classes, **kwargs):
+def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: Any) -> Any:
     """Builds a model.
 
     Args:

@@ -22,6 +22,9 @@ Source: Lin, Zhao and Pan, "Towards accurate binary convolutional neural network
 arXiv 1711.11294.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from larq_filter._keras import tf
@@ -81,7 +84,13 @@ class SumOfBases(layers.Layer):
         return {**super().get_config(), "parts": self.parts}
 
 
-def abcnet20(input_shape=(32, 32, 3), num_classes=10, width=16, weight_bases=3, activation_bases=3):
+def abcnet20(
+    input_shape: Sequence[int] = (32, 32, 3),
+    num_classes: int = 10,
+    width: int = 16,
+    weight_bases: int = 3,
+    activation_bases: int = 3,
+) -> Any:
     """`birealnet20` with M x N binary convolutions in place of each.
 
     Args:

@@ -8,6 +8,9 @@ al., NeurIPS 2019, arXiv 1906.02107) and of Larq's CIFAR-10 tutorial differ from
 one thing: their first convolution does not pad.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.models._parts import LATENT, batch_norm, binary_conv
@@ -19,7 +22,12 @@ layers = tf.keras.layers
 _SMALLEST = {"valid": 10, "same": 8}
 
 
-def binarynet(input_shape=(32, 32, 3), num_classes=10, width=128, first_padding="valid"):
+def binarynet(
+    input_shape: Sequence[int] = (32, 32, 3),
+    num_classes: int = 10,
+    width: int = 128,
+    first_padding: str = "valid",
+) -> Any:
     """Six binary convolutions and three binary dense layers; no real-valued kernel.
 
     With width 128, 32x32x3 images and 10 classes it has 10,352,000 binary weights, or 14,022,016

@@ -9,6 +9,9 @@ The shortcut is the identity; at the two strides it averages 2x2 pixels and fill
 with zeros, so it has no parameters (He et al. 2016, option A; Liu et al. 2018 for the rest).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
@@ -41,7 +44,9 @@ class PadChannels(layers.Layer):
         return {**super().get_config(), "channels": self.channels}
 
 
-def birealnet20(input_shape=(32, 32, 3), num_classes=10, width=16):
+def birealnet20(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, width: int = 16
+) -> Any:
     """A real convolution, 18 binary ones in three stages, a real classifier.
 
     Args:

@@ -17,6 +17,9 @@ the links are the shortcuts.
 Source: Hu et al., "Elastic-Link for binarized neural networks", AAAI 2022, arXiv 2112.10149.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter.models._parts import batch_norm, binary_conv, prelu
 from larq_filter.models.birealnet import resnet20
@@ -25,7 +28,9 @@ from larq_filter.models.scales import OutputScale
 layers = tf.keras.layers
 
 
-def elasticlink20(input_shape=(32, 32, 3), num_classes=10, width=16):
+def elasticlink20(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, width: int = 16
+) -> Any:
     """`birealnet20` with a learned factor on each shortcut, and no zeros in any.
 
     Args:

@@ -1,5 +1,8 @@
 """A multilayer perceptron with binary hidden layers, for small images and quick experiments."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.models._shapes import image_shape
@@ -7,7 +10,9 @@ from larq_filter.models._shapes import image_shape
 import larq
 
 
-def mlp(input_shape=(8, 8, 1), num_classes=10, width=128, depth=2):
+def mlp(
+    input_shape: Sequence[int] = (8, 8, 1), num_classes: int = 10, width: int = 128, depth: int = 2
+) -> Any:
     """`depth` binary dense layers, each followed by batch normalisation, and a real classifier.
 
     The first layer has binary weights on real-valued pixels, the others binary inputs too. Batch

@@ -27,6 +27,8 @@ CVPR workshops 2021, arXiv 2104.08215, and the authors' code.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from larq_filter._keras import tf
 from larq_filter.models._parts import binary_conv
@@ -40,7 +42,9 @@ ALPHA = 0.2
 """The share of a branch, as published."""
 
 
-def birealnet20_nobn(input_shape=(32, 32, 3), num_classes=10, width=16):
+def birealnet20_nobn(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, width: int = 16
+) -> Any:
     """`birealnet20` without batch normalisation; the images should have variance 1.
 
     Args:

@@ -14,6 +14,9 @@ undoes.
 Source: Liu et al., "ReActNet", ECCV 2020, arXiv 2003.03488, and the authors' code.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.models._parts import batch_norm, binary_conv, classifier
@@ -26,7 +29,9 @@ layers = tf.keras.layers
 _CHANNELS = (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
 
 
-def reactnet_a(input_shape=(224, 224, 3), num_classes=1000, width=32):
+def reactnet_a(
+    input_shape: Sequence[int] = (224, 224, 3), num_classes: int = 1000, width: int = 32
+) -> Any:
     """A real convolution, 13 blocks of two binary ones, a real classifier.
 
     With width 32, 3 channels and 1,000 classes: 28,253,184 binary weights, 29.3 M in all.

@@ -10,6 +10,9 @@ results of binary ResNet-18. On 32x32 images the first convolution is 3x3 withou
 is no max-pooling.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
 from larq_filter.models._parts import batch_norm, binary_conv, classifier, prelu
@@ -18,7 +21,9 @@ from larq_filter.models._shapes import divisible
 layers = tf.keras.layers
 
 
-def resnet18_cifar(input_shape=(32, 32, 3), num_classes=10, width=64):
+def resnet18_cifar(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, width: int = 64
+) -> Any:
     """A real convolution, 16 binary ones in four stages, a real classifier.
 
     With width 64, 3 channels and 10 classes: 10,985,472 binary weights and 188,490 real-valued

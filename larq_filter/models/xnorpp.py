@@ -6,6 +6,9 @@ Gamma is an `OutputScale`; all else is `birealnet20`. Published on AlexNet and R
 ImageNet; the ResNet-20 is this package's. Source and what is not verified: `models.scales`.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter._keras import tf
 from larq_filter.models._parts import batch_norm, binary_conv, prelu
 from larq_filter.models.birealnet import resnet20, shortcut
@@ -14,7 +17,12 @@ from larq_filter.models.scales import OutputScale
 layers = tf.keras.layers
 
 
-def xnorpp20(input_shape=(32, 32, 3), num_classes=10, width=16, form="factors"):
+def xnorpp20(
+    input_shape: Sequence[int] = (32, 32, 3),
+    num_classes: int = 10,
+    width: int = 16,
+    form: str = "factors",
+) -> Any:
     """`birealnet20` with an `OutputScale` behind each binary convolution.
 
     Args:

@@ -1,5 +1,8 @@
 """The models of larq-zoo by name; the only module that imports larq_zoo."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter.models._shapes import image_shape
 from larq_filter.models._zoo_layers import portable
 
@@ -35,7 +38,12 @@ _SIZES = {
 _ANY = (1, 1)
 
 
-def zoo_model(name, input_shape=(224, 224, 3), num_classes=1000, weights=None):
+def zoo_model(
+    name: str,
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    weights: str | None = None,
+) -> Any:
     """Builds a model of larq-zoo.
 
     It computes what larq-zoo's does; a few of its layers are exchanged for ones that a `.keras`

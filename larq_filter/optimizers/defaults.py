@@ -2,10 +2,10 @@
 
 from larq_filter import filters
 from larq_filter._keras import keras
-from larq_filter._validation import validate_constant
+from larq_filter._validation import Rate, validate_constant
 
 
-def default_alpha(start: float = 1e-2, halving_steps: float = 100):
+def default_alpha(start: float = 1e-2, halving_steps: float = 100) -> Rate:
     """An adaptation rate that decays without knowing when training ends.
 
         alpha_t = start / (1 + t / halving_steps)

@@ -11,6 +11,9 @@ process-wide id (a loaded model stops training without a word) and loses its sta
 all that a file has to hold, ``saving`` is Keras' protocol of it. Here they meet Keras.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from larq_filter import binary, filters, flips, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_choice, validate_flag
@@ -115,7 +118,7 @@ class FilterOptimizer(Attributes, SavedByName):
         self,
         gradient_filter: filters.Filter | None = None,
         flip_rule: flips.FlipRule | None = None,
-        default_optimizer="adam",
+        default_optimizer: Any = "adam",
         *,
         warm_start: float | keras.initializers.Initializer | None = None,
         clipnorm: float | None = None,
@@ -125,8 +128,8 @@ class FilterOptimizer(Attributes, SavedByName):
         jit_compile: bool = True,
         rate_aliases: dict[str, str] | None = None,
         name: str = "FilterOptimizer",
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         refuse_misplaced(kwargs)
         jit_compile = validate_flag("jit_compile", jit_compile)
         self._jit_compile_argument = jit_compile  # Keras keeps what this machine makes of it
@@ -168,7 +171,7 @@ class FilterOptimizer(Attributes, SavedByName):
         )
         self._layout = layout.Contents(self, self._rates, self._states)  # a name in checkpoints
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Any) -> None:
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.
 
         Warns:
@@ -194,7 +197,7 @@ class FilterOptimizer(Attributes, SavedByName):
 
     # Building -------------------------------------------------------------------------------------
 
-    def build(self, var_list):
+    def build(self, var_list: Any) -> None:
         """Creates the states and sets every binary kernel to its signs, on every replica.
 
         Args:
@@ -250,7 +253,7 @@ class FilterOptimizer(Attributes, SavedByName):
             for copy in binary.replicas(average):
                 copy.assign(variable)
 
-    def set_filter_state(self, variable, state) -> None:
+    def set_filter_state(self, variable: Any, state: Sequence[Any]) -> None:
         """Starts the filter of one kernel where another training stopped, on every replica.
 
         For a start against the current weights ``warm_start`` is enough; this one takes any state,
@@ -281,7 +284,7 @@ class FilterOptimizer(Attributes, SavedByName):
             )
         self._states.reset()
 
-    def observe_signals(self, observer) -> None:
+    def observe_signals(self, observer: Callable[[int, Any], None] | None) -> None:
         """Has ``observer(position, signal)`` called in the graph of every step traced from now on.
 
         Args:
@@ -290,7 +293,7 @@ class FilterOptimizer(Attributes, SavedByName):
         """
         self._steps.observe(observer)
 
-    def position_of(self, variable) -> int | None:
+    def position_of(self, variable: Any) -> int | None:
         """The ``position`` of a kernel for observers; None for one the optimizer does not train."""
         state = self._states.of(variable)
         return None if state is None else state.position
@@ -313,7 +316,7 @@ class FilterOptimizer(Attributes, SavedByName):
 
     # Stepping -------------------------------------------------------------------------------------
 
-    def compute_gradients(self, loss, var_list, tape=None):
+    def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
         """As in Keras; a callable loss is evaluated at kernels that are already binary."""
         if callable(loss) and not callable(var_list):
             with tf.init_scope():
@@ -321,8 +324,12 @@ class FilterOptimizer(Attributes, SavedByName):
         return super().compute_gradients(loss, var_list, tape)
 
     def apply_gradients(
-        self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs
-    ):
+        self,
+        grads_and_vars: Any,
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Takes one step.
 
         Args:

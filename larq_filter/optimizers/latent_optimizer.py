@@ -10,6 +10,9 @@ every format.
 holds of the rules.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from larq_filter import binary, latent_rules, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers.arguments import validate_default_optimizer
@@ -87,16 +90,16 @@ class LatentOptimizer(Delegating):
 
     def __init__(
         self,
-        kernel_optimizer="adam",
-        default_optimizer="adam",
-        rules=(),
+        kernel_optimizer: Any = "adam",
+        default_optimizer: Any = "adam",
+        rules: Sequence[latent_rules.Rule] = (),
         *,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
         name: str = "LatentOptimizer",
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         kwargs.pop("is_legacy_optimizer", None)
         for argument in kwargs:
             raise ValueError(f"LatentOptimizer takes no `{argument}`. {_OF_THE_PARTS}")
@@ -168,7 +171,7 @@ class LatentOptimizer(Delegating):
     def kernel_learning_rate(self, value):
         self.kernel_optimizer.learning_rate = value
 
-    def build(self, var_list):
+    def build(self, var_list: Any) -> None:
         """Creates the states of both optimizers.
 
         Args:
@@ -204,8 +207,12 @@ class LatentOptimizer(Delegating):
         return (self.kernel_optimizer, latent), (self.default_optimizer, rest)
 
     def apply_gradients(
-        self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs
-    ):
+        self,
+        grads_and_vars: Any,
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Takes one step, as Keras' optimizers do."""
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
@@ -231,12 +238,12 @@ class LatentOptimizer(Delegating):
             self._step_with(self.default_optimizer, rest)
         return self.iterations.assign_add(1)
 
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Passed on to both optimizers."""
         for optimizer in (self.kernel_optimizer, self.default_optimizer):
             optimizer.exclude_from_weight_decay(var_list, var_names)
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Any) -> None:
         """Ends a training, as ``fit`` does: for optimizers with ``use_ema``."""
         for optimizer, part in self._parts(list(var_list), lambda variable: variable):
             optimizer.finalize_variable_values(part)

@@ -176,5 +176,8 @@ def test_own_images_and_an_own_model_from_training_to_the_device(tmp_path):
 
     content["config"]["model"] = "mymodels:build"
     (run / "config.json").write_text(json.dumps(content))
-    status, said = command(tmp_path, "export", f"--run={run}", model, "--images=2")
-    assert status == 0 and (run / "model.tflite").exists(), said
+    more = ["--images=2", "--output=phone/pets.tflite"]
+    status, said = command(tmp_path, "export", f"--run={run}", model, *more)
+    assert status == 0 and (tmp_path / "phone" / "pets.tflite").exists(), said
+    images = (tmp_path / "phone" / "pets.images.json").read_bytes()
+    assert images == (run / "model.images.json").read_bytes()

@@ -1,5 +1,6 @@
 """Export to Larq Compute Engine: the real converter, the real interpreter, on tiny networks."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
+from html_reading import Page
 from larq_filter import binary, datasets, export
 from larq_filter._keras import keras, tf
 from larq_filter.export import conversions, engine, graphs, verification
@@ -238,7 +240,7 @@ def test_a_dense_layer_stays_float_unless_that_is_allowed():
     report = export.verify(model, flatbuffer, x)
     assert not report.ok
     assert report.float_layers == {dense.name: "QuantDense is never accelerated"}
-    assert f"{dense.name} stays float: QuantDense" in str(report)
+    assert f"{dense.name}: stays float: QuantDense" in claim(report, "operators on bits").details
     assert claim(report, "outputs").ok
     assert export.verify(model, flatbuffer, x, allow_float=[dense.name]).ok
     with pytest.raises(ValueError, match="names dens; the layers .* are quant_conv2d.*, quant_den"):
@@ -301,7 +303,7 @@ def test_the_first_wrong_layer_of_a_wrong_kernel_is_named():
     assert found.layers == 10
     assert found.wrong == ("inner/small", "inner/smaller")
     assert found.wrong_with_reference == ()
-    text = str(report)
+    text = claim(report, "outputs").details
     assert "first wrong layer is inner/small" in text
     assert "the converted model is right and LCE's default kernel is wrong" in text
     assert "zero padding on 2x2 maps" in text and "use pad_values=1" in text
@@ -317,7 +319,8 @@ def test_a_wrong_conversion_is_told_from_a_wrong_kernel():
     report = export.verify(model, export.convert(model), inputs_of(model))
     assert not report.ok
     assert report.diagnosis.wrong == report.diagnosis.wrong_with_reference == ("ternary",)
-    assert "the conversion is wrong" in str(report) and "gives zeros" in str(report)
+    text = claim(report, "outputs").details
+    assert "the conversion is wrong" in text and "gives zeros" in text
 
 
 @extras
@@ -334,7 +337,9 @@ def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
     report = export.verify(model, flatbuffer, x)
     assert report.diagnosis.wrong == ()
     assert claim(report, "outputs").ok, str(report)
-    assert "each of the 7 layers, run by itself" in str(report)
+    text = claim(report, "outputs").details  # no large number without its reason
+    assert text.startswith("equal for 0 of 24 inputs; in the other 24 rounding turned signs, which")
+    assert "is no error; each of the 7 layers, run by itself" in text
 
 
 @extras
@@ -351,7 +356,9 @@ def test_too_few_classes_test_nothing():
     model.layers[-2].bias.assign([100.0, 0, 0, 0, 0])
     report = export.verify(model, export.convert(model), inputs_of(model))
     assert claim(report, "top-1").ok is None and not report.ok
-    assert "1 classes predicted, fewer than 3" in str(report) and "NOT TESTED" in str(report)
+    text = claim(report, "top-1").details
+    assert "24 inputs with 1 class of 5" in text and "train it longer" in text
+    assert "NOT TESTED" in str(report)
     model.layers[-2].kernel.assign(tf.zeros_like(model.layers[-2].kernel))
     report = export.verify(model, export.convert(model), inputs_of(model))
     assert claim(report, "outputs").ok is None
@@ -698,38 +705,67 @@ def run_script(*arguments):
 
 @pytest.mark.slow
 @extras
-def test_script_writes_what_passes(tmp_path):
-    run = saved_run(tmp_path / "run", conv(32))
-    result = run_script(f"--run={run}", "--images=60", "--benchmark", "--repeats=3")
+def test_the_first_way_to_the_device(tmp_path):
+    """Train without a word about the network, export: proven, said shortly, and shown on a page."""
+    run = tmp_path / "run"
+    train = ["examples/train.py", "--epochs=4", "--control=no", f"--output_dir={run}"]
+    assert subprocess.run([sys.executable, *train], cwd=ROOT, capture_output=True).returncode == 0
+    before = {path.name for path in run.iterdir()}
+    result = run_script(f"--run={run}")
     assert result.returncode == 0, result.stdout + result.stderr
-    written = {path.name for path in run.iterdir()} - {"model.keras", "config.json"}
-    assert written == {"model.tflite", "model.report.json"}
+    lines = result.stdout.splitlines()
+    assert len(lines) < 25 and max(map(len, lines)) <= 160
+    written = {path.name for path in run.iterdir()} - before
+    assert written == {"model.tflite", "model.report.json", "model.report.html"}
     flatbuffer = (run / "model.tflite").read_bytes()
-    assert engine.operators(flatbuffer).count("LceBconv2d") == 1
+    assert engine.operators(flatbuffer).count("LceBconv2d") == 3
     report = json.loads((run / "model.report.json").read_text())
-    assert report["ok"] and len(report["claims"]) == 6
-    assert "x86 its kernels are not optimised" in result.stdout
-    assert f"adb push {run / 'model.tflite'} /data/local/tmp" in result.stdout
+    assert (report["outcome"], report["not_proven"], len(report["claims"])) == ("proven", [], 6)
+    assert report["file"]["sha256"] == hashlib.sha256(flatbuffer).hexdigest()
+    page = Page((run / "model.report.html").read_text())
+    assert page.verdict.startswith("Proven: every claim holds") and page.images == 2
+    assert page.links == []
+    claims, numbers, _ = page.tables
+    assert claims[1:] == [[each["name"], "holds", each["details"]] for each in report["claims"]]
+    assert [float(value) for _, _, value in numbers[1:]] == [
+        value
+        for each in report["claims"]
+        for value in each["numbers"].values()
+        if isinstance(value, int | float)
+    ]
 
 
 @pytest.mark.slow
 @extras
 def test_script_keeps_what_fails_to_itself(tmp_path):
     run = saved_run(tmp_path / "run", conv(32, size=5, pad_values=0, name="wrong_one"))
-    output = tmp_path / "out.tflite"
+    output, report = tmp_path / "out.tflite", tmp_path / "out.report.json"
     output.write_bytes(b"an earlier export")
-    result = run_script(
-        f"--model_file={run / 'model.keras'}",
-        "--dataset=digits",
-        "--images=60",
-        f"--output={output}",
-    )
+    report.write_bytes(b"its report")
+    flags = [f"--model_file={run / 'model.keras'}", "--dataset=digits", "--images=60"]
+    result = run_script(*flags, f"--output={output}")
     assert result.returncode == 1
-    assert "first wrong layer is wrong_one" in result.stdout
-    assert "zero padding on 4x4 maps, smaller than the 5x5 kernel" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "first wrong layer is wrong_one" in said
+    assert "zero padding on 4x4 maps, smaller than the 5x5 kernel" in said
     assert f"{output} was not written" in result.stderr and "Traceback" not in result.stderr
-    assert output.read_bytes() == b"an earlier export"
-    assert {path.name for path in tmp_path.iterdir()} == {"run", "out.tflite"}
+    assert "out.tflite that is there is of an earlier export" in result.stderr
+    assert (output.read_bytes(), report.read_bytes()) == (b"an earlier export", b"its report")
+    found = json.loads((tmp_path / "out.failed.report.json").read_text())
+    assert found["outcome"] == "failed" and found["file"] is None
+    assert "outputs" in found["not_proven"]
+    (advice,) = [line for line in result.stderr.splitlines() if "--allow=" in line]
+    assert advice.endswith(f"--allow={','.join(found['not_proven'])}")
+    allow = f"--allow={','.join(found['not_proven'])}"
+    result = run_script(*flags, f"--output={output}", allow, "--benchmark", "--repeats=3")
+    assert result.returncode == 0, result.stderr
+    assert (output.read_bytes(), report.read_bytes()) == (b"an earlier export", b"its report")
+    unproven = tmp_path / "out.unproven.tflite"
+    assert engine.operators(unproven.read_bytes()).count("LceBconv2d") == 1
+    found = json.loads((tmp_path / "out.unproven.report.json").read_text())
+    assert (found["outcome"], found["file"]["name"]) == ("unproven", "out.unproven.tflite")
+    assert "x86 its kernels are not optimised" in result.stdout
+    assert f"adb push {unproven} /data/local/tmp" in result.stdout
 
 
 @extras
@@ -737,3 +773,6 @@ def test_script_explains_errors(tmp_path):
     result = run_script(f"--run={tmp_path}")
     assert result.returncode == 1
     assert "error: there is no model" in result.stderr and "Traceback" not in result.stderr
+    result = run_script(f"--run={tmp_path}", "--allow=binary kernels")
+    assert result.returncode == 1 and "precision, outputs, top-1, accuracy, size" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import binary, models
+from larq_filter import binary, export, models
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods.knobs import Knobs
@@ -33,6 +33,7 @@ def images(model, count=8):
 SMALL = {
     "birealnet20": {"input_shape": (12, 8, 3), "width": 8},
     "mlp": {"input_shape": (12, 8, 3), "width": 8},
+    "starter": {"input_shape": (12, 8, 3), "width": 8},
     "resnet18_cifar": {"input_shape": (16, 8, 3), "width": 2},
     "binarynet": {"input_shape": (11, 10, 3), "width": 4},
     "reactnet_a": {"input_shape": (64, 32, 3), "width": 2},
@@ -175,6 +176,13 @@ def test_mlp_parameters_and_inputs():
     first, *rest = binary_layers(model)
     assert first.input_quantizer is None
     assert all(isinstance(layer.input_quantizer, larq.quantizers.SteSign) for layer in rest)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_starter_is_as_the_engine_likes_it(size):
+    model = models.build("starter", input_shape=(size, size, 1), num_classes=10)
+    assert binary_weights(model) == 3 * 9 * 64 * 64 == 110_592
+    assert export.lint(model) == []
 
 
 @pytest.mark.parametrize("width", [64, 6])

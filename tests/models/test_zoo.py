@@ -19,7 +19,7 @@ from paths import ROOT
 import larq
 
 pytestmark = pytest.mark.extras
-RECIPES = sorted((ROOT / "examples" / "flagfiles").glob("*.txt"))
+RECIPES = sorted((ROOT / "larq_filter" / "cli" / "recipes").glob("*.txt"))
 
 
 @pytest.fixture(autouse=True)
@@ -298,7 +298,7 @@ def test_recipe_runs_on_a_few_images(tmp_path, file):
     folder = tmp_path / "run"
     script = ROOT / "examples" / "train.py"
     places = [f"--data_dir={tmp_path}", f"--output_dir={folder}"]
-    output = run(script, f"--flagfile={file}", *few, *places)
+    output = run(script, f"--flagfile={file.stem}", *few, *places)
     assert "validation accuracy" in output
     config = json.loads((folder / "config.json").read_text())["config"]
     assert config["knobs"]["alpha"] == float(flags_in(file)["alpha"])

@@ -1,5 +1,6 @@
 """What pages say of the package, held to the package; needs neither site nor browser."""
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from larq_filter import analysis, filters, flips, hyperparameters, presets
+from larq_filter import analysis, filters, flips, hyperparameters, models, presets
 from larq_filter.experiments import methods
 from paths import ROOT
 
@@ -43,6 +44,16 @@ def test_every_method_has_a_row():
     assert set(found["First stages"]) == stages
     width = {len(row) for name in ("Latent-free", "Latent") for row in found[name].values()}
     assert width == {4}
+
+
+def test_flags_in_the_table_of_parts_exist():
+    allowed = {each.name: each.metadata["choices"] for each in dataclasses.fields(methods.Knobs)}
+    allowed |= {"method": tuple(methods.METHODS), "model": models.names()}
+    section = TEXTS["methods.md"].split("## Parts for every method")[1].split("\n## ")[0]
+    found = re.findall(r"--(\w+)=(\w+)", section)
+    assert len(found) >= 10
+    for flag, value in found:
+        assert value == "NAME" or value in allowed[flag], (flag, value)
 
 
 def test_stages_name_the_methods_that_need_them():

@@ -189,7 +189,7 @@ CASES = {
     "kill train.py, distilled": train("distilled", 8),
     "kill train.py, larq_bop": train("larq_bop", 6),
     "kill compare.py": killed(
-        "compare.py", "--results", [*DATA, "--methods=filter,two_step", "--seeds=1"], 8
+        "compare.py", "--output_dir", [*DATA, "--methods=filter,two_step", "--seeds=1"], 8
     ),
     "kill sweep.py": killed("sweep.py", "--output_dir", [*DATA, *SEARCH], 8, a_search),
 }

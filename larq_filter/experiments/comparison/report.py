@@ -31,20 +31,23 @@ def markdown(summaries: Sequence[Summary], title: str, notes: Sequence[str] = ()
         title: the heading.
         notes: further lines under the tables.
     """
-    parts = [f"# {title}", _table(summaries, _RESULTS)]
+    tables = [table(each) for each in rows(summaries) if each]
+    lines = [*reading(summaries), *notes, *troubles(summaries)]
+    return "\n\n".join([f"# {title}", *tables, "\n".join(f"- {line}" for line in lines)]) + "\n"
+
+
+def rows(summaries: Sequence[Summary]) -> tuple[list[dict], list[dict]]:
+    """The rows of both tables, heading to text: results, and differences, where there are any."""
     columns = _differences({each.method: each for each in summaries})
-    if len(columns) > 1:
-        parts.append(_table(summaries, columns))
-    lines = [*_reading(columns), *notes, *_troubles(summaries)]
-    parts.append("\n".join(f"- {line}" for line in lines))
-    return "\n\n".join(parts) + "\n"
+    results, differences = (
+        [{name: text(each) for name, text in chosen.items()} for each in summaries]
+        for chosen in (_RESULTS, columns)
+    )
+    return results, differences if len(columns) > 1 else []
 
 
-def _table(summaries: Sequence[Summary], columns: Mapping[str, Callable[[Summary], str]]) -> str:
-    return table([{name: text(each) for name, text in columns.items()} for each in summaries])
-
-
-def _accuracy(summary: Summary) -> str:
+def accuracy(summary: Summary) -> str:
+    """Mean, deviation and number of runs; runs that are not finished beside it."""
     return f"{_spread(summary.spread('accuracy'), '.4f')} ({_runs(summary)})"
 
 
@@ -78,7 +81,7 @@ def _layers(summary: Summary) -> str:
 
 _RESULTS: dict[str, Callable[[Summary], str]] = {
     "method": lambda summary: summary.method,
-    "validation accuracy (n)": _accuracy,
+    "validation accuracy (n)": accuracy,
     "test accuracy": _quantity("test_accuracy", ".4f"),
     "training loss (nats)": _quantity("train_loss", ".4f"),
     "flips per weight": _mean("flips_per_weight", ".3g"),
@@ -93,7 +96,7 @@ def _differences(by_name: Mapping[str, Summary]) -> dict[str, Callable[[Summary]
         def text(summary):
             if summary.method == other.method:
                 return NOTHING
-            return _difference(difference(summary, other, quantity, sign))
+            return difference_text(difference(summary, other, quantity, sign))
 
         return text
 
@@ -105,21 +108,23 @@ def _differences(by_name: Mapping[str, Summary]) -> dict[str, Callable[[Summary]
     return {"method": lambda summary: summary.method, **columns}
 
 
-def _difference(value: Difference) -> str:
+def difference_text(value: Difference) -> str:
+    """Mean, interval and number of pairs."""
     if not value.n:
         return NOTHING
     interval = f" [{value.low:+.4f}, {value.high:+.4f}]" if value.n > 1 else ""
     return f"{value.mean:+.4f}{interval} ({value.n})"
 
 
-def _reading(columns) -> list[str]:
+def reading(summaries: Sequence[Summary]) -> list[str]:
+    """How to read the tables, a line each."""
     lines = [
         "Accuracies and losses are those of the last epoch, not of the best one. Choices are made "
         "on the validation images; the test images were read once, after that epoch. Mean ± "
         "standard deviation over n seeds (ddof = 1). The training loss is the mean over the last "
         "epoch's steps, each before its update."
     ]
-    if len(columns) > 1:
+    if rows(summaries)[1]:
         lines.append(
             "Differences are paired: runs of one seed saw the same data in the same order. Mean "
             f"[{CONFIDENCE:.0%} t interval over seeds] (n), not corrected for the number of "
@@ -132,7 +137,8 @@ def _reading(columns) -> list[str]:
     return lines
 
 
-def _troubles(summaries: Sequence[Summary]) -> list[str]:
+def troubles(summaries: Sequence[Summary]) -> list[str]:
+    """A line for each run that failed or still goes on."""
     lines = []
     for outcome in (each for summary in summaries for each in summary.outcomes):
         if outcome.status == "failed":
@@ -152,7 +158,7 @@ def run_rows(outcomes: Sequence[Outcome], context: Mapping[str, str] | None = No
         for field in dataclasses.fields(Result):
             row[field.name] = result.get(field.name, "")
         row["flipped_layers"], row["binary_layers"] = result.get("flipped_layers", ("", ""))
-        rows.append({**row, **_setting_of(each), **(context or {}), "error": each.error})
+        rows.append({**row, **setting_of(each), **(context or {}), "error": each.error})
     return rows
 
 
@@ -172,7 +178,7 @@ def summary_rows(
             column = name.replace(" ", "_")
             for part in ("mean", "low", "high", "n"):
                 row[f"{column}_{part}"] = getattr(found, part) if found else ""
-        rows.append({**row, **_setting_of(each.outcomes[0]), **(context or {})})
+        rows.append({**row, **setting_of(each.outcomes[0]), **(context or {})})
     return rows
 
 
@@ -190,6 +196,7 @@ _AVERAGED = (
 )
 
 
-def _setting_of(outcome: Outcome) -> dict[str, str]:
+def setting_of(outcome: Outcome) -> dict[str, str]:
+    """The knobs of a run that are not defaults, and their reason."""
     job = outcome.job
     return {"knobs": json.dumps(job.config.knobs.given()), "reason": job.reason}

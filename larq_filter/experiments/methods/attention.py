@@ -141,7 +141,7 @@ def watched(model):
     return keras.Model(model.input, outputs, name=model.name)
 
 
-def network_of(model):
+def network_of(model: keras.Model) -> keras.Model:
     """The network that ``watched`` was given; ``model`` itself if it is not watched."""
     last = model.layers[-1]
     if not isinstance(last, BesideAttention):

@@ -32,6 +32,7 @@ resumed, and its first stage can't be looked at or used twice.
 
 import dataclasses
 import math
+from typing import Any
 
 from larq_filter import binary, quantizers
 from larq_filter.experiments.methods import (
@@ -93,7 +94,9 @@ def first_stage(method: str, knobs: Knobs, epochs: int) -> Stage | None:
     return stage
 
 
-def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed: int = 0):
+def compile_for(
+    method: str, model: Any, knobs: Knobs, steps: int, earlier: Any = None, seed: int = 0
+) -> Any:
     """Compiles ``model`` for a method, converted to what the method trains.
 
     Args:
@@ -132,7 +135,7 @@ def compile_for(method: str, model, knobs: Knobs, steps: int, earlier=None, seed
     return model
 
 
-def dataset_for(method: str, dataset, earlier=None):
+def dataset_for(method: str, dataset: Any, earlier: Any = None) -> Any:
     """``dataset`` as ``method`` trains on it: with what it learns from the model before.
 
     Args:

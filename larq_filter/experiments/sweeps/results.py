@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from larq_filter import plots
+from larq_filter._drawing import matplotlib
 from larq_filter._keras import tf
 from larq_filter.experiments import files, run_folder, tables
 from larq_filter.experiments.sweeps import _optuna
@@ -234,7 +234,7 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if len(complete) < 2:
         return []
-    drawn, pyplot = _optuna.load().visualization.matplotlib, plots._matplotlib("pyplot")
+    drawn, pyplot = _optuna.load().visualization.matplotlib, matplotlib("pyplot")
     knobs = len(complete[0].params)
     pictures = {"history": (drawn.plot_optimization_history, 1)}
     pictures |= {"contour": (drawn.plot_contour, knobs)} if knobs > 1 else {}

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from html_reading import Page
 from larq_filter.datasets import splits
 from larq_filter.experiments import comparison, methods, run_folder, tables, training
-from larq_filter.experiments.comparison import report, settings, summaries
+from larq_filter.experiments.comparison import pages, report, settings, summaries
 from larq_filter.experiments.methods.knobs import Knobs
 from listening import listening
 from paths import ROOT
@@ -128,7 +129,7 @@ def test_runs_are_those_of_training(uninterrupted, tmp_path):
 def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, tmp_path):
     """SIGKILL in the second epoch of the second run that trains."""
     folder, file = tmp_path / "results", as_file(tmp_path / "mine.json", RECIPES)
-    flags = [*FLAGS, f"--methods={','.join(RECIPES)}", f"--results={folder}"]
+    flags = [*FLAGS, f"--methods={','.join(RECIPES)}", f"--output_dir={folder}"]
     flags.append(f"--hyperparameters={file}")
     process = compare(*flags)
     deadline = time.monotonic() + 900
@@ -168,23 +169,72 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(uninterrupted, t
 @pytest.mark.slow
 def test_two_processes_share_the_work(tmp_path):
     folder = tmp_path / "results"
-    flags = [*FLAGS, "--epochs=1", "--methods=filter,frozen", f"--results={folder}"]
-    processes = [compare(*flags), compare(*flags)]
+    flags = [*FLAGS, "--epochs=1", "--methods=filter,frozen"]
+    processes = [compare(*flags, f"--{flag}={folder}") for flag in ("output_dir", "results")]
     answers = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     names = {f"{method}-seed{seed}" for method in ("filter", "frozen") for seed in (0, 1)}
     assert starts(folder) == dict.fromkeys(names, 1)
     for out, _ in answers:
         assert out.count("(2) |") == 2 + 3  # both tables are whole: results, differences
+    said = ["--results is --output_dir now." in out for out, _ in answers]
+    assert said == [False, True]
+    page = Page((folder / "comparison.html").read_text())
+    assert page.links == [] and [row[0] for row in page.tables[0]][0] == "method"
+    shown = {row[0]: row[1] for row in page.tables[0][1:]}
     accuracy = {row["method"]: row["accuracy_mean"] for row in rows(folder / "summary.csv")}
     assert {float(value) for value in accuracy.values()} == {
         np.mean([float(row["accuracy"]) for row in rows(folder / "runs.csv") if row["method"] == m])
         for m in accuracy
     }
+    for method, mean in accuracy.items():
+        assert shown[method].startswith(f"{float(mean):.4f} ")
+
+
+def made(method, accuracies, **changes):
+    """The summary of runs that were never made."""
+    outcomes = []
+    for seed, accuracy in enumerate(accuracies):
+        config = dataclasses.replace(SMALL, method=method, seed=seed)
+        result = result_of(config, "nowhere", accuracy) if accuracy else None
+        job = comparison.Job(config, "<i>a reason</i>")
+        status = "finished" if accuracy else "failed"
+        outcomes.append(comparison.Outcome(job, status, result, "" if accuracy else "no <luck>"))
+    return summaries.summarize(outcomes)[0]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "frozen", "mark", "words"),
+    [
+        ([0.9, 0.8], [0.5, 0.41], "good", "+0.3950 [+0.3315, +0.4585] (2) above frozen"),
+        ([0.9, 0.8], [0.5, 0.75], "unsure", "holds zero, so these seeds do not tell them apart"),
+        ([0.9], [0.5], "unsure", "+0.4000 (1) above frozen, the next one: one seed says nothing"),
+        ([0.9, 0.8], [0.5, None], "unsure", "3 of 4 runs are finished.FAILED: frozen-seed1: no <l"),
+        ([None], [None], "bad", "There is no result.0 of 2 runs are finished"),
+    ],
+)
+def test_the_page_says_what_the_tables_say(filter_, frozen, mark, words):
+    summed = [made("filter", filter_), made("frozen", frozen)]
+    text = pages.page(summed, "a & b", ["a note"], {}, "No Matplotlib.")
+    page = Page(text)
+    assert words in page.verdict and f'class="verdict {mark}"' in text
+    assert page.links == [] and page.images == 0 and "No Matplotlib." in text
+    assert "i" not in page.tags and "<title>a &amp; b</title>" in text
+    results, differences, *_ = page.tables
+    for row, cells in zip(report.summary_rows(summed), results[1:], strict=True):
+        assert cells[0] == row["method"]
+        if row["n"]:
+            assert cells[1].startswith(f"{row['accuracy_mean']:.4f}")
+            assert float(cells[4]) == pytest.approx(row["flips_per_weight_mean"], rel=1e-2)
+        if row["n"] > 1:
+            assert cells[1].split(" ")[2] == f"{row['accuracy_std']:.4f}"
+    if row["n"]:
+        above = report.summary_rows(summed)[0]["accuracy_above_frozen_mean"]
+        assert differences[1][1].startswith(f"{above:+.4f}")
 
 
 def test_wrong_flags(tmp_path):
-    process = compare("--methods=filtre", f"--results={tmp_path / 'results'}")
+    process = compare("--methods=filtre", f"--output_dir={tmp_path / 'results'}")
     _, err = process.communicate(timeout=900)
     assert process.returncode == 1
     assert "error: there is no method 'filtre'. Did you mean filter?" in err

@@ -101,7 +101,7 @@ def test_table_of_several_studies(tmp_path):
 
 
 def test_hparams_are_those_of_the_trial(tmp_path):
-    from tensorboard.plugins.hparams import plugin_data_pb2
+    plugin_data_pb2 = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2")
 
     knobs = {"alpha": 0.125, "alpha_schedule": "cosine"}
     results.write_hparams(tmp_path, Trial(3, "pruned", knobs, 0.75, epochs=2, folder="0003"))

@@ -1,4 +1,4 @@
-"""How benchmark.py times peers side by side, judges bounds, and writes results and tables.
+"""Peers timed side by side, bounds judged, results and tables written.
 
 A round is some turns, in each of which every peer takes one step; its result is the median of each
 peer, a ratio is formed within each round, and the rounds' ratios have a median and percentiles. So
@@ -6,6 +6,7 @@ whatever moves the whole machine for longer than a round drops out.
 """
 
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -15,10 +16,14 @@ import time
 
 import numpy as np
 
+from larq_filter._keras import tf
 from larq_filter.experiments import files, run_folder, tables
 from larq_filter.experiments.checkpoints import differences
 
+logger = logging.getLogger(__name__)
+
 LONG = 1.0  # seconds
+
 # Measuring ----------------------------------------------------------------------------------------
 
 
@@ -61,7 +66,7 @@ def timed(steps: dict, s, calls: int | None = None, warm_up: int = 3) -> tuple[d
 
     Args:
         steps: name to a function without arguments that takes one step.
-        s: ``benchmark.Settings``.
+        s: has ``repeats``, ``calls`` and ``seed``.
         calls: turns in a round; None: those of the settings.
         warm_up: calls before the first round.
     """
@@ -97,6 +102,7 @@ def bound(
 
 
 def result(rounds: dict, rows: list[dict], bounds=(), notes=()) -> dict:
+    """A part of the results file."""
     return {"rows": rows, "bounds": list(bounds), "notes": list(notes), "seconds": rounds}
 
 
@@ -119,13 +125,21 @@ def rows_of(rounds: dict, bases, columns=None, images: dict | None = None) -> li
 
 
 def say(text: str) -> None:
-    print(f"  {time.strftime('%H:%M:%S')} {text}", flush=True)
+    """Logs how far it is."""
+    logger.info("  %s %s", time.strftime("%H:%M:%S"), text)
+
+
+def set_threads(threads: int) -> None:
+    """How many threads TensorFlow computes with; to be called before it computes anything."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 # What is written ----------------------------------------------------------------------------------
 
 
 def machine() -> dict:
+    """What the times depend on: processor and cores."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -148,12 +162,14 @@ def open_results(path: pathlib.Path, settings: dict) -> dict:
 
 
 def text_of(value) -> str:
+    """A cell of a table, of a ratio with its interval."""
     if isinstance(value, dict):
         return f"{value['median']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     return tables.text_of(value)
 
 
 def markdown(results: dict) -> str:
+    """The results file for people."""
     described = [f"{name} {value}" for name, value in results["versions"].items()]
     header = "{cpu}, {cores} cores; ".format(**results["machine"]) + ", ".join(described)
     reading = (
@@ -175,5 +191,6 @@ def markdown(results: dict) -> str:
 
 
 def write(folder: pathlib.Path, results: dict) -> None:
+    """Writes results.json and table.md."""
     files.write_json(folder / "results.json", results, indent=1)
     files.write_whole(folder / "table.md", markdown(results))

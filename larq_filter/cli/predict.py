@@ -1,0 +1,88 @@
+"""Classifies images with a trained network.
+
+    python examples/predict.py --run=runs/digits-birealnet20-filter-0 one.png two.jpg
+    python examples/predict.py --run=runs/pets FOLDER
+    python examples/predict.py --model_file=model.tflite images.npz
+
+Prints a table: the image, its class, the probability of that, and the three likeliest classes. Each
+image is made ready as in training: at the size of the network (resized as --image_size does it, the
+aspect ratio not kept), by the mean and deviation that lie beside the model, in model.images.json.
+A folder stands for all image files in it; of an .npz file the array images, x, x_test, x_validation
+or x_train is read. What can't be read is named on stderr; then the exit status is 1.
+"""
+
+import itertools
+import pathlib
+import sys
+
+import numpy as np
+from absl import flags
+
+# First: it makes sure that tf.keras is Keras 2.
+from larq_filter import datasets
+from larq_filter.cli import command_line, own_code
+from larq_filter.experiments import prediction, run_folder, tables
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(own_code)  # else --help would not show it
+TOP = 3  # classes in the last column
+BATCH = 64
+
+flags.DEFINE_string("run", None, "Run folder of examples/train.py: its model.keras.")
+flags.DEFINE_string("model_file", None, "A .keras or a .tflite file, in place of --run.")
+flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
+flags.DEFINE_string(
+    "model",
+    None,
+    "module:function, if its module registers layers that the .keras file names; as --import.",
+)
+# For a model with no .images.json beside it: the data that it was trained on, as it was given them.
+DATA = ("dataset", "data_dir", "image_size", "train_examples")
+command_line.define_flags(run_folder.Config, DATA, dataset=None)
+
+
+def network() -> prediction.Network:
+    run = pathlib.Path(FLAGS.run) if FLAGS.run else None
+    model = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
+    own_code.load()
+    prepare = None
+    if FLAGS.dataset is not None:
+        arguments = {name: FLAGS[name].value for name in DATA if name != "dataset"}
+        prepare = datasets.load(FLAGS.dataset, **arguments).preparation()
+    return prediction.load(model, prepare)
+
+
+def rows(names, probabilities: np.ndarray, classes) -> list[tuple]:
+    """The lines of the table for some images."""
+    found = []
+    for name, row in zip(names, probabilities, strict=True):
+        order = np.argsort(-row, kind="stable")[:TOP]
+        named = [f"{classes[i]} {row[i]:.3f}" for i in order]
+        found.append((name, classes[order[0]], f"{row[order[0]]:.3f}", ", ".join(named)))
+    return found
+
+
+def main(places):
+    if not places:
+        raise ValueError("no images are named: give image files, folders or .npz files.")
+    used = network()
+    table = [("file", "class", "probability", f"top {TOP}")]
+    unread = 0
+    images = prediction.images_of(places, used.prepare)
+    while batch := list(itertools.islice(images, BATCH)):
+        good = [(name, image) for name, image in batch if not isinstance(image, ValueError)]
+        for name, reason in (pair for pair in batch if isinstance(pair[1], ValueError)):
+            unread += 1
+            print(f"error: {name}: {reason}", file=sys.stderr)
+        if good:
+            names, raw = zip(*good, strict=True)
+            table += rows(names, used.probabilities(np.stack(raw)), used.prepare.class_names)
+    if len(table) > 1:
+        print(tables.aligned(table))
+    if unread:
+        raise SystemExit(1)
+
+
+def start() -> None:
+    """Reads the command line and runs."""
+    command_line.start(main, takes_files=True)

@@ -1,0 +1,115 @@
+"""How images are made ready for a network: sizes, mean and deviation of what it was trained on.
+
+A network that is in use has no data set any more. What it needs of it lies beside the model as
+JSON: `model.images.json` for `model.keras` or `model.tflite`.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from larq_filter._keras import tf
+from larq_filter._validation import first_line
+from larq_filter.datasets import arrays, image_files
+
+PIXELS = ("uint8", "float32")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preparation:
+    """How images are made ready for a network.
+
+    Attributes:
+        input_shape: (height, width, channels).
+        class_names: in the order of the outputs.
+        mean, std: float32 arrays (channels,); the network sees `(pixel - mean) / std`.
+        pixels: type of the raw images: `uint8`, in [0, 255], or `float32`, in units of their own.
+    """
+
+    input_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    pixels: str
+
+    def __call__(self, images: Any) -> Any:
+        """The raw `images` as the network takes them, float32."""
+        return (tf.cast(images, tf.float32) - self.mean) / self.std
+
+    def image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """The raw image in a file, read as in training, at the size of the network.
+
+        Raises:
+            ValueError: it can't be read, or is no image for this network; the reason alone.
+        """
+        if self.pixels != "uint8":
+            raise ValueError(
+                "the network was trained on numbers of units that no image file has: put such "
+                "images into an .npz file"
+            )
+        return image_files.image(path, self.input_shape)
+
+    def images(self, raw: Any, name: str) -> np.ndarray:
+        """Raw images in an array, made sure of.
+
+        Args:
+            raw: (n, height, width) or (n, height, width, channels).
+            name: of the array, for people.
+
+        Raises:
+            TypeError, ValueError: of another type, size or number of channels than in training.
+        """
+        images = arrays.image_array(name, raw)
+        found = str(images.dtype), images.shape[1:]
+        if found != (self.pixels, self.input_shape):
+            raise ValueError(
+                f"{name} holds {found[0]} images of shape {found[1]}; the network was trained on "
+                f"{self.pixels} images of shape {self.input_shape}."
+            )
+        return images
+
+    def to_json(self) -> dict:
+        """Everything, ready for a JSON file."""
+        fields = dataclasses.asdict(self)
+        return fields | {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+
+def beside(model) -> pathlib.Path:
+    """Where the preparation of the model in a file lies."""
+    return pathlib.Path(model).with_suffix(".images.json")
+
+
+def read(path) -> Preparation:
+    """The preparation in a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = json.loads(path.read_bytes())
+        shape = tuple(int(side) for side in content["input_shape"])
+        names = tuple(str(name) for name in content["class_names"])
+        mean, std = (np.array(content[key], np.float32) for key in ("mean", "std"))
+        good = (
+            len(shape) == 3
+            and min(shape) > 0
+            and len(names) > 1
+            and mean.shape == std.shape == shape[2:]
+            and bool(np.all(np.isfinite(mean)) and np.all(std > 0) and np.all(np.isfinite(std)))
+            and content["pixels"] in PIXELS
+        )
+        reason = "the values don't fit together"
+    except (ValueError, TypeError, KeyError) as error:
+        good, reason = False, first_line(error)[:200] or type(error).__name__
+    if not good:
+        raise ValueError(
+            f"{path} is damaged ({reason}), so nobody knows how the network takes its images. Put "
+            "the file back from a copy, or name the data it was trained on."
+        )
+    return Preparation(shape, names, mean, std, content["pixels"])

@@ -1,0 +1,219 @@
+"""Rebuilds the CIFAR-10 part of docs/results.md, its tables and pictures, from results/cifar10.
+
+    python paper/cifar10_page.py
+
+It trains nothing and takes seconds. What is missing is named, and left out. It reads only `result`,
+`metrics` and the seed of a run's file, so that later names of flags and knobs do not concern it.
+
+Rejected: tables written by hand from `cifar10.py --list`, which would be wrong after the next run.
+"""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from absl import app, flags
+
+import cifar10
+from larq_filter import plots
+from larq_filter.experiments import files, tables
+from larq_filter.experiments.comparison import summaries
+
+PAGE = cifar10.ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- from here by paper/cifar10_page.py -->\n", "<!-- to here -->\n"
+PICTURES = {"search": "cifar10_search.png", "curves": "cifar10_curves.png"}
+NEAR = 0.01  # one point of accuracy
+SEEDS, REFERENCE = range(3), "two_step"
+
+
+def read(name: str) -> dict | None:
+    """What a run came to, its file's format checked; None if it is not finished."""
+    found = cifar10.read(name)
+    if found is not None and found.get("format") != cifar10.FORMAT:
+        raise ValueError(
+            f"results/cifar10/{name}.json has format {found.get('format')}; this program reads "
+            f"{cifar10.FORMAT}. Use the program of its time, or teach this one to read it."
+        )
+    return found
+
+
+# Numbers ------------------------------------------------------------------------------------------
+
+
+def waves() -> dict[str, tuple[int, int]]:
+    """How many runs of each wave are finished, and of how many."""
+    found = {}
+    for job in cifar10.jobs():
+        wave = job.name.split("/")[0]
+        done, of = found.get(wave, (0, 0))
+        found[wave] = (done + (read(job.name) is not None), of + 1)
+    return found
+
+
+def searched() -> dict[str, np.ndarray]:
+    """Row to the validation accuracies of its first trials, for rows that have all of them."""
+    found = {}
+    for row in cifar10.SPACES:
+        runs = [read(f"search/{row}-{number:02d}") for number in range(cifar10.TRIALS)]
+        if all(runs):
+            found[row] = np.array([run["result"]["accuracy"] for run in runs])
+    return found
+
+
+def search_rows() -> list[dict]:
+    """Of each searched row: its best trial, and how many of all come near to it."""
+    return [
+        {
+            "row": f"`{row}`",
+            "knobs": len(cifar10.SPACES[row]),
+            "best": f"{values.max():.3f}",
+            "median": f"{np.median(values):.3f}",
+            "worst": f"{values.min():.3f}",
+            "within one point of the best": f"{np.sum(values >= values.max() - NEAR)} of "
+            f"{len(values)}",
+        }
+        for row, values in searched().items()
+    ]
+
+
+def runs_of(row: str) -> dict[int, dict]:
+    """Seed to the finished 20-epoch run of a row."""
+    found = {seed: read(f"main/{row}-seed{seed}") for seed in SEEDS}
+    return {seed: run for seed, run in found.items() if run is not None}
+
+
+def _accuracies(row: str, part: str) -> dict[int, float]:
+    return {seed: run["result"][part] for seed, run in runs_of(row).items()}
+
+
+def main_rows() -> list[dict]:
+    """Of each row with a 20-epoch run: accuracies, and how far it is from two-step training."""
+    found = []
+    for row in (*cifar10.ROWS, "two_step_20+20", *cifar10.PUBLISHED):
+        test = _accuracies(row, "test_accuracy")
+        if test:
+            apart = summaries.paired_difference(test, _accuracies(REFERENCE, "test_accuracy"))
+            found.append(
+                {
+                    "row": f"`{row}`",
+                    "seeds": len(test),
+                    "validation": _spread(_accuracies(row, "accuracy")),
+                    "test": _spread(test),
+                    f"test, above `{REFERENCE}`": _difference(apart) if row != REFERENCE else None,
+                }
+            )
+    return found
+
+
+def _spread(values: Mapping[int, float]) -> str:
+    spread = summaries.Spread.of(list(values.values()))
+    return f"{spread.mean:.4f}" + (f" ± {spread.deviation:.4f}" if spread.n > 1 else "")
+
+
+def _difference(difference: summaries.Difference) -> str | None:
+    if difference.n == 0:
+        return None
+    text = f"{difference.mean:+.4f}"
+    return text if difference.n < 2 else f"{text} ({difference.low:+.4f} to {difference.high:+.4f})"
+
+
+def other_rows(wave: str) -> list[dict]:
+    """The finished runs of a wave that has one seed of each."""
+    found = [(job, read(job.name)) for job in cifar10.jobs() if job.name.startswith(f"{wave}/")]
+    return [
+        {
+            "run": f"`{job.name}`",
+            "epochs": job.epochs,
+            "validation": f"{run['result']['accuracy']:.4f}",
+            "test": f"{run['result']['test_accuracy']:.4f}",
+        }
+        for job, run in found
+        if run is not None
+    ]
+
+
+# Page ---------------------------------------------------------------------------------------------
+
+
+def section() -> str:
+    """The text of the page between its two marks."""
+    counted = waves()
+    done = sum(each for each, _ in counted.values())
+    parts = [
+        f"Finished: {done} of {sum(of for _, of in counted.values())} runs ("
+        + ", ".join(f"{wave} {each} of {of}" for wave, (each, of) in counted.items())
+        + ")."
+    ]
+    rows = search_rows()
+    if rows:
+        parts += [
+            "**Search.** Validation accuracy after 500 steps, 12 trials a row, "
+            "[one run each](protocol.md#rows-in-order-of-importance). Rows whose trials are not "
+            "complete are left out.",
+            tables.markdown(rows),
+            f"![12 trials of each row](figures/{PICTURES['search']})",
+        ]
+    rows = main_rows()
+    if rows:
+        parts += [
+            "**20 epochs.** Accuracy after the last epoch, mean ± standard deviation over seeds; "
+            f"differences are paired by seed, with their 95 % interval. `{REFERENCE}` trains 10 + "
+            "10 epochs, `two_step_20+20` twice as many as all others.",
+            tables.markdown(rows),
+            f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
+        ]
+    for wave, title in (
+        ("carry", "**5 epochs.** The best three of a search again: is their order kept?"),
+        ("long", "**100 epochs.** One seed."),
+    ):
+        rows = other_rows(wave)
+        if rows:
+            parts += [title, tables.markdown(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def draw() -> dict:
+    """Name of a picture to its figure, for those that there is something to see of."""
+    found = {}
+    accuracies = searched()
+    if accuracies:
+        figure, axes = plots.panels("a", 0.6 + 0.28 * len(accuracies))
+        for place, values in enumerate(reversed(accuracies.values())):
+            axes["a"].plot(values, np.full(len(values), place), "o", alpha=0.6, color="C0")
+        axes["a"].set_yticks(range(len(accuracies)), reversed(accuracies))
+        axes["a"].set_ylim(-0.6, len(accuracies) - 0.4)
+        axes["a"].set_xlabel("validation accuracy after 500 steps; a dot is a trial")
+        found["search"] = figure
+    curves = {
+        row: [run["metrics"][-1]["val_accuracy"] for run in runs.values()]
+        for row in cifar10.ROWS
+        if (runs := runs_of(row))
+    }
+    if curves:
+        length = max(len(run) for runs in curves.values() for run in runs)
+        padded = {  # a first stage trains another network
+            row: [[np.nan] * (length - len(run)) + run for run in runs]
+            for row, runs in curves.items()
+        }
+        found["curves"] = plots.learning_curves({"validation accuracy": padded})
+    return found
+
+
+def main(arguments):
+    """Writes page and pictures."""
+    if len(arguments) > 1:
+        raise SystemExit(f"error: {arguments[1]!r} belongs to no flag.")
+    text = PAGE.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    files.write_whole(PAGE, f"{before}{BEGIN}\n{section()}\n{END}{after}")
+    written = [PAGE]
+    for name, figure in draw().items():
+        written.append(pathlib.Path(flags.FLAGS.pictures, PICTURES[name]))
+        figure.savefig(written[-1], dpi=150)
+    print("Written:", *(path.relative_to(cifar10.ROOT) for path in written), sep="\n  ")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("pictures", str(PAGE.parent / "figures"), "Folder of the pictures.")
+    app.run(main)

@@ -1,0 +1,132 @@
+"""Classes by command are those of ``model.predict`` on the images as the training made them."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from larq_filter import datasets, export
+from larq_filter._keras import keras, tf
+from larq_filter.datasets import folders, preparation
+from larq_filter.experiments import prediction, training
+from larq_filter.serialization import load_model
+from paths import ROOT
+
+import larq
+
+
+def build(input_shape, num_classes):
+    binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    return keras.Sequential(
+        [
+            keras.layers.Conv2D(32, 3, input_shape=input_shape),
+            keras.layers.BatchNormalization(momentum=0.5),
+            larq.layers.QuantConv2D(
+                32, 3, padding="same", pad_values=1, input_quantizer="ste_sign", **binary
+            ),
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(num_classes, activation="softmax"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on a folder of images of many sizes, grey and coloured, and what its data are."""
+    place = tmp_path_factory.mktemp("predict")
+    random = np.random.default_rng(0)
+    for i in range(60):
+        size = random.integers(7, 30, 2)
+        image = random.integers(0, 120, (*size, 3 if i % 4 else 1), dtype=np.uint8)
+        image += np.uint8(i % 3 * 60)  # the class
+        folder = place / "pets" / ("cat", "dog", "eel")[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        write = tf.io.encode_png if i % 2 else tf.io.encode_jpeg
+        (folder / f"{i}.{'png' if i % 2 else 'jpg'}").write_bytes(write(image).numpy())
+    config = training.Config(
+        dataset=str(place / "pets"), image_size=9, batch_size=8, epochs=2, seed=1, method="adam"
+    )
+    training.run(config, place / "run", model=build, verbose=0)
+    return place, datasets.load(config.dataset, image_size=9)
+
+
+def validation_files(data):
+    listing = folders.read(data.name)
+    return [str(listing.root / path) for path in listing.parts["validation"][0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["keras", pytest.param("tflite", marks=pytest.mark.extras)])
+def test_files_are_prepared_as_the_training_had_them(trained, kind):
+    place, data = trained
+    model = load_model(place / "run" / "model.keras")
+    expected = model.predict(data.validation(64), verbose=0)
+    if kind == "tflite":
+        (place / "run" / "model.tflite").write_bytes(export.convert(model))
+    network = prediction.load(place / "run" / f"model.{kind}")
+    files = validation_files(data)
+    names, images = zip(*prediction.images_of(files, network.prepare), strict=True)
+    assert list(names) == files and network.prepare.class_names == ("cat", "dog", "eel")
+    found = network.probabilities(np.stack(images))
+    np.testing.assert_allclose(found, expected, atol=0 if kind == "keras" else 1e-5)
+    assert len(set(expected.argmax(axis=1))) > 1, "all of one class: nothing could differ"
+
+
+@pytest.mark.slow
+def test_the_command_and_what_it_cannot_read(trained, tmp_path):
+    place, data = trained
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    files = validation_files(data)[:3]
+    raw = np.stack([data.preparation().image(file) for file in files])
+    np.savez(tmp_path / "some.npz", x_test=raw)
+    np.savez(tmp_path / "large.npz", x=np.zeros((2, 10, 10, 3), np.uint8))
+    command = [sys.executable, "-m", "larq_filter_cli", "predict"]
+    places = ["broken.png", *files, f"--run={place / 'run'}", "some.npz", "large.npz", "no.png"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [*command, *places], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert [line.split(":")[1].strip() for line in ended.stderr.splitlines()] == [
+        "broken.png",
+        "large.npz",
+        "no.png",
+    ]
+    expected = load_model(place / "run" / "model.keras").predict(data.preparation()(raw), verbose=0)
+    head, *lines = ended.stdout.splitlines()
+    assert head.split() == ["file", "class", "probability", "top", "3"] and len(lines) == 6
+    for number, line in enumerate(lines):
+        name, label, probability, top = re.split(r"  +", line)
+        row = expected[number % 3]
+        order = np.argsort(-row)
+        assert name == (files[number] if number < 3 else f"some.npz:x_test[{number - 3}]")
+        assert label == data.class_names[order[0]]
+        assert float(probability) == pytest.approx(row[order[0]], abs=6e-4)
+        assert re.findall(r"[a-z]+", top) == [data.class_names[i] for i in order]
+
+
+def test_what_a_network_is_not_made_for(tmp_path):
+    grey = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
+    labels = [0, 1, 0, 1, 0]
+    floats = datasets.from_arrays(*[(grey / 80, labels)] * 3)
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy())
+    with pytest.raises(ValueError, match="units that no image file has"):
+        floats.preparation().image(tmp_path / "a.png")
+    whole = datasets.from_arrays(*[(grey, labels)] * 3)
+    with pytest.raises(ValueError, match="it has 3 channels, the network takes 1"):
+        whole.preparation().image(tmp_path / "a.png")
+    model = tmp_path / "model.keras"
+    model.touch()
+    with pytest.raises(FileNotFoundError, match="model.images.json.*--dataset"):
+        prediction.load(model)
+    for content in ("{", "[]", '{"input_shape": [4, 4, 1]}'):
+        preparation.beside(model).write_text(content)
+        with pytest.raises(ValueError, match="model.images.json is damaged"):
+            prediction.load(model)
+    with pytest.raises(ValueError, match="must end in .keras or .tflite"):
+        prediction.load(pathlib.Path("model.h5"))

@@ -1,0 +1,96 @@
+"""The page of the CIFAR-10 runs: its numbers are those of the files, also of files of today."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from paths import ROOT
+
+sys.path.append(str(ROOT / "paper"))
+import cifar10  # noqa: E402
+import cifar10_page  # noqa: E402
+
+VALIDATION = np.random.default_rng(0).uniform(0.7, 0.8, (3, 2)).round(4)  # seed, row
+TEST = VALIDATION - [[0.01, 0.02], [0.02, 0.01], [0.01, 0.0]]
+ROWS = ("filter", "two_step")
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """The committed files of the first waves, and made-up ones of main."""
+    monkeypatch.setattr(cifar10, "RESULTS", tmp_path)
+    for wave in ("rest", "search"):
+        shutil.copytree(ROOT / "results" / "cifar10" / wave, tmp_path / wave)
+    (tmp_path / "main").mkdir()
+    for column, row in enumerate(ROWS):
+        for seed in range(3):
+            result = {"accuracy": VALIDATION[seed, column], "test_accuracy": TEST[seed, column]}
+            curve = {"val_accuracy": np.linspace(0.1, VALIDATION[seed, column], 10).tolist()}
+            content = {"format": 1, "config": {"renamed": 1}, "result": result, "metrics": [curve]}
+            (tmp_path / "main" / f"{row}-seed{seed}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def table(text, title):
+    """Row to its cells, of the table below a title."""
+    lines = text.split(f"**{title}**")[1].split("|\n\n")[0].splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `")]
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def test_the_page_says_what_the_files_say(results):
+    text = cifar10_page.section()
+    assert ", main 6 of 36, long 0 of 2)." in text and "100 epochs" not in text
+    found = table(text, "20 epochs.")
+    assert list(found) == [*ROWS]
+    for column, row in enumerate(ROWS):
+        for values, cell in ((VALIDATION[:, column], 1), (TEST[:, column], 2)):
+            expected = f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+            assert found[row][cell] == expected
+    interval = stats.ttest_rel(TEST[:, 0], TEST[:, 1]).confidence_interval(0.95)
+    mean = (TEST[:, 0] - TEST[:, 1]).mean()
+    assert found["filter"][3] == f"{mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+    assert found["two_step"][3] == "-"
+
+    trials = sorted((results / "search").glob("filter-*.json"))[:12]
+    values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
+    near = int((values.max() - values <= 0.01).sum())
+    assert table(text, "Search.")["filter"] == [
+        "2", f"{values.max():.3f}", f"{np.median(values):.3f}", f"{values.min():.3f}",
+        f"{near} of 12",
+    ]  # fmt: skip
+
+
+def test_a_row_is_searched_when_all_of_its_trials_are_there(results):
+    assert {"filter", "two_step"} <= set(cifar10_page.searched())
+    (results / "search" / "filter-07.json").unlink()
+    assert "filter" not in cifar10_page.searched()
+
+
+def test_a_file_of_another_format_is_refused_by_name(results):
+    path = results / "main" / "filter-seed1.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 7'))
+    with pytest.raises(ValueError, match="main/filter-seed1.json has format 7; .* reads 1"):
+        cifar10_page.section()
+
+
+@pytest.mark.extras
+def test_pictures_show_every_trial_and_both_curves(results):
+    found = cifar10_page.draw()
+    accuracies = cifar10_page.searched()
+    lines = found["search"].axes[0].get_lines()
+    for line, values in zip(lines, reversed(accuracies.values()), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), values)
+    (axes,) = found["curves"].axes
+    assert len(axes.get_lines()) == len(ROWS)
+    np.testing.assert_allclose(axes.get_lines()[0].get_ydata()[-1], VALIDATION[:, 0].mean())
+
+
+def test_the_committed_page_is_that_of_the_committed_files():
+    text = cifar10_page.PAGE.read_text()
+    shown = text.split(cifar10_page.BEGIN)[1].split(cifar10_page.END)[0].strip()
+    assert shown == cifar10_page.section().strip(), "run python paper/cifar10_page.py"
