@@ -132,7 +132,7 @@ def main():
             f"run goes on after its last whole epoch.\n{error}"
         ) from None
     print(f"\n{table(result, control)}")
-    print(f"\nNext: python examples/export.py --run={folder}    # a .tflite file, and its proof")
+    print(f"\nNext: larq-filter export --run={folder}    # a .tflite file, and its proof")
     print(f"      tensorboard --logdir {folder}")
     knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
     print(f"      larq-filter train --help    # the knobs: {knobs_of_method}")
