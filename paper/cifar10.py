@@ -29,12 +29,6 @@ from absl import app, flags
 from scipy.stats import qmc
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Folder that holds cifar10_jpeg as tensorflow-datasets.")
-flags.DEFINE_string("output_dir", None, "Run folders: checkpoints, logs, models.")
-flags.DEFINE_alias("folder", "output_dir")  # as it was called when the runs began
-flags.DEFINE_integer("workers", 2, "Runs side by side.", 1)
-flags.DEFINE_string("job", None, "Make this one only, here and now.")
-flags.DEFINE_bool("list", False, "Only say which runs there are and what is known of them.")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "cifar10"
@@ -344,6 +338,16 @@ def say(text: str) -> None:
     print(time.strftime("%m-%d %H:%M:%S"), text, flush=True)
 
 
+def define_flags() -> None:
+    """Those of this command; not at import, where they would meet those of other commands."""
+    flags.DEFINE_string("data_dir", None, "Folder that holds cifar10_jpeg as tensorflow-datasets.")
+    flags.DEFINE_string("output_dir", None, "Run folders: checkpoints, logs, models.")
+    flags.DEFINE_alias("folder", "output_dir")  # as it was called when the runs began
+    flags.DEFINE_integer("workers", 2, "Runs side by side.", 1)
+    flags.DEFINE_string("job", None, "Make this one only, here and now.")
+    flags.DEFINE_bool("list", False, "Only say which runs there are and what is known of them.")
+
+
 def main(arguments):
     """Lists, makes one run, or makes all."""
     if len(arguments) > 1:
@@ -366,4 +370,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

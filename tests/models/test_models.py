@@ -459,7 +459,7 @@ def test_output_is_float32_under_mixed_precision():
         (
             "???",
             {},
-            "did you mean birealnet20, mlp, resnet18_cifar, binarynet, reactnet_a, xnorpp20, abc",
+            "did you mean birealnet20, starter, mlp, resnet18_cifar, binarynet, reactnet_a, xno",
         ),
         ("reactnet", {}, "unknown model 'reactnet': did you mean reactnet_a"),
         ("birealnet20", {"depth": 3}, "birealnet20 takes no argument depth: it takes width"),
