@@ -20,8 +20,9 @@ help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
 	@echo 'PYTHON selects the interpreter (3.10 to 3.12): make test PYTHON=python3.11'
 
-demo: .venv/installed  ## Train a small binary network, about a minute after the installation
-	.venv/bin/python examples/train.py
+demo: .venv/installed  ## Train a small binary network and export it, a minute after the installation
+	.venv/bin/larq-filter train
+	.venv/bin/larq-filter export --run=runs/digits-starter-filter-0
 
 test: lint  ## Lint and all tests but the slow ones; stops at the first failure
 	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow and not docs" $(COVERAGE)

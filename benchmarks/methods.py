@@ -3,7 +3,7 @@
     python benchmarks/methods.py --data_dir=DIR
     python benchmarks/methods.py --methods=latent --steps=300 --output_dir=runs/methods
 
-The table compares nothing: it shows that each method trains. ``compare.py`` compares. Methods of
+The table compares nothing: it shows that each method trains. ``compare`` compares. Methods of
 several stages get ``--steps`` for each. Methods that train real-valued weights until the end are
 judged as they end, with binary ones. The same command again continues.
 """

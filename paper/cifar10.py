@@ -9,7 +9,7 @@ unfinished one continues from its last checkpoint. Each run is a process of one 
 --workers run side by side, which on two cores trains 15 % more images per second than one process
 of two threads. What a run is may depend on earlier ones (the best of a search): such a run waits.
 
-Rejected: ``compare.py`` and ``sweep.py``. A comparison holds one config a method and a search one
+Rejected: ``compare`` and ``sweep``. A comparison holds one config a method and a search one
 method; here the order of all runs matters, so that what is finished is worth reading at any time.
 """
 

@@ -1,7 +1,7 @@
 """Times the step of an optimizer on binary weights, beside what one would take in its place.
 
-    python examples/benchmark.py
-    python examples/benchmark.py --peers=filter,Adam,"preset bop" --weights=1000000
+    larq-filter benchmark
+    larq-filter benchmark --peers=filter,Adam,"preset bop" --weights=1000000
 
 Each peer steps on 16 kernels of its own, without a network. In each turn all peers take one step,
 in random order; a round is CALLS turns, its result the median of each peer, and ratios are formed

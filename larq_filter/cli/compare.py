@@ -1,9 +1,9 @@
 """Trains a network by several methods from several seeds, and compares what came out.
 
-    python examples/compare.py --dataset=digits --methods=all --seeds=5
-    python examples/compare.py --methods=filter,adam,frozen --model=mlp --epochs=5
-    python examples/compare.py --dataset=FOLDER --image_size=64 --model=mymodels:build
-    python examples/compare.py --dataset=cifar10 --data_dir=DIR --epochs=6 --steps_per_epoch=50
+    larq-filter compare --dataset=digits --methods=all --seeds=5
+    larq-filter compare --methods=filter,adam,frozen --model=mlp --epochs=5
+    larq-filter compare --dataset=FOLDER --image_size=64 --model=mymodels:build
+    larq-filter compare --dataset=cifar10 --data_dir=DIR --epochs=6 --steps_per_epoch=50
 
 Every method gets the same network, images, order of the images and budget; its own hyperparameters
 come from larq_filter/cli/settings.json, which says where each was found. The last line above

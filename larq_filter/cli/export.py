@@ -1,8 +1,8 @@
 """Exports a trained network to Larq Compute Engine, and proves that it still computes the same.
 
-    python examples/export.py --run=runs/digits-starter-filter-0 --output=model.tflite
-    python examples/export.py --model_file=model.keras --dataset=cifar10 --benchmark
-    python examples/export.py --model_file=model.keras --import=mylayers --dataset=FOLDER
+    larq-filter export --run=runs/digits-starter-filter-0 --output=model.tflite
+    larq-filter export --model_file=model.keras --dataset=cifar10 --benchmark
+    larq-filter export --model_file=model.keras --import=mylayers --dataset=FOLDER
 
 Prints what the engine will not run on bits (lint), converts, and runs the converted network beside
 the original one on validation images. If every claim of the report holds, OUTPUT.tflite is written,
@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(own_code)  # else --help would not show it
 
 # What
-flags.DEFINE_string("run", None, "Run folder of examples/train.py: its model, and its data.")
+flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model, and its data.")
 flags.DEFINE_string("model_file", None, "A saved Keras model, in place of --run.")
 flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
 flags.DEFINE_string(

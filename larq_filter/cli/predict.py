@@ -1,8 +1,8 @@
 """Classifies images with a trained network.
 
-    python examples/predict.py --run=runs/digits-birealnet20-filter-0 one.png two.jpg
-    python examples/predict.py --run=runs/pets FOLDER
-    python examples/predict.py --model_file=model.tflite images.npz
+    larq-filter predict --run=runs/digits-starter-filter-0 one.png two.jpg
+    larq-filter predict --run=runs/pets FOLDER
+    larq-filter predict --model_file=model.tflite images.npz
 
 Prints a table: the image, its class, the probability of that, and the three likeliest classes. Each
 image is made ready as in training: at the size of the network (resized as --image_size does it, the
@@ -28,7 +28,7 @@ flags.adopt_module_key_flags(own_code)  # else --help would not show it
 TOP = 3  # classes in the last column
 BATCH = 64
 
-flags.DEFINE_string("run", None, "Run folder of examples/train.py: its model.keras.")
+flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model.keras.")
 flags.DEFINE_string("model_file", None, "A .keras or a .tflite file, in place of --run.")
 flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
 flags.DEFINE_string(

@@ -1,9 +1,9 @@
 """Searches the hyperparameters of a training method with Optuna.
 
-    python examples/sweep.py --model=mlp --epochs=5 --trials=20
-    python examples/sweep.py --method=filter --knobs=alpha,gamma,alpha_schedule --trials=50
-    python examples/sweep.py --space="alpha=1e-4:1e-1:log,gamma=0.1|1" --fixed=learning_rate=0.01
-    python examples/sweep.py --summarize=runs/sweep-digits-mlp-filter,runs/sweep-digits-mlp-adam
+    larq-filter sweep --model=mlp --epochs=5 --trials=20
+    larq-filter sweep --method=filter --knobs=alpha,gamma,alpha_schedule --trials=50
+    larq-filter sweep --space="alpha=1e-4:1e-1:log,gamma=0.1|1" --fixed=learning_rate=0.01
+    larq-filter sweep --summarize=runs/sweep-digits-mlp-filter,runs/sweep-digits-mlp-adam
 
 The same command again continues a search: finished trials are kept, and one that was killed is
 tried again with the same knobs, from its start, after twice --heartbeat. Given at the same time in
@@ -11,8 +11,8 @@ another terminal the command shares the work: the trials of all processes togeth
 up to one more for each process. The study is an SQLite file, which must lie on a disk of the
 machine. Processes on several machines share a database (pip install "larq_filter[distributed]"):
 
-    python examples/sweep.py --storage=postgresql+psycopg2://user@host/database
-    python examples/sweep.py --storage=mysql+pymysql://user@host/database      # pip install pymysql
+    larq-filter sweep --storage=postgresql+psycopg2://user@host/database
+    larq-filter sweep --storage=mysql+pymysql://user@host/database      # pip install pymysql
 
 Leave the password out of the command line, where others on the machine can read it: PostgreSQL
 takes it from ~/.pgpass or the variable PGPASSWORD, MySQL from a file named in the URL

@@ -1,16 +1,16 @@
 """Trains a binary network and its control, and says what came out.
 
-    python examples/train.py
-    python examples/train.py --dataset=cifar10 --download --model=birealnet20 --epochs=100
-    python examples/train.py --dataset=FOLDER --image_size=64 --model=mymodels:build
-    python examples/train.py --flagfile=quicknet    # a recipe of the package, or a file of yours
-    python examples/train.py --strategy=mirrored    # all GPUs of a machine: docs/scaling_out.md
+    larq-filter train
+    larq-filter train --dataset=cifar10 --download --model=birealnet20 --epochs=100
+    larq-filter train --dataset=FOLDER --image_size=64 --model=mymodels:build
+    larq-filter train --flagfile=quicknet    # a recipe of the package, or a file of yours
+    larq-filter train --strategy=mirrored    # all GPUs of a machine: docs/scaling_out.md
 
 The first line trains a small network, `starter`, on handwritten digits in about a minute, and then
 the same network with its binary kernels frozen at random, to show what training them is worth. The
 same command again continues an interrupted run; a finished one is only reported. FOLDER holds a
 folder of images for each class; build(input_shape, num_classes) in mymodels.py makes a Larq model.
-`python examples/export.py --run=FOLDER` makes a file for a phone of the network of a run folder.
+`larq-filter export --run=FOLDER` makes a file for a phone of the network of a run folder.
 """
 
 import dataclasses
@@ -132,7 +132,7 @@ def main():
             f"run goes on after its last whole epoch.\n{error}"
         ) from None
     print(f"\n{table(result, control)}")
-    print(f"\nNext: python examples/export.py --run={folder}    # a .tflite file, and its proof")
+    print(f"\nNext: larq-filter export --run={folder}    # a .tflite file, and its proof")
     print(f"      tensorboard --logdir {folder}")
     knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
     print(f"      larq-filter train --help    # the knobs: {knobs_of_method}")

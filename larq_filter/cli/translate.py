@@ -1,9 +1,9 @@
 r"""Says what the hyperparameters of latent weights become without latent weights.
 
-    python examples/translate.py --learning_rate=0.1 --weight_decay=5e-4 --momentum=0.9 \
+    larq-filter translate --learning_rate=0.1 --weight_decay=5e-4 --momentum=0.9 \
         --batch_size=128 --dataset_size=50000
-    python examples/translate.py --preset=irnet --schedule=cosine --epochs=400
-    python examples/translate.py --preset=recu --plot=recu.pdf
+    larq-filter translate --preset=irnet --schedule=cosine --epochs=400
+    larq-filter translate --preset=recu --plot=recu.pdf
 
 The first line gives alpha 5.0e-4 and gamma 0.0995: it reads the weight decay as L2 inside the
 gradient, as PyTorch's SGD and Keras' regularizers do. With --decoupled, as in Keras'

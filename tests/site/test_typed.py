@@ -11,8 +11,8 @@ import pytest
 from paths import ROOT
 
 PAGES = {page.stem: page for page in (ROOT / "README.md", ROOT / "docs/tutorial.md")}
-# What stands for a command of the README, as the Makefile has it.
-STAND_INS = {"make demo": "python examples/train.py"}
+# What stands for a command of the README: the first that the Makefile has for it.
+STAND_INS = {"make demo": "larq-filter train"}
 NOT_RUN = {
     r"make \S+": "installs environments and runs all of these tests",
     "pip install .*": "installs; `make package` tries it in an empty environment",
@@ -21,25 +21,25 @@ NOT_RUN = {
     "python benchmarks/benchmark.py": "13 minutes; tests/test_benchmark.py runs its parts",
     "python paper/figures.py .*": "trains 30 networks; tests/test_figures.py draws its figure",
 }
-SMALL = {"python examples/train.py": "--epochs=2"}
+SMALL = {"larq-filter train": "--epochs=2"}
 # The files that a command writes, the words that it prints.
 PROMISED = {
-    "python examples/train.py": (
+    "larq-filter train": (
         "runs/digits-starter-filter-0/model.keras",
         "binary kernels frozen",
     ),
-    "python examples/export.py --run=runs/digits-starter-filter-0": (
+    "larq-filter export --run=runs/digits-starter-filter-0": (
         "runs/digits-starter-filter-0/model.tflite",
         "every claim holds",
     ),
     "python examples/quickstart.py": ("", "validation accuracy 0.9"),
-    "python examples/translate.py --preset=recu": ("", "  5.1  "),
-    "python examples/translate.py": ("", "optimizer.set_filter_state(kernel, state)"),
-    "python examples/train.py --model=starter": (
+    "larq-filter translate --preset=recu": ("", "  5.1  "),
+    "larq-filter translate": ("", "optimizer.set_filter_state(kernel, state)"),
+    "larq-filter train --model=starter": (
         "runs/digits/model.keras",
-        "Next: python examples/export.py --run=runs/digits ",
+        "Next: larq-filter export --run=runs/digits ",
     ),
-    "python examples/export.py --run=runs/digits --output=digits.tflite": (
+    "larq-filter export --run=runs/digits --output=digits.tflite": (
         "digits.tflite",
         "every claim holds",
     ),
@@ -83,10 +83,10 @@ def test_commands_do_what_the_page_says(page, tmp_path):
     assert len(run) >= 3
     for command in run:
         promised, said = best(PROMISED, command)
-        python, script, *flags = shlex.split(f"{command} {best(SMALL, command) or ''}")
-        assert python == "python"
+        start, what, *flags = shlex.split(f"{command} {best(SMALL, command) or ''}")
+        own = {"python": [ROOT / what], "larq-filter": ["-m", "larq_filter_cli", what]}
         done = subprocess.run(
-            [sys.executable, ROOT / script, *flags],
+            [sys.executable, *own[start], *flags],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,

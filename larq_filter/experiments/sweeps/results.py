@@ -112,7 +112,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 
 def train_command(config: run_folder.Config) -> str:
-    """The line that repeats a run with examples/train.py."""
+    """The line that repeats a run with larq-filter train."""
     always = ("dataset", "model", "method", "batch_size", "epochs", "seed")
     values = {name: getattr(config, name) for name in always}
     for field in dataclasses.fields(config):
@@ -120,7 +120,7 @@ def train_command(config: run_folder.Config) -> str:
         if field.name != "knobs" and field.name not in values and value != field.default:
             values[field.name] = value
     flags = [_flag(name, value) for name, value in (values | config.knobs.given()).items()]
-    return " ".join(["python examples/train.py", *flags, "--control=no"])
+    return " ".join(["larq-filter train", *flags, "--control=no"])
 
 
 def _flag(name: str, value) -> str:

@@ -70,7 +70,7 @@ def test_command_holds_the_whole_config():
         CONFIG, dataset="my data", download=True, augment=False, knobs=Knobs(alpha=1e-5)
     )
     line = shlex.split(results.train_command(config))
-    assert line[:2] == ["python", "examples/train.py"]
+    assert line[:2] == ["larq-filter", "train"]
     assert {"--dataset=my data", "--download", "--noaugment", "--alpha=1e-05"} <= set(line)
     assert {"--width=8", "--train_examples=100", "--epochs=4", "--method=filter"} <= set(line)
 
