@@ -12,6 +12,7 @@ van Gemert (ICLR 2023); docs/figures.md says which of them came out how.
 import io
 import json
 import pathlib
+import re
 import textwrap
 import time
 
@@ -24,7 +25,7 @@ import claims  # first: it makes sure that tf.keras is Keras 2
 import findings
 from larq_filter import filters, hyperparameters, plots
 from larq_filter.cli import command_line, run_flags
-from larq_filter.experiments import files, run_folder
+from larq_filter.experiments import files, methods, run_folder
 from larq_filter.experiments.comparison.summaries import Spread
 from larq_filter.optimizers import default_alpha
 
@@ -35,6 +36,7 @@ flags.adopt_module_key_flags(run_flags)  # else --help would not show them
 STEP, ACCURACY = "flip ratio (share per step)", "validation accuracy"
 QUANTITIES = {"flip_ratio": STEP, "loss": "training loss (nats)", "accuracy": ACCURACY}
 MARKERS = "os^D"
+TABLE = (pathlib.Path(__file__).parents[1] / "docs/comparison.md").read_text()
 
 
 # Mean over seeds, and range -----------------------------------------------------------------------
@@ -216,14 +218,18 @@ def named_filters() -> dict[str, filters.Filter]:
 
 def draw_bode():
     named = named_filters()
-    return plots.bode(list(named.values()), list(named), steps_per_epoch=STEPS_PER_EPOCH)
+    figure = plots.bode(list(named.values()), list(named), steps_per_epoch=STEPS_PER_EPOCH)
+    figure.suptitle("Which changes of the gradient pass", fontsize=11)
+    return figure
 
 
 def draw_impulse():
     named = named_filters()
-    return plots.impulse_responses(
+    figure = plots.impulse_responses(
         list(named.values()), list(named), steps_per_epoch=STEPS_PER_EPOCH
     )
+    figure.suptitle("How long one gradient is remembered", fontsize=11)
+    return figure
 
 
 def draw_latent_methods():
@@ -255,9 +261,40 @@ def draw_latent_methods():
     return figure
 
 
+def draw_comparison():
+    """The table of docs/comparison.md, which ``examples/compare.py`` wrote, but for its control."""
+    row = r"^\| (\w+) \| (\S+) ± (\S+) \(\d+\) \| (\S+) ± (\S+) \| (\S+) \|"
+    rows = {name: list(map(float, numbers)) for name, *numbers in re.findall(row, TABLE, re.M)}
+    control = rows.pop("frozen")
+    figure, axes = plots.panels("abc", 5.2, sharey=True)
+    styles = zip(("latent_free", "latent"), plots.line_styles(), MARKERS, strict=False)
+    for group, line, marker in styles:
+        y = [i for i, name in enumerate(rows) if name in methods.names(group)]
+        chosen = np.array(list(rows.values()))[y].T
+        style = {"marker": marker, "markersize": 5, "color": line["color"], "linestyle": "none"}
+        label = group.replace("_", "-")
+        axes["a"].errorbar(chosen[0], y, xerr=chosen[1], label=label, capsize=2.5, **style)
+        axes["b"].errorbar(chosen[2], y, xerr=chosen[3], capsize=2.5, **style)
+        axes["c"].plot(chosen[4], y, **style)
+    for letter, label in {"a": ACCURACY, "b": QUANTITIES["loss"], "c": "flips per weight"}.items():
+        axes[letter].set_xlabel(label)
+    axes["a"].set_yticks(range(len(rows)), rows)
+    axes["a"].invert_yaxis()
+    axes["b"].set_xlim(left=0)
+    axes["c"].set_xlim(left=0)
+    plots.legend(axes["a"], "mean and standard deviation over the seeds", below=True, ncols=2)
+    figure.suptitle(
+        f"Digits, after 10 epochs; with binary weights frozen at random: {control[0]:.2f}, "
+        f"{control[2]:.1f} nats",
+        fontsize=11,
+    )
+    return figure
+
+
 # Numbers, files, story ----------------------------------------------------------------------------
 
-OF_FILTERS = {
+WITHOUT_RUNS = {
+    "comparison": draw_comparison,
     "bode": draw_bode,
     "impulse": draw_impulse,
     "latent_methods": draw_latent_methods,
@@ -266,7 +303,7 @@ OF_RUNS = {name: globals()[f"draw_{name}"] for name in claims.CLAIMS}
 
 
 def define_flags() -> None:
-    flags.DEFINE_enum("figure", "all", ["all", *OF_RUNS, *OF_FILTERS], "Which figure.")
+    flags.DEFINE_enum("figure", "all", ["all", *OF_RUNS, *WITHOUT_RUNS], "Which figure.")
     flags.DEFINE_string("output_dir", "runs/figures", "Where PNG and JSON files go.")
     flags.DEFINE_integer("seeds", 3, "Runs of each kind: seeds 0, 1, ...", 1)
     flags.DEFINE_bool("force", False, "Train again what is already there.")
@@ -331,9 +368,9 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
     setting = run_flags.config()
     config, lab = config_of(setting, FLAGS.seeds), claims.Lab(setting)
-    for name in [*OF_RUNS, *OF_FILTERS] if FLAGS.figure == "all" else [FLAGS.figure]:
-        if name in OF_FILTERS:
-            figure = OF_FILTERS[name]()
+    for name in [*OF_RUNS, *WITHOUT_RUNS] if FLAGS.figure == "all" else [FLAGS.figure]:
+        if name in WITHOUT_RUNS:
+            figure = WITHOUT_RUNS[name]()
         else:
             data = numbers(name, folder, lab, config, FLAGS.force)
             print(name)

@@ -137,5 +137,5 @@ def test_dots_are_mean_and_range():
 def test_figures_of_filters_alone():
     import figures
 
-    for draw in figures.OF_FILTERS.values():
+    for draw in figures.WITHOUT_RUNS.values():
         assert draw().axes

@@ -13,7 +13,7 @@ from paths import ROOT
 
 FOLDER = ROOT / "notebooks"
 # What is asked of each in its kernel, after its last cell; and the number of its figures.
-# With binary weights frozen at random the first accuracy is 0.55, the second 0.82.
+# With binary weights frozen at random the first accuracy is 0.55, the second 0.76.
 ASKED = {
     "first_steps": (
         2,
@@ -27,10 +27,10 @@ ASKED = {
     "from_latent_to_tflite": (
         1,
         """
-        assert differing == [0] * 20 and flipped > 100
-        assert all(history["val_accuracy"][-1] > 0.9 for history in histories.values())
+        assert differing == [0] * 20 and flipped > 50
+        assert all(history["val_accuracy"][-1] > 0.85 for history in histories.values())
         assert len(reports) == 2 and all(report.ok for report in reports.values())
-        assert len(flatbuffer) < 20_000
+        assert len(flatbuffer) < 12_000
         """,
     ),
     "your_own_filter": (
