@@ -35,7 +35,12 @@ test-all:  ## Lint, all tests, branch coverage
 	$(MAKE) test-slow
 
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
-	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not docs"
+	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not docs and not slow"
+	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "slow and not extras" $(OF_KERAS)
+
+# Whose slow tests may differ with the Keras below.
+OF_KERAS = tests/optimizers tests/conversion tests/quantizers tests/models tests/test_keras.py \
+    tests/test_presets.py
 
 test-newest: .venv-newest/installed  ## The fast core tests on the newest of everything, nothing pinned
 	.venv-newest/bin/python -m pytest -n $(JOBS) -m "not extras and not docs and not slow"
