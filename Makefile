@@ -9,6 +9,10 @@ JOBS ?= 2
 SOURCES = larq_filter larq_filter_cli.py setup.py examples benchmarks notebooks paper tests
 PACKAGING = setup.cfg setup.py pyproject.toml
 
+# Whose slow tests may come out otherwise with the Keras of TensorFlow 2.15.
+OF_KERAS = tests/optimizers tests/conversion tests/quantizers tests/models tests/test_keras.py \
+    tests/test_presets.py
+
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export NO_MKDOCS_2_WARNING = 1
@@ -37,10 +41,6 @@ test-all:  ## Lint, all tests, branch coverage
 test-tf215: .venv-tf215/installed  ## The core tests on TensorFlow 2.15, which ships Keras 2
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not docs and not slow"
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "slow and not extras" $(OF_KERAS)
-
-# Whose slow tests may differ with the Keras below.
-OF_KERAS = tests/optimizers tests/conversion tests/quantizers tests/models tests/test_keras.py \
-    tests/test_presets.py
 
 test-newest: .venv-newest/installed  ## The fast core tests on the newest of everything, nothing pinned
 	.venv-newest/bin/python -m pytest -n $(JOBS) -m "not extras and not docs and not slow"
