@@ -77,6 +77,14 @@ def exported(model, images, labels) -> dict:
     }
 
 
+def made(folder) -> pathlib.Path:
+    """The folder of the tables, there; before anything else, since what follows takes minutes."""
+    folder = pathlib.Path(folder)
+    with files.plain_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def rows(name: str, configs: Iterable, row_of: Callable, folder: pathlib.Path, key: dict):
     """One row for each config, old ones from their files.
 
@@ -84,11 +92,9 @@ def rows(name: str, configs: Iterable, row_of: Callable, folder: pathlib.Path, k
         name: of the first column.
         configs: pairs of what stands there and the config of the run.
         row_of: ``row_of(config, folder)`` gives the row.
-        folder: for the runs.
+        folder: for the runs; it is there.
         key: what else a row depends on.
     """
-    with files.plain_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     for title, config in configs:
         file = folder / title / "row.json"
         # A row of another config is not this one's; a failed one is tried again.

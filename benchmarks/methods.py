@@ -129,6 +129,7 @@ def is_binary(model) -> bool:
 
 
 def main():
+    folder = checking.made(FLAGS.output_dir)
     names = settings.choose_methods(FLAGS.methods)
     configs = [(name, config_of(name)) for name in names]
     data = pathlib.Path(FLAGS.dataset).name
@@ -136,8 +137,8 @@ def main():
         f"# {FLAGS.model} on {data}, {FLAGS.steps} steps of {FLAGS.batch_size} images for each "
         f"stage, seed {FLAGS.seed}"
     )
-    rows = checking.rows("method", configs, row_of, pathlib.Path(FLAGS.output_dir), {})
-    checking.report(rows, COLUMNS, title, READING, FLAGS.output_dir)
+    rows = checking.rows("method", configs, row_of, folder, {})
+    checking.report(rows, COLUMNS, title, READING, folder)
 
 
 if __name__ == "__main__":

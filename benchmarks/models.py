@@ -179,12 +179,13 @@ def configs_of(names):
 
 
 def main():
+    folder = checking.made(FLAGS.output_dir)
     configs, failed = configs_of(chosen_models())
     name = pathlib.Path(FLAGS.dataset).name
     title = f"# {name}, {FLAGS.steps} steps of {FLAGS.batch_size} images, seed {FLAGS.seed}"
     key = {"export": FLAGS.export}
-    found = checking.rows("model", configs, row_of, pathlib.Path(FLAGS.output_dir), key)
-    checking.report(itertools.chain(failed, found), COLUMNS, title, READING, FLAGS.output_dir)
+    found = checking.rows("model", configs, row_of, folder, key)
+    checking.report(itertools.chain(failed, found), COLUMNS, title, READING, folder)
 
 
 if __name__ == "__main__":
