@@ -36,7 +36,7 @@ flags.adopt_module_key_flags(run_flags)  # else --help would not show them
 STEP, ACCURACY = "flip ratio (share per step)", "validation accuracy"
 QUANTITIES = {"flip_ratio": STEP, "loss": "training loss (nats)", "accuracy": ACCURACY}
 MARKERS = "os^D"
-TABLE = (pathlib.Path(__file__).parents[1] / "docs/comparison.md").read_text()
+PAGE = pathlib.Path(__file__).parents[1] / "docs/comparison.md"
 
 
 # Mean over seeds, and range -----------------------------------------------------------------------
@@ -262,9 +262,10 @@ def draw_latent_methods():
 
 
 def draw_comparison():
-    """The table of docs/comparison.md, which ``examples/compare.py`` wrote, but for its control."""
+    """The table of docs/comparison.md, which ``larq-filter compare`` wrote, but for its control."""
     row = r"^\| (\w+) \| (\S+) ± (\S+) \(\d+\) \| (\S+) ± (\S+) \| (\S+) \|"
-    rows = {name: list(map(float, numbers)) for name, *numbers in re.findall(row, TABLE, re.M)}
+    found = re.findall(row, PAGE.read_text(), re.M)
+    rows = {name: list(map(float, numbers)) for name, *numbers in found}
     control = rows.pop("frozen")
     figure, axes = plots.panels("abc", 5.2, sharey=True)
     styles = zip(("latent_free", "latent"), plots.line_styles(), MARKERS, strict=False)

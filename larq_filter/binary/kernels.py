@@ -75,7 +75,7 @@ def without_constraint(variable):
     )
 
 
-def is_low(variable: Any) -> bool:
+def is_low(variable: Any) -> Any:
     """True where a binary kernel is the lower of its two values, a tensor of its shape.
 
     The sign of latent weights alone would be wrong for a quantizer that centres them first.

@@ -1,5 +1,6 @@
 """Layers of a model that have binary kernels, and the order in which a model calls its layers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def binary_kernels(model: keras.Model, trainable_only: bool = True) -> list[tupl
     return list(kernels.values())
 
 
-def binary_kernels_of(layer: Any) -> list[Any]:
+def binary_kernels_of(layer: Any) -> Iterator[tuple[str, Any, Any]]:
     """``(prefix, quantizer, variable)`` for each 1-bit kernel of one layer, by its attributes."""
     for attribute in [key for key in vars(layer) if key.endswith("_quantizer")]:
         prefix = attribute.removesuffix("_quantizer")
