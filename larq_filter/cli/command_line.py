@@ -110,6 +110,16 @@ def _with_recipe(word: str) -> str:
     return f"{flag}={path}" if name and path.is_file() else word
 
 
+def require_one_of(*names: str) -> None:
+    """Ends the command unless exactly one of these flags is given."""
+    wanted = " or ".join(f"--{name}=..." for name in names)
+    flags.register_multi_flags_validator(
+        names,
+        lambda values: sum(value is not None for value in values.values()) == 1,
+        message=f"give {wanted}, and not both.",
+    )
+
+
 def refuse_positional(arguments) -> None:
     """Ends the script if there is anything on its command line but flags."""
     if len(arguments) > 1:

@@ -32,7 +32,7 @@ flags.adopt_module_key_flags(own_code)  # else --help would not show it
 # What
 flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model, and its data.")
 flags.DEFINE_string("model_file", None, "A saved Keras model, in place of --run.")
-flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
+command_line.require_one_of("run", "model_file")
 flags.DEFINE_string(
     "model",
     None,

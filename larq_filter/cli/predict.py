@@ -30,7 +30,7 @@ BATCH = 64
 
 flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model.keras.")
 flags.DEFINE_string("model_file", None, "A .keras or a .tflite file, in place of --run.")
-flags.mark_flags_as_mutual_exclusive(["run", "model_file"], required=True)
+command_line.require_one_of("run", "model_file")
 flags.DEFINE_string(
     "model",
     None,
