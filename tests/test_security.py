@@ -110,7 +110,7 @@ def test_modules_are_imported_by_a_name_that_is_typed_only():
         and not isinstance(node.args[0], ast.Constant)
     }
     of_our_own = {f"larq_filter/{name}.py" for name in ("__init__", "cli/__main__", "_drawing")}
-    assert users == {"larq_filter/cli/own_code.py"} | of_our_own
+    assert users == {"larq_filter/cli/user_code.py"} | of_our_own
 
 
 # Files --------------------------------------------------------------------------------------------

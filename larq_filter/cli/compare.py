@@ -22,7 +22,7 @@ import sys
 from absl import flags
 
 from larq_filter import plots
-from larq_filter.cli import command_line, own_code, run_flags
+from larq_filter.cli import command_line, run_flags, user_code
 from larq_filter.experiments import comparison, files, methods, tables
 from larq_filter.experiments.comparison import pages, report, settings, summaries
 
@@ -30,7 +30,7 @@ import tensorflow as tf
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
-flags.adopt_module_key_flags(own_code)
+flags.adopt_module_key_flags(user_code)
 HYPERPARAMETERS = pathlib.Path(__file__).with_name("settings.json")
 
 FLAGS.set_default("epochs", 10)  # of digits enough to tell a method from a control
@@ -138,7 +138,7 @@ def main():
         print("--results is --output_dir now.")
     folder = FLAGS.output_dir or FLAGS.results or run_flags.default_folder(*names)
     jobs = comparison.make_jobs(base, chosen, FLAGS.seeds)
-    compared = comparison.Comparison(folder, jobs, model=own_code.load())
+    compared = comparison.Comparison(folder, jobs, model=user_code.load())
     if FLAGS.train:
         compared.train(wait=FLAGS.wait)
     with compared.alone(), files.plain_errors(compared.folder):

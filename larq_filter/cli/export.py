@@ -21,13 +21,13 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
-from larq_filter.cli import command_line, own_code
+from larq_filter.cli import command_line, user_code
 from larq_filter.datasets import preparation, splits
-from larq_filter.experiments import exports, own, run_folder
+from larq_filter.experiments import exports, run_folder, user_inputs
 from larq_filter.export import linting, reports
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(own_code)  # else --help would not show it
+flags.adopt_module_key_flags(user_code)  # else --help would not show it
 
 # What
 flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model, and its data.")
@@ -91,7 +91,7 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
     config.update({name: FLAGS[name].value for name in DATA if FLAGS[name].value is not None})
     if config.get("dataset") is None:
         raise ValueError("--model_file needs --dataset, the data that the model was trained on.")
-    if str(config["dataset"]).startswith(own.FROM_PYTHON):
+    if str(config["dataset"]).startswith(user_inputs.FROM_PYTHON):
         raise ValueError(
             f"The images of {run} came from variables of a program. Name them: --dataset=FOLDER of "
             "images by class, or an .npz file."
@@ -152,8 +152,8 @@ def main():
     if not source.exists():
         raise FileNotFoundError(f"there is no model {source}: is the training finished?")
     if run is not None and (run / "config.json").exists():
-        own_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
-    own_code.load()
+        user_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
+    user_code.load()
     model = serialization.load_model(source)
     data = load_data(run)
     images, labels = validation_images(data, FLAGS.images)

@@ -20,11 +20,11 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets
-from larq_filter.cli import command_line, own_code
+from larq_filter.cli import command_line, user_code
 from larq_filter.experiments import prediction, run_folder, tables
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(own_code)  # else --help would not show it
+flags.adopt_module_key_flags(user_code)  # else --help would not show it
 TOP = 3  # classes in the last column
 BATCH = 64
 
@@ -44,7 +44,7 @@ command_line.define_flags(run_folder.Config, DATA, dataset=None)
 def network() -> prediction.Network:
     run = pathlib.Path(FLAGS.run) if FLAGS.run else None
     model = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
-    own_code.load()
+    user_code.load()
     prepare = None
     if FLAGS.dataset is not None:
         arguments = {name: FLAGS[name].value for name in DATA if name != "dataset"}

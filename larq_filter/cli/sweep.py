@@ -31,13 +31,13 @@ import sys
 
 from absl import flags, logging
 
-from larq_filter.cli import command_line, own_code, run_flags
+from larq_filter.cli import command_line, run_flags, user_code
 from larq_filter.experiments import methods
 from larq_filter.experiments.sweeps import results, spaces, storages, studies
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
-flags.adopt_module_key_flags(own_code)
+flags.adopt_module_key_flags(user_code)
 
 # What is searched
 flags.DEFINE_enum("method", "filter", list(methods.METHODS), "Who trains the binary kernels.")
@@ -107,7 +107,7 @@ def default_storage(folder: pathlib.Path) -> str:
 
 
 def search() -> None:
-    model = own_code.load()
+    model = user_code.load()
     sweep = studies.with_own(sweep_from_flags(), model=model)
     names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
     folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))

@@ -18,7 +18,7 @@ import pathlib
 
 from absl import flags
 
-from larq_filter.cli import command_line, own_code, run_flags
+from larq_filter.cli import command_line, run_flags, user_code
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
 from larq_filter.experiments import methods, run_folder, strategies, tables, training
@@ -26,7 +26,7 @@ from larq_filter.experiments.methods import knobs
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # else --help would not show them
-flags.adopt_module_key_flags(own_code)
+flags.adopt_module_key_flags(user_code)
 
 FLAGS.set_default("model", "starter")  # a first run is to reach the device
 
@@ -114,7 +114,7 @@ def main():
         folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
         strategy = strategies.make(FLAGS.strategy, FLAGS.replicas)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
-        scaled["model"] = own_code.load()
+        scaled["model"] = user_code.load()
         result = training.run(config, folder, **scaled)
         control = None
         if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):

@@ -22,7 +22,7 @@ from typing import get_args
 from larq_filter import datasets, models
 from larq_filter._validation import validate_flag, validate_integer, validate_text
 from larq_filter.datasets import preparation, splits
-from larq_filter.experiments import files, methods, own
+from larq_filter.experiments import files, methods, user_inputs
 from larq_filter.experiments.checkpoints import differences
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
             raise RunExists(
                 f"{folder} holds another run ({differs}). Choose another output_dir, "
                 "or repeat the command of that run to continue it."
-                f"{own.to_type_again(content['config'])}"
+                f"{user_inputs.to_type_again(content['config'])}"
             )
     # A kill at the very start leaves the first file half written.
     elif folder.exists() and {path.name for path in folder.iterdir()} - {"config.part.json"}:
@@ -183,7 +183,7 @@ def refuse_other_own(folder: pathlib.Path, described: dict) -> None:
 
     Args:
         folder: the run folder.
-        described: what ``own.describe`` says of them now.
+        described: what ``user_inputs.describe`` says of them now.
 
     Raises:
         RunExists: others, under the same name.
@@ -258,7 +258,7 @@ def write_config(
         folder: the run folder; made if need be.
         config: of the run.
         scale: what ``strategies.describe`` says of its strategy.
-        described: what ``own.describe`` says of data and model.
+        described: what ``user_inputs.describe`` says of data and model.
         images: how the model takes them.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -42,10 +42,10 @@ from larq_filter.experiments import (
     memory,
     methods,
     outcome,
-    own,
     progress,
     run_folder,
     strategies,
+    user_inputs,
 )
 from larq_filter.experiments.checkpoints import Tables
 from larq_filter.experiments.epoch_lines import EpochLines
@@ -77,7 +77,7 @@ class _Way:
     def write_config(self, folder: pathlib.Path, config: run_folder.Config, data) -> None:
         """Writes config.json and classes.json, once for all machines."""
         if strategies.is_chief(self.strategy):
-            described = own.describe(config, data, self.model)
+            described = user_inputs.describe(config, data, self.model)
             run_folder.write_config(folder, config, self.scale, described, data.preparation())
 
     def of_first_stage(self) -> "_Way":
@@ -135,7 +135,7 @@ def run(
         RuntimeError: the folder has checkpoints and none can be used.
         files.NotWritable: the disk is full or the folder read-only; what was saved is intact.
     """
-    config = own.named(config, data, model)
+    config = user_inputs.named(config, data, model)
     strategies.require_even(strategy, config.batch_size)
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f'`verbose` is {shown(verbose)}; it must be "auto", 0, 1 or 2.')
@@ -155,7 +155,7 @@ def _validated(callbacks) -> tuple:
 def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_folder.Result:
     """Looks the run up, or makes all of its stages."""
     run_folder.refuse_other_run(folder, config, way.scale)
-    run_folder.refuse_other_own(folder, own.describe(config, way.data, way.model))
+    run_folder.refuse_other_own(folder, user_inputs.describe(config, way.data, way.model))
     result = run_folder.read_result(folder)
     if result is not None:
         logger.info("%s holds the finished run of this config: nothing to train.", folder)
@@ -163,13 +163,13 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     data = load_data(config) if way.data is None else way.data
-    run_folder.refuse_other_own(folder, own.describe(config, data, way.model))
+    run_folder.refuse_other_own(folder, user_inputs.describe(config, data, way.model))
     steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
         if stage is None:
             return _train(config, data, _teacher(config), folder, way)
         # What is wrong is found before the first stage, not after it.
-        model = new_model(config, data, way.model)
+        model = user_inputs.build(config, data, way.model)
         methods.METHODS[config.method].needs(model, _teacher(config))
         way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
@@ -292,14 +292,9 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
     return history.epoch[-1] + 1
 
 
-def new_model(config: run_folder.Config, data, model=None):
-    """The latent model that every method starts from; ``model``: as for ``run``."""
-    return own.build(config, data, model)
-
-
 def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
-    model = new_model(config, data, way.model)
+    model = user_inputs.build(config, data, way.model)
     total = steps_per_epoch(config, data) * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if isinstance(model.optimizer, FilterOptimizer):

@@ -7,7 +7,7 @@ that splits the variables in ``apply_gradients``. The alternative, an entry for 
 process-wide id (a loaded model stops training without a word) and loses its state in every format.
 
 ``arguments`` checks what users pass, ``rates`` holds the numbers that change during training,
-``states`` what is remembered of each kernel; ``steps`` changes the kernels, ``layout`` names
+``states`` what is remembered of each kernel; ``steps`` changes the kernels, ``saved_layout`` names
 all that a file has to hold, ``saving`` is Keras' protocol of it. Here they meet Keras.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from larq_filter import binary, filters, flips, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_choice, validate_flag
-from larq_filter.optimizers import fusion, layout, nonfinite, watching
+from larq_filter.optimizers import fusion, nonfinite, saved_layout, watching
 from larq_filter.optimizers.arguments import (
     refuse_late_build,
     refuse_misplaced,
@@ -169,7 +169,7 @@ class FilterOptimizer(Attributes, SavedByName):
             lambda: self.iterations,
             None if filters.stays_finite(self.gradient_filter) else self._tally.kept.assign_add,
         )
-        self._layout = layout.Contents(self, self._rates, self._states)  # a name in checkpoints
+        self._layout = saved_layout.Contents(self, self._rates, self._states)  # name in checkpoints
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.

@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 
 from larq_filter.latent_rules import Chain
-from larq_filter.optimizers.layout import Text, structure
+from larq_filter.optimizers.saved_layout import Text, structure
 
 _RULES = "rules."
 _NO_RULES = f"{_RULES}none"

@@ -10,7 +10,7 @@ import pytest
 
 from larq_filter import binary, models, serialization
 from larq_filter._keras import keras, tf
-from larq_filter.experiments import methods, progress, run_folder, training
+from larq_filter.experiments import methods, progress, run_folder, training, user_inputs
 from larq_filter.experiments.methods import Knobs, attention
 
 import larq as lq
@@ -244,7 +244,7 @@ STAGES = ("step1/teacher/teacher", "step1/teacher", "step1", ".")
 
 @pytest.fixture
 def small_network(monkeypatch):
-    monkeypatch.setattr(training, "new_model", lambda config, data, model=None: network(2))
+    monkeypatch.setattr(user_inputs, "build", lambda config, data, model=None: network(2))
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def chain(tmp_path_factory):
     """The folder of a whole run, and its result."""
     folder = tmp_path_factory.mktemp("chain") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "new_model", lambda config, data, model=None: network(2))
+        patch.setattr(user_inputs, "build", lambda config, data, model=None: network(2))
         return folder, training.run(SMALL, folder, verbose=0)
 
 

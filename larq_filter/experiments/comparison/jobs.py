@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from larq_filter._validation import first_line
-from larq_filter.experiments import files, methods, own, run_folder, training
+from larq_filter.experiments import files, methods, run_folder, training, user_inputs
 from larq_filter.experiments.comparison.settings import Setting
 from larq_filter.experiments.files import FileLock
 
@@ -95,7 +95,8 @@ class Comparison:
         given = {"data": data, "model": model}
         self.given = {name: value for name, value in given.items() if value is not None}
         self.jobs = [
-            dataclasses.replace(job, config=own.named(job.config, **self.given)) for job in jobs
+            dataclasses.replace(job, config=user_inputs.named(job.config, **self.given))
+            for job in jobs
         ]
         for job in self.jobs:  # too few epochs for two stages: say so before any job runs
             methods.first_stage(job.config.method, job.config.knobs, job.config.epochs)
@@ -216,7 +217,7 @@ class Comparison:
         for job in self.jobs:
             try:
                 run_folder.refuse_other_run(self.folder / job.name, job.config)
-                described = own.describe(job.config, **self.given)
+                described = user_inputs.describe(job.config, **self.given)
                 run_folder.refuse_other_own(self.folder / job.name, described)
             except run_folder.RunExists as error:
                 raise run_folder.RunExists(
@@ -262,8 +263,8 @@ def duration(seconds: float) -> str:
 
 
 def _check_shared_part(config: run_folder.Config, data=None, model=None) -> dict:
-    """Raises for what would make every job fail the same way; returns what ``own`` says of it."""
+    """Raises for what would make every job fail the same way; returns ``user_inputs.describe``."""
     data = training.load_data(config) if data is None else data
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
-    training.new_model(config, data, model)
-    return own.describe(config, data, model)
+    user_inputs.build(config, data, model)
+    return user_inputs.describe(config, data, model)

@@ -17,7 +17,7 @@ import pathlib
 import time
 
 from larq_filter.datasets import sources, splits
-from larq_filter.experiments import own, run_folder, training
+from larq_filter.experiments import run_folder, training, user_inputs
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.sweeps import _optuna, results, storages
 from larq_filter.experiments.sweeps.objectives import Failed, Objective, reported_epochs
@@ -42,7 +42,7 @@ class Sweep:
             is pruned if it lags behind the median of the completed ones at the same epoch, from a
             quarter of the epochs on.
         sampler_seed: of the choice of the knobs, in the process that creates the study.
-        described: what ``own.describe`` says of data and model without a name.
+        described: what ``user_inputs.describe`` says of data and model without a name.
     """
 
     config: run_folder.Config
@@ -87,10 +87,10 @@ def with_own(sweep: Sweep, data=None, model=None) -> Sweep:
     Raises:
         TypeError, ValueError, OSError: they can't be had.
     """
-    config = own.named(sweep.config, data, model)
+    config = user_inputs.named(sweep.config, data, model)
     if data is None and sources.stamp(config.dataset, config.data_dir) is not None:
         data = training.load_data(config)
-    described = own.describe(config, data, model) or None
+    described = user_inputs.describe(config, data, model) or None
     return dataclasses.replace(sweep, config=config, described=described)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from larq_filter._keras import keras, tf
-from larq_filter.cli import own_code
+from larq_filter.cli import user_code
 from larq_filter.serialization import load_model
 from paths import ROOT
 
@@ -67,9 +67,9 @@ def typed(tmp_path, monkeypatch):
 
         flags = Flags({"import": types.SimpleNamespace(value=list(modules))})
         flags.model = model
-        monkeypatch.setattr(own_code, "FLAGS", flags)
+        monkeypatch.setattr(user_code, "FLAGS", flags)
         monkeypatch.setattr(sys, "argv", ["larq-filter train", *words])
-        return own_code.load()
+        return user_code.load()
 
     yield load
     for name in set(sys.modules) - before:

@@ -12,7 +12,7 @@ import pytest
 from interrupted import Stop, left_behind, stop_after
 from larq_filter import datasets, models
 from larq_filter._keras import keras, tf
-from larq_filter.experiments import comparison, own, run_folder, training
+from larq_filter.experiments import comparison, run_folder, training, user_inputs
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.sweeps import results, spaces, studies
 from paths import ROOT
@@ -136,8 +136,8 @@ def test_a_copy_computes_what_the_model_does():
     image = keras.Input((8, 8, 1))
     outputs = keras.layers.Activation("softmax")(frozen(net(normalization(image))))
     model = keras.Model(image, outputs)
-    config = dataclasses.replace(SMALL, model=own.FROM_PYTHON + "Functional")
-    copy = own.build(config, data_of(), model)
+    config = dataclasses.replace(SMALL, model=user_inputs.FROM_PYTHON + "Functional")
+    copy = user_inputs.build(config, data_of(), model)
     x = np.random.default_rng(2).normal(5, 3, (10, 8, 8, 1))
     np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
     assert not copy.layers[-2].trainable
@@ -232,7 +232,7 @@ def dense(classes=3, activation="softmax", shape=(8, 8, 1)):
 )
 def test_models_that_do_not_fit(model, words, tmp_path):
     if words is None:  # arguments that have defaults, and take neither
-        assert own.build(SMALL, data_of(), lambda: dense()).output_shape == (None, 3)
+        assert user_inputs.build(SMALL, data_of(), lambda: dense()).output_shape == (None, 3)
         return
     with pytest.raises((TypeError, ValueError), match=words):
         training.run(SMALL, tmp_path / "run", verbose=0, data=data_of(), model=model)
@@ -241,13 +241,13 @@ def test_models_that_do_not_fit(model, words, tmp_path):
 
 def test_one_set_and_one_model_at_a_time():
     with pytest.raises(ValueError, match="`data` is given, .* and the config names 'mnist'"):
-        own.named(run_folder.Config(dataset="mnist"), data=data_of())
+        user_inputs.named(run_folder.Config(dataset="mnist"), data=data_of())
     with pytest.raises(ValueError, match="image_size of the config would mean nothing"):
-        own.named(run_folder.Config(image_size=8), data=data_of())
+        user_inputs.named(run_folder.Config(image_size=8), data=data_of())
     with pytest.raises(ValueError, match="`model` is given, .* and the config names 'mlp'"):
-        own.named(run_folder.Config(model="mlp"), model=build)
+        user_inputs.named(run_folder.Config(model="mlp"), model=build)
     with pytest.raises(TypeError, match="`data` must be what .*from_arrays"):
-        own.named(run_folder.Config(), data=IMAGES)
+        user_inputs.named(run_folder.Config(), data=IMAGES)
 
 
 # Code that a file names ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import traceback
 
 from absl import flags
 
-from larq_filter.experiments import own
+from larq_filter.experiments import user_inputs
 
 FLAGS = flags.FLAGS
 
@@ -32,7 +32,7 @@ def load():
         for module in text.split(","):
             _imported(module.strip(), "import", text)
     text = FLAGS.model
-    if not own.is_function(text):
+    if not user_inputs.is_function(text):
         return None
     module, _, name = text.partition(":")
     found = getattr(_imported(module, "model", text), name, None)
@@ -49,7 +49,7 @@ def refuse_unnamed(config: dict, what: str) -> None:
         what: names the run in the error.
     """
     wanted = config.get("model")
-    if own.is_function(wanted) and FLAGS.model != wanted:
+    if user_inputs.is_function(wanted) and FLAGS.model != wanted:
         raise ValueError(
             f"{what} was trained with --model={wanted}, which is code. No command imports what a "
             f"file names: look at it, and type --model={wanted} again."
