@@ -308,15 +308,17 @@ def draw_scaling(rows: list[dict], sizes, orders, path: pathlib.Path) -> str:
     except ImportError as error:
         return f"No scaling.png: {error}"
     millions = [size / 1e6 for size in sizes]
+    equal = f"{sizes[1] / 1e6:g} million weights"
     columns = (
-        ("ac", "binary weights (millions)", millions, rows[: len(sizes)], sizes),
-        ("bd", "order", orders, rows[len(sizes) :], [sizes[1]] * len(orders)),
+        ("ac", "weights, second order", "weights (millions)", millions, rows[: len(sizes)], sizes),
+        ("bd", equal, "order of the filter", orders, rows[len(sizes) :], [sizes[1]] * len(orders)),
     )
-    for (above, below), label, x, own, weights in columns:
+    for (above, below), title, label, x, own, weights in columns:
         megabytes = [row["peak"] * n / 1e6 for row, n in zip(own, weights, strict=True)]
         draw = draw_proportion if x is millions else draw_line
         draw(axes[above], x, [row["ms"] for row in own])
         draw(axes[below], x, megabytes)
+        axes[above].set_title(title)
         axes[below].set_xlabel(label)
         plots.legend(axes[above])
     axes["a"].set_ylabel("ms per step")

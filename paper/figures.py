@@ -142,7 +142,7 @@ def draw_clipping_scaling(data):
             y = np.arange(len(mean)) + shift
             each.errorbar(mean, y, xerr=extremes, label=decay, color=line["color"], **style)
         each.set_xlabel(label)
-        each.xaxis.set_major_locator(MaxNLocator(3))
+        each.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
     names = list(next(iter(data.values())))
     axes["a"].set_yticks(range(len(names)), names)
     axes["a"].invert_yaxis()

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "larq_filter"
 
 # Lowest first. A module imports from the layers below its own only.
 LAYERS = [
-    ["_drawing", "_keras", "_validation"],
+    ["_keras", "_validation"],
     ["serialization", "stateless_random"],
     ["filters", "order_statistics"],
     ["binary", "datasets", "flips", "latent_rules", "models", "quantizers"],
@@ -29,7 +29,7 @@ RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 ROOMS = {
     "larq_compute_engine": "export/engine.py",
     "larq_zoo": "models/zoo.py",
-    "matplotlib": "_drawing.py",
+    "matplotlib": "plots/style.py",
     "optuna": "experiments/sweeps/_optuna.py",
     "sklearn": "datasets/sources.py",
     "tensorflow_datasets": "datasets/sources.py",

@@ -183,6 +183,42 @@ def test_learning_curves_name_what_can_not_be_drawn():
 
 
 @pytest.mark.extras
+def test_many_methods_have_an_axis_each():
+    """On equal scales, with their own curve in front and the means of the others in grey."""
+    rng = np.random.default_rng(0)
+    runs = {f"m{i}": rng.uniform(0.1 + i / 20, 0.2 + i / 20, (3, 4)).tolist() for i in range(9)}
+    figure = plots.learning_curves({"accuracy": runs, "loss": RUNS}, log=["loss"])
+    figure.draw_without_rendering()
+    assert not figure.legends and "grey: the others" in figure.get_suptitle()
+    names = [axes.get_title() for axes in figure.axes]
+    assert names[:12] == [*runs, "one (none)", "two (none)", "zero (none)"]
+    assert names[12:] == [*(f"{name} (none)" for name in runs), "one", "two", "zero (none)"]
+    for axes, own in zip(figure.axes, runs.values(), strict=False):
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+        assert len(axes.lines) == 9 + 1
+        np.testing.assert_allclose(axes.lines[-1].get_ydata(), np.mean(own, 0))
+        *_, (_, low, high) = shades(axes)
+        np.testing.assert_allclose([low, high], [np.min(own, 0), np.max(own, 0)])
+    assert {axes.get_yscale() for axes in figure.axes[12:]} == {"log"}
+
+
+@pytest.mark.extras
+def test_bars_are_the_largest_numbers_and_end_at_the_lowest():
+    values = {"a": 0.5, "tiny": 1e-9, "b": 2.0, "c": 0.1}
+    (axes,) = plots.bars(values, "difference", bound=1.0, lowest=1e-3, most=3).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "a", "c"]
+    assert [patch.get_width() for patch in axes.patches] == [2.0, 0.5, 0.1]
+    assert axes.lines[0].get_xdata() == [1.0, 1.0] and axes.get_xscale() == "log"
+    (axes,) = plots.bars(values, "difference", lowest=1e-3).axes
+    assert [patch.get_width() for patch in axes.patches] == [0.5, 1e-3, 2.0, 0.1]
+    assert "1e-09" in [
+        text.get_text() for text in axes.texts
+    ]  # the number beside it is the true one
+    with pytest.raises(ValueError, match="empty"):
+        plots.bars({}, "difference")
+
+
+@pytest.mark.extras
 def test_a_notebook_shows_the_figure():
     """IPython takes this method where pyplot has not been imported."""
     picture, size = plots.bode(SLOW)._repr_png_()

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from larq_filter._drawing import matplotlib
 from larq_filter._keras import tf
 from larq_filter.experiments import files, run_folder, tables
 from larq_filter.experiments.sweeps import _optuna
 from larq_filter.experiments.sweeps.spaces import Choices, Range
+from larq_filter.plots.style import matplotlib
 
 HALF_A_POINT = 0.005  # of accuracy
 

@@ -1,0 +1,54 @@
+"""Figures: what filters do, how often weights flip, and how training goes.
+
+Every function returns a ``matplotlib.figure.Figure`` and leaves the state of ``pyplot`` alone:
+``figure.savefig("bode.pdf")`` writes it, a notebook shows it. Lines differ in style as well as in
+colour (Okabe and Ito's palette), so they can be told apart in grey and by the colour-blind.
+
+Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs it.
+"""
+
+from typing import TYPE_CHECKING
+
+from larq_filter.plots.filters import bode, impulse_responses
+from larq_filter.plots.style import (
+    COLOURS,
+    FONT,
+    STYLES,
+    WIDTH,
+    band,
+    bars,
+    legend,
+    line_styles,
+    logarithmic,
+    panels,
+)
+from larq_filter.plots.training import flip_ratio, learning_curves
+
+__all__ = [
+    "COLOURS",
+    "FONT",
+    "STYLES",
+    "WIDTH",
+    "band",
+    "bars",
+    "bode",
+    "flip_ratio",
+    "impulse_responses",
+    "learning_curves",
+    "legend",
+    "line_styles",
+    "logarithmic",
+    "panels",
+]
+
+if not TYPE_CHECKING:  # else a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name == "knobs_table":
+            raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
+        if name in ("search_contour", "search_points"):
+            raise AttributeError(
+                f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a "
+                "search."
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
