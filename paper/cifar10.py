@@ -53,7 +53,11 @@ SPACES = {
     "diode": {"alpha": ALPHA, "gamma": SMOOTHING, "gain": (1e-5, 1e-1)},
     "erlang": {"alpha": (2e-3, 0.6), "gamma": SMOOTHING},
     "standardized": SGD,
+    "ir_net": SGD,
+    "recu": SGD,
+    "bireal": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
 }
+LATER = ("ir_net", "recu", "bireal")  # the last wave, from a tag that has them
 ROWS = (*SPACES, "frozen")
 METHOD = {"first_order": "filter"}
 FIXED = {"first_order": {"gamma": 1.0}}
@@ -207,13 +211,13 @@ def best_filter() -> str | None:
 
 def jobs() -> list[Job]:
     """All runs in their order."""
-    rate = rest_rate()
     listed = rest_jobs()
-    for row in SPACES:
-        listed += [_short(name, row, values, rate) for name, values in trials(row)]
+    rows = [row for row in ROWS if row not in LATER]
+    for row in rows[:-1]:  # frozen has nothing to search
+        listed += searches(row)
     for row in ("filter", "adam"):
         listed += [carried(f"carry/{row}-{n}", row, 5, place=n) for n in range(3)]
-    listed += [carried(f"main/{row}-seed0", row, 20) for row in ROWS]
+    listed += [carried(f"main/{row}-seed0", row, 20) for row in rows]
     listed.append(carried("main/two_step_20+20-seed0", "two_step", 40))
     listed += [
         Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
@@ -223,9 +227,16 @@ def jobs() -> list[Job]:
     listed.append(long if row else dataclasses.replace(long, knobs=None))
     listed.append(carried("long/two_step", "two_step", 100))
     first = ("filter", "two_step", "adam", "momentum", "bop")
-    for rows in (first, [row for row in ROWS if row not in first]):
-        listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in rows]
-    return listed
+    for part in (first, [row for row in rows if row not in first]):
+        listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in part]
+    for row in LATER:
+        listed += searches(row)
+    return listed + [carried(f"main/{r}-seed{s}", r, 20, s) for s in range(3) for r in LATER]
+
+
+def searches(row: str) -> list[Job]:
+    """The trials of a row."""
+    return [_short(name, row, values, rest_rate()) for name, values in trials(row)]
 
 
 # Running ------------------------------------------------------------------------------------------
