@@ -14,6 +14,7 @@ the file all the same, under the name OUTPUT.unproven.tflite.
 
 import pathlib
 import statistics
+import tempfile
 import time
 
 import numpy as np
@@ -23,7 +24,7 @@ from absl import flags
 from larq_filter import datasets, export, serialization
 from larq_filter.cli import command_line, user_code
 from larq_filter.datasets import preparation, splits
-from larq_filter.experiments import exports, run_folder, user_inputs
+from larq_filter.experiments import exports, files, run_folder, user_inputs
 from larq_filter.export import linting, reports
 
 FLAGS = flags.FLAGS
@@ -38,7 +39,7 @@ flags.DEFINE_string(
     None,
     "module:function, as the run was begun with: that code is imported only if it stands here.",
 )
-flags.DEFINE_string("output", None, "The file to write. Default: model.tflite beside the model.")
+flags.DEFINE_string("output", None, "The file to write. Default: beside the model, by its name.")
 flags.DEFINE_list(
     "allow_float", [], "Names of binary layers that may stay float, QuantDense ones for example."
 )
@@ -145,10 +146,12 @@ def benchmark(model, flatbuffer: bytes, image: np.ndarray, path: pathlib.Path) -
 def main():
     run = pathlib.Path(FLAGS.run) if FLAGS.run else None
     source = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
-    path = pathlib.Path(FLAGS.output or source.with_name("model.tflite"))
+    path = pathlib.Path(FLAGS.output or source.with_suffix(".tflite"))
     reports.require_allowable(FLAGS.allow)
     if path.suffix != ".tflite":
         raise ValueError(f"--output={path} must end in .tflite.")
+    if path.is_dir():
+        raise ValueError(f"--output={path} is a folder; the name of a file is needed.")
     if not source.exists():
         raise FileNotFoundError(f"there is no model {source}: is the training finished?")
     if run is not None and (run / "config.json").exists():
@@ -161,7 +164,11 @@ def main():
     known = preparation.beside(source)
     prepare = preparation.read(known) if known.is_file() else data.preparation()
     made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
-    exported = exports.Export(*prove(model, images, labels), prepare, FLAGS.allow, made)
+    with files.plain_errors(path.parent):  # before the work
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with files.plain_errors(pathlib.Path(tempfile.gettempdir())):  # the converter needs it
+        found = prove(model, images, labels)
+    exported = exports.Export(*found, prepare, FLAGS.allow, made)
     written = exported.write(path)
     print("\nWritten:", *written, sep="\n  ")
     if exported.outcome == exports.FAILED:

@@ -66,7 +66,7 @@ class Export:
     def write(self, path: pathlib.Path) -> list[pathlib.Path]:
         """Writes the report, its page, and the file if it may be had; returns what was written.
 
-        The file comes last: one that is there has its report.
+        All or nothing. The file gets its name last: one that is there has its report.
 
         Args:
             path: where the file belongs if all claims hold; ends in .tflite.
@@ -77,15 +77,15 @@ class Export:
             path.with_name(f"{path.stem}{mark}{end}")
             for end in (".tflite", ".report.json", ".report.html")
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = self._content(target.name)
-        files.write_json(report, content)
-        files.write_whole(page, self._page(content))
-        if self.outcome == FAILED:
-            return [report, page]
-        files.write_json(preparation.beside(target), self.prepare.to_json())
-        files.write_whole(target, self.flatbuffer)
-        return [target, report, page]
+        contents = {report: files.as_json(content), page: self._page(content)}
+        if self.outcome != FAILED:
+            contents[preparation.beside(target)] = files.as_json(self.prepare.to_json())
+            contents[target] = self.flatbuffer
+        with files.plain_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_together(contents)
+        return [target, report, page] if target in contents else [report, page]
 
     def _content(self, name: str) -> dict:
         file = None

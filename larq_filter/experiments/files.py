@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 
 from larq_filter._keras import tf
 
@@ -29,35 +30,76 @@ def whole(path: pathlib.Path):
     A reader never sees half a file, nor does one after a kill. Only one process at a time may write
     a file of one name. The name given ends as ``path`` does: some writers go by that.
     """
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    part = _part_of(path)
     try:
         yield part
         commit(part, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)  # on a full disk the space is needed
+        _remove(part)
         raise
 
 
 def write_whole(path: pathlib.Path, content: bytes | str) -> None:
     """Writes whole or not at all; text as UTF-8."""
-    with whole(path) as part:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+    write_together({path: content})
 
 
 def write_json(path: pathlib.Path, content, indent: int | None = 2) -> None:
     """Writes whole or not at all."""
-    write_whole(path, f"{json.dumps(content, indent=indent)}\n")
+    write_whole(path, as_json(content, indent))
+
+
+def as_json(content, indent: int | None = 2) -> str:
+    """The text of a JSON file."""
+    return f"{json.dumps(content, indent=indent)}\n"
+
+
+def write_together(contents: Mapping[pathlib.Path, bytes | str]) -> None:
+    """Writes several files or, where one of them can't be written, none; text as UTF-8.
+
+    All are on the disk before the first gets its name; a kill in between leaves some with names.
+
+    Raises:
+        IsADirectoryError: one of the names is that of a folder.
+    """
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder has the name of the file", str(path))
+    try:
+        for path, content in contents.items():
+            content = content if isinstance(content, bytes) else content.encode()
+            _part_of(path).write_bytes(content)
+            _sync(_part_of(path))
+        for path in contents:
+            os.replace(_part_of(path), path)
+    except BaseException:
+        for path in contents:
+            _remove(_part_of(path))
+        raise
 
 
 def commit(part: pathlib.Path, path: pathlib.Path) -> None:
     """Gives a written file its name, once its content is on the disk."""
-    descriptor = os.open(part, os.O_RDWR)
+    _sync(part)
+    os.replace(part, path)
+
+
+def _part_of(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(part, path)
+
+
+def _remove(part: pathlib.Path) -> None:
+    """On a full disk the space is needed."""
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -229,9 +229,12 @@ def read_config(folder: pathlib.Path) -> dict:
     """The content of config.json, the config under "config".
 
     Raises:
+        FileNotFoundError: there is none.
         RunExists: it is damaged.
     """
     path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no run folder: it has no config.json.")
     try:
         content = json.loads(path.read_bytes())
         if isinstance(content["config"], dict):

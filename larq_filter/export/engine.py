@@ -60,10 +60,11 @@ class Interpreter:
     Raises:
         Refused: an operator does not run with this kernel.
         TypeError: the flatbuffer isn't bytes.
+        ValueError: it is no whole .tflite file.
     """
 
     def __init__(self, flatbuffer: bytes, reference: bool = False, xnnpack: bool = False):
-        _require_bytes(flatbuffer)
+        _parse(flatbuffer)  # of half a file LCE may die of a segmentation fault
         try:
             self._interpreter = load().testing.Interpreter(
                 flatbuffer, num_threads=1, use_reference_bconv=reference, use_xnnpack=xnnpack

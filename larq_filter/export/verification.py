@@ -11,13 +11,11 @@ from larq_filter import binary
 from larq_filter.binary import binary_kernels_of
 from larq_filter.export import causes, conversions, engine, graphs, kernels, linting
 from larq_filter.export.diagnosis import diagnose
+from larq_filter.export.distances import differences, distances, is_constant, spread
 from larq_filter.export.reports import Claim, Report
 
 CLOSE = 1e-3  # of the spread; measured: 1e-4 and less where no sign turned
-_COPY = 0.5  # of the spread, between half and single precision; measured: 1e-3, and 2 if wrong
 _FAR = 0.1  # of the spread: half of the inputs must be closer, even if each layer is right
-_ROUNDING = 1e-5  # of a column's largest value: a smaller range says nothing of the inputs
-_CONSTANT = 1e-3  # of a column's largest value: a smaller spread counts as so much, for rounding
 _MOST = 0.9  # share of the inputs with equal top-1: where a sign turned, the class may too
 _ACCURACY = 0.02  # those inputs are right or wrong by chance
 _CHANCE = 3.84  # of the square of their surplus over their number: above it by chance in one of 20
@@ -30,22 +28,25 @@ def verify(
     """Runs the converted model by LCE's interpreter and compares it with the Keras model.
 
     The claims: the kernels are binary; a model of another precision gives in float32 what it gives
-    itself; each binary layer has an operator on bits with its very kernel; the outputs agree; so do
-    the predicted classes, of which there must be 3 or all, else the claim is not tested (a constant
+    itself, within 0.1 of the spread at the median input; each binary layer has an operator on bits
+    with its very kernel; the outputs agree; so do the predicted classes, those of the model in its
+    own precision, of which there must be 3 or all, else the claim is not tested (a constant
     answer would agree too); the accuracy, where there are labels, within 2 percentage points or
     what chance gives (near-ties become right and wrong alike); the file is smaller than TFLite's.
 
     Outputs agree if every output column of every input is within 0.001 of the column's own spread
-    over the inputs. Rounding differs between Keras and the interpreter, and can turn the sign of an
-    activation that is almost zero, after which that input's outputs differ visibly. So where some
-    differ, and where ``lint`` calls a layer wrong, there is a closer look at the 8 inputs that
-    differ most: each layer, binary or not, is run by itself on the interpreter's own input; the
-    wrong ones are named, and it is said whether the model or the kernel is at fault. The outputs
-    then agree if no layer is wrong, the file gives for all inputs that differ what a new conversion
-    of the model gives, and half of all inputs are within 0.1 of the spread.
+    over the inputs (``distances.spread``: outliers do not widen it). Rounding differs between Keras
+    and the interpreter, and can turn the sign of an activation that is almost zero, after which
+    that input's outputs differ visibly. So where some differ, and where ``lint`` calls a layer
+    wrong, there is a closer look at the 8 inputs that differ most: each layer, binary or not, is
+    run by itself on the interpreter's own input; the wrong ones are named, and it is said whether
+    the model or the kernel is at fault. The outputs then agree if no layer is wrong, the file gives
+    for all inputs that differ what a new conversion of the model gives, and half of all inputs are
+    within 0.1 of the spread.
 
     Args:
-        model: what ``convert`` was given. Mixed precision is compared in float32.
+        model: what ``convert`` was given. Of mixed precision: outputs are compared with its float32
+            copy, classes and accuracy with the model itself.
         flatbuffer: what ``convert`` gave, bytes.
         inputs: array (n, ...) of real inputs, as in training, n >= 2; a hundred say more. In a
             dict, if the model has its input in one.
@@ -69,8 +70,10 @@ def verify(
     floats = _float_layers(calls, flatbuffer)
     claims = [_kernels(model), _operators(calls, floats, flatbuffer, set(allow_float))]
     expected = graphs.predict(lambda x: graphs.output_of(model, x), inputs)
+    trained = expected
     if model is not original:
-        claims.append(_float32(original, inputs, expected))
+        trained = graphs.predict(lambda x: graphs.output_of(original, x), inputs)
+        claims.append(_float32(original, trained, expected))
     if labels is not None:
         _require_classes(model, expected)
     found = None
@@ -80,7 +83,7 @@ def verify(
         claims.append(_refused(error, calls))
     else:
         claim, found = _outputs(model, calls, flatbuffer, inputs, expected, given)
-        claims += [claim, *_of_classes(expected, given, labels)]
+        claims += [claim, *_of_classes(trained, given, labels)]
     claims.append(_sizes(model, flatbuffer))
     return Report(original.name, tuple(claims), floats, found)
 
@@ -162,25 +165,28 @@ def _kernels(model) -> Claim:
     count = sum(1 for layer in binary.layers_of(model) for _ in binary_kernels_of(layer))
     numbers = {"kernels": count, "problems": found}
     if not count:
-        return Claim("binary kernels", False, "the model has none", numbers)
+        details = (
+            "the model has none: no layer has a kernel_quantizer that gives -1 and +1 (ste_sign, "
+            "for one), or kernels of the optimizer's"
+        )
+        return Claim("binary kernels", False, details, numbers)
     details = " ".join(causes.by_cause(found)) or (
         f"all {count} hold -1 and +1, up to a scale per output channel"
     )
     return Claim("binary kernels", not found, details, numbers)
 
 
-def _float32(original, inputs, expected) -> Claim:
+def _float32(original, trained, expected) -> Claim:
     """Whether a model of another precision computes what its copy in float32 does, ``expected``."""
-    given = graphs.predict(lambda x: graphs.output_of(original, x), inputs)
-    median = float(np.median(_distances(expected, given, _spread(expected))))
+    median = float(np.median(distances(expected, trained, spread(expected))))
     details = f"exported in float32, which changes outputs by {median:.2g} of a column's spread"
-    if not median <= _COPY:
+    if not median <= _FAR:
         details += (
-            f", more than rounding: does a layer's get_config leave something out? Build "
-            f"{original.name} under the float32 policy, give it the weights (set_weights), and "
-            "export that one"
+            f", more than {_FAR:g}: half precision decides what this model gives, or a layer's "
+            f"get_config leaves something out. Build {original.name} under the float32 policy, "
+            "give it the weights (set_weights), see how accurate it is, and export that one"
         )
-    return Claim("precision", median <= _COPY, details, {"median": median})
+    return Claim("precision", median <= _FAR, details, {"median": median})
 
 
 def _float_layers(calls: list, flatbuffer: bytes) -> dict[str, str]:
@@ -249,27 +255,27 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
     """The claim, and the diagnosis if there was need for one."""
     if not np.isfinite(expected).all():
         return Claim("outputs", False, "Keras gives NaN or infinity: the model is broken"), None
-    if _is_constant(expected):
+    if is_constant(expected):
         details = "the model gives the same for all inputs: pass other inputs, or train the model"
         return Claim("outputs", None, details), None
-    spread = _spread(expected)
-    distances = _distances(expected, given, spread)
-    largest, median = float(distances.max()), float(np.median(distances))
-    numbers = {"largest": largest, "median": median, "close": float(np.mean(distances <= CLOSE))}
+    unit = spread(expected)
+    apart = distances(expected, given, unit)
+    largest, median = float(apart.max()), float(np.median(apart))
+    numbers = {"largest": largest, "median": median, "close": float(np.mean(apart <= CLOSE))}
     if expected.ndim == 2:
-        numbers["largest_per_output"] = _differences(expected, given, spread).max(axis=0).tolist()
-    differ, suspects = np.flatnonzero(~(distances <= CLOSE)), _suspects(calls)
+        numbers["largest_per_output"] = differences(expected, given, unit).max(axis=0).tolist()
+    differ, suspects = np.flatnonzero(~(apart <= CLOSE)), _suspects(calls)
     details = f"largest difference {largest:.2g} of a column's spread, median {median:.2g}"
     if not len(differ) and not suspects:
         return Claim(
             "outputs", True, f"equal for all {len(inputs)} inputs: {details}", numbers
         ), None
     lint = f"; lint calls {causes.shortened([f.layer for f in suspects])} wrong" if suspects else ""
-    worst = np.argsort(distances)[-_DIAGNOSED:]  # NaN is the last
+    worst = np.argsort(apart)[-_DIAGNOSED:]  # NaN is the last
     found = diagnose(model, inputs[worst])
     # All that differ: what a changed weight does may be less than what a turned sign does.
     some = np.union1d(worst, differ)
-    same = _is_conversion(model, inputs[some], given[some], spread)
+    same = _is_conversion(model, inputs[some], given[some], unit[some])
     if same and not found.wrong and median <= _FAR:
         details = f"equal for {len(inputs) - len(differ)} of {len(inputs)} inputs"
         if len(differ):
@@ -281,7 +287,9 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
     if len(differ):
         details += f"; {len(differ)} of {len(inputs)} inputs differ by more than {CLOSE:g}"
     details += lint
-    details += _by_reference_kernel(flatbuffer, inputs[worst], expected[worst], spread, numbers)
+    details += _by_reference_kernel(
+        flatbuffer, inputs[worst], expected[worst], unit[worst], numbers
+    )
     details += f"; {found}"
     if not same:
         details += (
@@ -297,13 +305,13 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
     return Claim("outputs", False, details, numbers), found
 
 
-def _by_reference_kernel(flatbuffer, inputs, expected, spread, numbers: dict) -> str:
+def _by_reference_kernel(flatbuffer, inputs, expected, unit, numbers: dict) -> str:
     """How far LCE's reference kernel is from Keras, as text; as a number it goes to ``numbers``."""
     try:
         reference = engine.Interpreter(flatbuffer, reference=True).predict(inputs)[0]
     except engine.Refused:  # of zero padding with an odd number of channels, for one
         return "; LCE's reference kernel refuses the file"
-    median = float(np.median(_distances(expected, reference, spread)))
+    median = float(np.median(distances(expected, reference, unit)))
     numbers["median_of_reference_kernel"] = median
     return (
         f"; at the {len(inputs)} inputs that differ most the median with LCE's reference kernel is "
@@ -311,35 +319,10 @@ def _by_reference_kernel(flatbuffer, inputs, expected, spread, numbers: dict) ->
     )
 
 
-def _is_constant(expected) -> bool:
-    """Whether no output column varies over the inputs by more than rounding."""
-    columns = expected.reshape(len(expected), -1).astype(np.float64)
-    return bool(np.all(np.ptp(columns, axis=0) <= _ROUNDING * np.abs(columns).max(axis=0)))
-
-
-def _spread(expected) -> np.ndarray:
-    """The standard deviation over the inputs, for each output column."""
-    columns = expected.reshape(len(expected), -1).astype(np.float64)
-    smallest = np.maximum(_CONSTANT * np.abs(columns).max(axis=0), np.finfo(np.float32).tiny)
-    return np.maximum(columns.std(axis=0), smallest)
-
-
-def _distances(expected, given, spread) -> np.ndarray:
-    """For each input the largest difference of a column, relative to the column's spread."""
-    return _differences(expected, given, spread).max(axis=1)
-
-
-def _differences(expected, given, spread) -> np.ndarray:
-    """For each input and column the difference, relative to the column's spread."""
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        differences = np.abs(expected.astype(np.float64) - given).reshape(len(expected), -1)
-    return differences / spread
-
-
-def _is_conversion(model, inputs, given, spread) -> bool:
+def _is_conversion(model, inputs, given, unit) -> bool:
     """Whether ``given`` is what the model, converted now, gives for these inputs."""
     new = engine.Interpreter(conversions.converted(model)).predict(inputs)[0]
-    return bool(np.all(_distances(new, given, spread) <= CLOSE))
+    return bool(np.all(distances(new, given, unit) <= CLOSE))
 
 
 def _top1(expected, given) -> Claim:

@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and their content is on the disk before their name is."""
 
+import errno
 import json
 import os
 
@@ -27,6 +28,27 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(error, tmp_path):
         part.write_bytes(b"half of the n")
         raise error
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_several_files_are_written_together_or_not_at_all(tmp_path, monkeypatch):
+    report, model, fsync, calls = tmp_path / "report.json", tmp_path / "m.tflite", os.fsync, []
+    files.write_together({report: "old", model: b"old"})
+
+    def full(file):
+        calls.append(file)
+        if len(calls) == 2:  # that of the last file
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_together({report: "new", model: b"new"})
+    assert report.read_text() == "old" and model.read_bytes() == b"old"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="folder"):
+        files.write_together({report: "new", tmp_path / "folder": b"new"})
+    assert report.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "m.tflite", "report.json"]
 
 
 def test_text_is_utf_8(tmp_path):

@@ -203,6 +203,35 @@ def test_a_copy_that_computes_something_else_is_found(channels):
     assert ("does a layer's get_config leave something out" in found.details) == (not found.ok)
 
 
+class ForgetfulShift(layers.Layer):
+    """As ``Forgetful``, and what it leaves out changes little."""
+
+    def __init__(self, by=0.0, **options):
+        super().__init__(**options)
+        self.by = by
+
+    def call(self, inputs):
+        return inputs + tf.cast(self.by, inputs.dtype)
+
+    def get_config(self):
+        return super().get_config()
+
+
+@extras
+def test_classes_are_those_of_the_model_in_its_own_precision():
+    """A copy that computes nearly the same may give other classes."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    model = settled(classifier(ForgetfulShift(0.01), conv(), layers.BatchNormalization(), conv(8)))
+    x = inputs_of(model, 128)
+    flatbuffer, own = export.convert(model), np.argmax(model(x, training=False), axis=1)
+    theirs = np.argmax(export.Interpreter(flatbuffer).predict(x)[0], axis=1)
+    report = export.verify(model, flatbuffer, x, own)
+    precision, top1, accuracy = (claim(report, n) for n in ("precision", "top-1", "accuracy"))
+    assert 0.1 < precision.numbers["median"] < 0.5 and precision.ok is False
+    assert top1.numbers["equal"] == accuracy.numbers["lce"] == np.mean(own == theirs) < 1
+    assert accuracy.numbers["keras"] == 1.0
+
+
 @extras
 def test_functions_without_a_name_are_exported():
     twice = layers.Activation(lambda x: 2 * x)

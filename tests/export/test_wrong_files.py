@@ -7,7 +7,7 @@ import pytest
 
 from larq_filter import export
 from larq_filter._keras import keras, tf
-from larq_filter.export import conversions, verification
+from larq_filter.export import conversions, distances, verification
 from lce_networks import chain, claim, classifier, conv, inputs_of, only, settled
 
 import larq
@@ -114,7 +114,7 @@ def test_the_inputs_that_differ_most_are_looked_at(build, monkeypatch):
     model, flatbuffer = build()
     x, seen = inputs_of(model, 64), []
     given, expected = export.Interpreter(flatbuffer).predict(x)[0], model(x).numpy()
-    differences = np.abs((given - expected) / expected.std(axis=0)).max(axis=1)
+    differences = np.abs((given - expected) / distances.spread(expected)).max(axis=1)
     original = verification.diagnose
 
     def diagnose(model, inputs):
@@ -159,6 +159,32 @@ def test_right_files_pass(build, looked_at):
     assert (report.diagnosis is not None) == looked_at
     if looked_at:
         assert "lint calls ternary wrong" in outputs.details and "is right" in outputs.details
+
+
+@pytest.mark.slow
+def test_one_huge_input_hides_no_wrong_file():
+    image = keras.Input((6, 6, 32))
+    x = layers.Add()([layers.BatchNormalization()(conv()(image)), image])
+    model = settled(keras.Model(image, layers.Dense(1)(layers.Flatten()(x))))
+    flatbuffer, inputs = export.convert(model), inputs_of(model, 64)
+    inputs[5] *= 1e4
+    report = export.verify(model, flatbuffer, inputs)
+    assert report.ok, str(report)
+    model.layers[-1].bias.assign_add([0.5 * float(np.std(model(inputs[6:])))])
+    outputs = claim(export.verify(model, flatbuffer, inputs), "outputs")
+    assert outputs.ok is False and "a new conversion gives" in outputs.details
+
+
+def test_the_spread_is_that_of_the_usual_inputs():
+    usual = np.random.default_rng(0).normal(5, [1.0, 100.0], (95, 2))
+    far = np.array([[1e3, 5e4]] * 5)
+    unit = distances.spread(np.concatenate([usual, far]))
+    np.testing.assert_allclose(unit[:95], np.broadcast_to(usual.std(axis=0), (95, 2)))
+    everything = np.concatenate([usual, far]).std(axis=0)
+    np.testing.assert_allclose(unit[95:], np.broadcast_to(everything, (5, 2)))
+    apart = distances.distances(usual, usual + [0.5, 0.0], unit[:95])
+    np.testing.assert_allclose(apart, 0.5 / usual[:, 0].std())
+    assert (distances.spread(np.zeros((8, 3))) > 0).all()
 
 
 def small():
@@ -208,6 +234,8 @@ def test_what_is_no_file_is_refused():
     for wrong in (b"", b"garbage" * 99, whole[: len(whole) // 2]):
         with pytest.raises(ValueError, match=f"{len(wrong):,} bytes. is not the whole content of"):
             export.verify(model, wrong, x)
+        with pytest.raises(ValueError, match="not the whole content"):
+            export.Interpreter(wrong)  # LCE itself may die of it
     for wrong in ("model.tflite", bytearray(whole), None):
         with pytest.raises(TypeError, match=f"{type(wrong).__name__}; bytes are needed"):
             export.verify(model, wrong, x)
