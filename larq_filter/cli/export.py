@@ -12,6 +12,7 @@ its report stay as they are: the new report is OUTPUT.failed.report.json then. -
 the file all the same, under the name OUTPUT.unproven.tflite.
 """
 
+import dataclasses
 import pathlib
 import statistics
 import tempfile
@@ -22,23 +23,16 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
-from larq_filter.cli import command_line, user_code
+from larq_filter.cli import command_line, network_flags, user_code
 from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import exports, files, run_folder, user_inputs
 from larq_filter.export import linting, reports
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(user_code)  # else --help would not show it
+flags.adopt_module_key_flags(network_flags)  # else --help would not show them
+flags.adopt_module_key_flags(user_code)
 
 # What
-flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model, and its data.")
-flags.DEFINE_string("model_file", None, "A saved Keras model, in place of --run.")
-command_line.require_one_of("run", "model_file")
-flags.DEFINE_string(
-    "model",
-    None,
-    "module:function, as the run was begun with: that code is imported only if it stands here.",
-)
 flags.DEFINE_string("output", None, "The file to write. Default: beside the model, by its name.")
 flags.DEFINE_list(
     "allow_float", [], "Names of binary layers that may stay float, QuantDense ones for example."
@@ -106,6 +100,27 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
     return data
 
 
+def as_trained(data: datasets.ImageData, source: pathlib.Path) -> tuple:
+    """The data with images scaled as the model in ``source`` takes them, and that preparation."""
+    known = preparation.beside(source)
+    if network_flags.is_scale_given():
+        data = network_flags.scaled(data)
+    elif known.is_file():
+        prepare = preparation.read(known)
+        if prepare.mean.shape == data.mean.shape:  # else they are the images of another network
+            data = dataclasses.replace(data, mean=prepare.mean, std=prepare.std)
+        return data, prepare
+    elif not FLAGS.run:
+        mean, std = (", ".join(f"{x:.4g}" for x in each) for each in (data.mean, data.std))
+        print(
+            f"No {known.name} beside {source}: its images are taken to be (pixel - mean) / std, as "
+            f"larq-filter train has them,\nmean {mean}, std {std}. If yours were scaled otherwise "
+            "say so: --mean=M --std=S (x / 255: --std=255).\nThe images to verify with are held "
+            f"out of {data.name} here. If your training saw them, accuracy says little."
+        )
+    return data, data.preparation()
+
+
 def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images of the validation set, and their labels."""
     batches = data.validation(min(count, data.validation_examples)).take(1)
@@ -144,25 +159,20 @@ def benchmark(model, flatbuffer: bytes, image: np.ndarray, path: pathlib.Path) -
 
 
 def main():
-    run = pathlib.Path(FLAGS.run) if FLAGS.run else None
-    source = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
-    path = pathlib.Path(FLAGS.output or source.with_suffix(".tflite"))
     reports.require_allowable(FLAGS.allow)
+    run = pathlib.Path(FLAGS.run) if FLAGS.run else None
+    source = network_flags.source()
+    path = pathlib.Path(FLAGS.output or source.with_suffix(".tflite"))
     if path.suffix != ".tflite":
         raise ValueError(f"--output={path} must end in .tflite.")
     if path.is_dir():
         raise ValueError(f"--output={path} is a folder; the name of a file is needed.")
-    if not source.exists():
-        raise FileNotFoundError(f"there is no model {source}: is the training finished?")
     if run is not None and (run / "config.json").exists():
         user_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
     user_code.load()
     model = serialization.load_model(source)
-    data = load_data(run)
+    data, prepare = as_trained(load_data(run), source)
     images, labels = validation_images(data, FLAGS.images)
-    # As the training had them, where that is known; what it says now may be of other data.
-    known = preparation.beside(source)
-    prepare = preparation.read(known) if known.is_file() else data.preparation()
     made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
     with files.plain_errors(path.parent):  # before the work
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +210,8 @@ def advice(report: export.Report, path: pathlib.Path) -> str:
     if path.exists():
         lines.append(f"The {path.name} that is there is of an earlier export, and is as it was.")
     if "operators on bits" in missing:
-        lines.append("Layers that may stay float: --allow_float=NAME,NAME.")
+        names = ",".join(name for name in report.float_layers if name not in FLAGS.allow_float)
+        lines.append(f"If layers may stay float, name them: --allow_float={names}")
     if set(missing) <= set(export.ALLOWABLE):
         lines.append(f"To take the file all the same, as unproven: --allow={','.join(missing)}")
     return "\n".join(lines)

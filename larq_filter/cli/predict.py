@@ -11,8 +11,8 @@ A folder stands for all image files in it; of an .npz file the array images, x, 
 or x_train is read. What can't be read is named on stderr; then the exit status is 1.
 """
 
+import dataclasses
 import itertools
-import pathlib
 import sys
 
 import numpy as np
@@ -20,36 +20,29 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets
-from larq_filter.cli import command_line, user_code
+from larq_filter.cli import command_line, network_flags, user_code
 from larq_filter.experiments import prediction, run_folder, tables
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(user_code)  # else --help would not show it
+flags.adopt_module_key_flags(network_flags)  # else --help would not show them
+flags.adopt_module_key_flags(user_code)
 TOP = 3  # classes in the last column
 BATCH = 64
 
-flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model.keras.")
-flags.DEFINE_string("model_file", None, "A .keras or a .tflite file, in place of --run.")
-command_line.require_one_of("run", "model_file")
-flags.DEFINE_string(
-    "model",
-    None,
-    "module:function, if its module registers layers that the .keras file names; as --import.",
-)
 # For a model with no .images.json beside it: the data that it was trained on, as it was given them.
 DATA = ("dataset", "data_dir", "image_size", "train_examples")
 command_line.define_flags(run_folder.Config, DATA, dataset=None)
 
 
 def network() -> prediction.Network:
-    run = pathlib.Path(FLAGS.run) if FLAGS.run else None
-    model = run / "model.keras" if run else pathlib.Path(FLAGS.model_file)
+    model = network_flags.source()
     user_code.load()
     prepare = None
     if FLAGS.dataset is not None:
         arguments = {name: FLAGS[name].value for name in DATA if name != "dataset"}
         prepare = datasets.load(FLAGS.dataset, **arguments).preparation()
-    return prediction.load(model, prepare)
+    used = prediction.load(model, prepare)
+    return dataclasses.replace(used, prepare=network_flags.scaled(used.prepare))
 
 
 def rows(names, probabilities: np.ndarray, classes) -> list[tuple]:

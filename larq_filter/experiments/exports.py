@@ -108,11 +108,15 @@ class Export:
 
     def _page(self, content: dict) -> str:
         claims = [
-            {"claim": claim["name"], "": _STATES[claim["ok"]], "what was found": claim["details"]}
+            {
+                "claim": claim["name"],
+                "state": _STATES[claim["ok"]],
+                "what was found": claim["details"],
+            }
             for claim in content["claims"]
         ]
         numbers = [
-            {"claim": claim["name"], "number": name.replace("_", " "), "value": repr(value)}
+            {"claim": claim["name"], "number": name.replace("_", " "), "value": _plain(value)}
             for claim in content["claims"]
             for name, value in claim["numbers"].items()
             if isinstance(value, int | float)
@@ -161,3 +165,8 @@ class Export:
         if sizes:
             figures["The same network in three formats."] = plots.bars(sizes, "size (kB)")
         return figures
+
+
+def _plain(value: float) -> str:
+    """A count in full, other numbers with six digits."""
+    return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.6g}"

@@ -66,7 +66,7 @@ def load(model: pathlib.Path, prepare: datasets.Preparation | None = None) -> Ne
     if model.suffix not in FORMATS:
         raise ValueError(f"{model} must end in {' or '.join(FORMATS)}.")
     if not model.is_file():
-        raise FileNotFoundError(f"there is no model {model}: is the training finished?")
+        raise FileNotFoundError(f"there is no file {model}.")
     if prepare is None:
         prepare = _beside(model)
     if model.suffix == ".keras":

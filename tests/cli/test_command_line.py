@@ -95,6 +95,9 @@ def test_every_command_starts_so():
 def test_help_of_a_command_and_of_its_script(command):
     """The docstring and the flags of the module, whichever way it was started; nothing else."""
     module = ast.parse((COMMANDS / f"{command}.py").read_text())
+    used = [module]
+    if "network_flags" in ast.unparse(module):
+        used.append(ast.parse((COMMANDS / "network_flags.py").read_text()))
     said = [
         started(start, "--help", cwd=ROOT)
         for start in (["-m", "larq_filter_cli", command], [f"examples/{command}.py"])
@@ -106,7 +109,8 @@ def test_help_of_a_command_and_of_its_script(command):
     assert max(map(len, said[0].stdout.splitlines())) <= 120
     flags = [
         node.args[0].value
-        for node in ast.walk(module)
+        for each in used
+        for node in ast.walk(each)
         if isinstance(node, ast.Call)
         and "DEFINE" in getattr(node.func, "attr", "")
         and isinstance(node.args[0], ast.Constant)

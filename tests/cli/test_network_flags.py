@@ -1,0 +1,78 @@
+"""How export and predict are told how the images of a network are scaled, and which network."""
+
+import numpy as np
+import pytest
+from absl import flags
+
+from larq_filter import datasets
+from larq_filter.cli import network_flags
+
+GREY = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
+LABELS = [0, 1, 0, 1, 0]
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Sets flags as a command line would; nothing of it stays."""
+
+    def type_them(**values):
+        own = flags.FlagValues()
+        for name in ("run", "model_file"):
+            flags.DEFINE_string(name, values.get(name), "", flag_values=own)
+        for name in ("mean", "std"):
+            flags.DEFINE_list(name, values.get(name), "", flag_values=own)
+        own.mark_as_parsed()
+        monkeypatch.setattr(network_flags, "FLAGS", own)
+
+    return type_them
+
+
+@pytest.mark.parametrize(
+    ("given", "mean", "std"),
+    [
+        ({"std": "255"}, [0, 0, 0], [255, 255, 255]),
+        ({"mean": "127.5"}, [127.5] * 3, [1, 1, 1]),
+        ({"mean": "1,2,3", "std": "4,5,6"}, [1, 2, 3], [4, 5, 6]),
+    ],
+)
+def test_images_are_scaled_as_the_flags_say(given, mean, std, typed):
+    raw = np.stack([GREY] * 3, axis=-1)
+    data = datasets.from_arrays(*[(raw, LABELS)] * 3)
+    typed(**given)
+    assert network_flags.is_scale_given()
+    (images, _) = next(iter(network_flags.scaled(data).validation(5)))
+    np.testing.assert_allclose(images, (raw - np.array(mean)) / np.array(std), rtol=1e-6)
+    typed()
+    assert network_flags.scaled(data) is data and not network_flags.is_scale_given()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"std": "0"}, "--std=0 must be above 0"),
+        ({"mean": "a"}, "--mean=a: one number is needed"),
+        ({"std": "1,2"}, "--std=1,2: one number is needed"),
+        ({"std": "nan"}, "--std=nan: one number"),
+    ],
+)
+def test_a_wrong_scale_is_refused(given, error, typed):
+    typed(**given)
+    with pytest.raises(ValueError, match=error):
+        network_flags.scaled(datasets.from_arrays(*[(GREY, LABELS)] * 3).preparation())
+
+
+def test_what_is_missing_of_a_run_is_said(typed, tmp_path):
+    typed(run=str(tmp_path / "nothing"))
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nothing"):
+        network_flags.source()
+    typed(run=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        network_flags.source()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="not finished: .* again, continues it"):
+        network_flags.source()
+    (tmp_path / "model.keras").touch()
+    assert network_flags.source() == tmp_path / "model.keras"
+    typed(model_file=str(tmp_path / "m.tflite"))
+    with pytest.raises(FileNotFoundError, match="there is no file .*m.tflite"):
+        network_flags.source()
