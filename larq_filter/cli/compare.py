@@ -136,14 +136,14 @@ def main():
     names = "compare", run_flags.dataset_name(), base.model
     if FLAGS.results:
         print("--results is --output_dir now.")
-    folder = FLAGS.output_dir or FLAGS.results or run_flags.default_folder(*names)
+    folder = run_flags.output_folder(FLAGS.output_dir or FLAGS.results, *names)
     jobs = comparison.make_jobs(base, chosen, FLAGS.seeds)
     compared = comparison.Comparison(folder, jobs, model=user_code.load())
     if FLAGS.train:
         compared.train(wait=FLAGS.wait)
     with compared.alone(), files.plain_errors(compared.folder):
         table, failed = write_tables(compared, source)
-    print(f"\n{table}\nTables and figures: {folder}")
+    print(f"\n{table}\nAll of it on a page, with figures: {folder / 'comparison.html'}")
     if failed:
         sys.exit(
             f"Some runs failed; see {folder}/errors. When their cause is mended the same command "

@@ -111,8 +111,8 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda t: (t.accuracy, -t.number), default=None)
 
 
-def train_command(config: run_folder.Config) -> str:
-    """The line that repeats a run with larq-filter train."""
+def train_command(config: run_folder.Config, others: Sequence[str] = ()) -> str:
+    """The line that repeats a run with larq-filter train; ``others``: words that it wants too."""
     always = ("dataset", "model", "method", "batch_size", "epochs", "seed")
     values = {name: getattr(config, name) for name in always}
     for field in dataclasses.fields(config):
@@ -120,7 +120,7 @@ def train_command(config: run_folder.Config) -> str:
         if field.name != "knobs" and field.name not in values and value != field.default:
             values[field.name] = value
     flags = [_flag(name, value) for name, value in (values | config.knobs.given()).items()]
-    return " ".join(["larq-filter train", *flags, "--control=no"])
+    return " ".join(["larq-filter train", *flags, *others, "--control=no"])
 
 
 def _flag(name: str, value) -> str:
@@ -129,12 +129,15 @@ def _flag(name: str, value) -> str:
     return f"--{name}={shlex.quote(str(value))}"
 
 
-def summary(trials: Sequence[Trial], configs: Sequence[run_folder.Config]) -> str:
+def summary(
+    trials: Sequence[Trial], configs: Sequence[run_folder.Config], others: Sequence[str] = ()
+) -> str:
     """The study for people.
 
     Args:
         trials: all trials.
         configs: the runs of the best one, a config for each seed.
+        others: what a command that repeats them needs besides their flags.
     """
     count = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned")}
     failed = [t for t in trials if t.state == "failed"]
@@ -147,7 +150,7 @@ def summary(trials: Sequence[Trial], configs: Sequence[run_folder.Config]) -> st
     lines += [
         f"best: trial {best.number}, validation accuracy {best.accuracy:.4f}",
         f"  {listed(best.knobs)}",
-        *(f"  {train_command(config)}" for config in configs),
+        *(f"  {train_command(config, others)}" for config in configs),
         f"trials to within half a point of the best: {needed.took} as they ran, "
         f"{needed.expected:.1f} expected in a random order "
         f"({needed.close} of {needed.tried} come that close)",
