@@ -117,7 +117,7 @@ def draw(summed: list[summaries.Summary]) -> tuple[dict, str]:
         for quantity in ("val_accuracy", "cross_entropy", "flip_ratio")
     )
     learning = {"validation accuracy": accuracy, "training loss (nats)": loss}
-    ratio = {"flip ratio (share of weights per step)": flip}
+    ratio = {"flip ratio per step": flip}
     try:
         return {
             "learning_curves.png": plots.learning_curves(learning, log=["training loss (nats)"]),
@@ -143,7 +143,7 @@ def main():
         compared.train(wait=FLAGS.wait)
     with compared.alone(), files.plain_errors(compared.folder):
         table, failed = write_tables(compared, source)
-    print(f"\n{table}\nAll of it on a page, with figures: {folder / 'comparison.html'}")
+    print(f"\n{table}\nThe whole result on a page: {folder / 'comparison.html'}")
     if failed:
         sys.exit(
             f"Some runs failed; see {folder}/errors. When their cause is mended the same command "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import pathlib
 import shlex
@@ -17,6 +18,9 @@ from larq_filter.experiments.sweeps.spaces import Choices, Range
 from larq_filter.plots.style import matplotlib
 
 HALF_A_POINT = 0.005  # of accuracy
+CONTOUR_FROM = 10  # completed trials: between fewer points the lines are invented
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +233,8 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
         study: of Optuna.
 
     Returns:
-        The pictures' paths; none while fewer than two trials are complete.
+        The pictures' paths; none while fewer than two trials are complete, and no contours while
+        fewer than ``CONTOUR_FROM`` are.
 
     Raises:
         ImportError: Matplotlib is not installed.
@@ -240,14 +245,25 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
     drawn, pyplot = _optuna.load().visualization.matplotlib, matplotlib("pyplot")
     knobs = len(complete[0].params)
     pictures = {"history": (drawn.plot_optimization_history, 1)}
-    pictures |= {"contour": (drawn.plot_contour, knobs)} if knobs > 1 else {}
-    pictures |= {"slice": (drawn.plot_slice, 1)} if knobs == 1 else {}
+    if knobs == 1:
+        pictures["slice"] = drawn.plot_slice, 1
+    elif len(complete) >= CONTOUR_FROM:
+        pictures["contour"] = drawn.plot_contour, knobs
+    else:
+        logger.info(
+            "No contour.png yet: it is drawn from %d completed trials on, and there are %d.",
+            *(CONTOUR_FROM, len(complete)),
+        )
     paths = []
     for name, (plot, size) in pictures.items():
         width = 4 + 2.5 * size
         with _optuna.experimental(), pyplot.rc_context({"figure.figsize": (width, 0.8 * width)}):
             axes = plot(study, target_name="validation accuracy")
             figure = np.ravel(axes)[0].figure
+            if name == "history":  # trials are numbered
+                figure.axes[0].xaxis.set_major_locator(
+                    matplotlib("ticker").MaxNLocator(integer=True)
+                )
             paths.append(folder / f"{name}.png")
             with files.FileLock(folder / "tables.lock"), files.whole(paths[-1]) as part:
                 figure.savefig(part, bbox_inches="tight")
