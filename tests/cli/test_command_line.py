@@ -154,7 +154,7 @@ def assert_shows_the_config(text):
         (
             ["train", "--method=bpo", "--help"],
             1,
-            "error: Unknown method 'bpo'; choose one of",
+            "error: Unknown method 'bpo'; did you mean bop?\n",
         ),
         (["trian"], 2, "error: there is no command 'trian'. Did you mean train?"),
     ],
