@@ -114,7 +114,7 @@ def test_flip_ratio_of_one_run():
     assert epochs.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(ratios, [0.02, 0.01, np.nan])  # no place on a logarithm
     assert (axes.get_yscale(), axes.get_xlabel()) == ("log", "epoch")
-    assert axes.get_ylabel() == "flip ratio (share of weights per step)"
+    assert axes.get_ylabel() == "flip ratio per step"
 
 
 @pytest.mark.extras

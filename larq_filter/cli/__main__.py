@@ -4,6 +4,8 @@ import difflib
 import importlib
 import sys
 
+from larq_filter.experiments import run_folder
+
 COMMANDS = {
     "train": "train a network by one method",
     "compare": "train it by several methods, and compare",
@@ -20,6 +22,9 @@ def run(arguments=None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
+        return
+    if arguments[0] == "--version":
+        print(", ".join(f"{name} {version}" for name, version in run_folder.versions().items()))
         return
     command = arguments[0]
     if command not in COMMANDS:
@@ -40,6 +45,7 @@ def _usage() -> str:
             *lines,
             "",
             "larq-filter COMMAND --help",
+            "larq-filter --version",
         ]
     )
 

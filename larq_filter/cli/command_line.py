@@ -9,7 +9,7 @@ import typing
 from absl import app, flags
 from absl import logging as absl_logging
 
-from larq_filter.cli import help
+from larq_filter.cli import help, mistakes
 
 flags.disclaim_key_flags()  # what is defined here belongs to the module that asks for it
 
@@ -91,11 +91,12 @@ def _parse(arguments):
     try:
         return flags.FLAGS([_with_recipe(word) for word in arguments])
     except flags.Error as error:
-        text = str(error).replace("\n", " ").removeprefix("ERROR:: ").strip()
+        text = mistakes.explained(error)
         if isinstance(error, flags.CantOpenFlagFileError):
             names = sorted(path.stem for path in RECIPES.glob("*.txt"))
             text += f" Give the path of a file, or the name of a recipe: {', '.join(names)}."
-        print(f"error: {text}\n--help lists the flags.", file=sys.stderr)
+        hint = f"{arguments[0]} --help lists the flags, and what they take."
+        print(f"error: {text}\n{hint}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

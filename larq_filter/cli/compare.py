@@ -117,7 +117,7 @@ def draw(summed: list[summaries.Summary]) -> tuple[dict, str]:
         for quantity in ("val_accuracy", "cross_entropy", "flip_ratio")
     )
     learning = {"validation accuracy": accuracy, "training loss (nats)": loss}
-    ratio = {"flip ratio (share of weights per step)": flip}
+    ratio = {"flip ratio per step": flip}
     try:
         return {
             "learning_curves.png": plots.learning_curves(learning, log=["training loss (nats)"]),
@@ -136,14 +136,14 @@ def main():
     names = "compare", run_flags.dataset_name(), base.model
     if FLAGS.results:
         print("--results is --output_dir now.")
-    folder = FLAGS.output_dir or FLAGS.results or run_flags.default_folder(*names)
+    folder = run_flags.output_folder(FLAGS.output_dir or FLAGS.results, *names)
     jobs = comparison.make_jobs(base, chosen, FLAGS.seeds)
     compared = comparison.Comparison(folder, jobs, model=user_code.load())
     if FLAGS.train:
         compared.train(wait=FLAGS.wait)
     with compared.alone(), files.plain_errors(compared.folder):
         table, failed = write_tables(compared, source)
-    print(f"\n{table}\nTables and figures: {folder}")
+    print(f"\n{table}\nThe whole result on a page: {folder / 'comparison.html'}")
     if failed:
         sys.exit(
             f"Some runs failed; see {folder}/errors. When their cause is mended the same command "

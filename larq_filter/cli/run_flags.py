@@ -6,6 +6,7 @@ None is written here: each is a field of ``experiments.run_folder.Config``, hype
 
 import dataclasses
 import pathlib
+import tempfile
 
 from absl import flags
 
@@ -29,9 +30,33 @@ def dataset_name() -> str:
     return pathlib.Path(FLAGS.dataset).name
 
 
-def default_folder(*names) -> pathlib.Path:
-    """A folder in ``runs``, whatever the names hold."""
-    return pathlib.Path("runs", files.name_of(*names))
+def output_folder(given: str | None, *names) -> pathlib.Path:
+    """The folder of ``--output_dir``, else one in ``runs``, whatever the names hold.
+
+    One that is not there is not made yet: a command that fails before it has anything to write
+    leaves nothing behind. That it can be made is tried beside it.
+
+    Raises:
+        files.NotWritable: it can't be made, or is a file.
+    """
+    folder = pathlib.Path(given or pathlib.Path("runs", files.name_of(*names)))
+    try:
+        place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not place.is_dir():
+            raise files.NotWritable(
+                f"--output_dir={folder}: {place} is a file. Give the name of a folder; it is made "
+                "if it is not there."
+            )
+        if place != folder:
+            tempfile.TemporaryDirectory(dir=place).cleanup()
+    except files.NotWritable:
+        raise
+    except OSError as error:
+        raise files.NotWritable(
+            f"--output_dir={folder} can't be made: {error.strerror}. Choose another folder, or "
+            "make this one writable."
+        ) from None
+    return folder
 
 
 def description() -> str:

@@ -27,6 +27,7 @@ Optuna's dashboard shows the study while it runs and afterwards (pip install opt
 
 import os
 import pathlib
+import shlex
 import sys
 
 from absl import flags, logging
@@ -110,7 +111,7 @@ def search() -> None:
     model = user_code.load()
     sweep = studies.with_own(sweep_from_flags(), model=model)
     names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
-    folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
+    folder = run_flags.output_folder(FLAGS.output_dir, *names)
     storage, study = FLAGS.storage or default_storage(folder), FLAGS.study or folder.name
     print(f"Study {study} in {storages.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
     for knob, part in sweep.space.items():
@@ -120,13 +121,15 @@ def search() -> None:
     about = {"study": study, "storage": storages.masked(storage), "config": sweep.fingerprint()}
     results.write(folder, trials, sweep.space, about)
     best = results.best_trial(trials)
-    print(f"\n{results.summary(trials, sweep.configs(best.knobs) if best else [])}")
+    configs = sweep.configs(best.knobs) if best else []
+    print(f"\n{results.summary(trials, configs, user_code.imports())}")
     print(f"\n{folder / 'trials.csv'}")
     try:
         print(*studies.draw(folder, storage, study), sep="\n")
     except ImportError as error:
         print(f"No picture: {error}")
-    print(f"Next: tensorboard --logdir {folder / 'tensorboard'}    # its HParams view")
+    logs = shlex.quote(str(folder / "tensorboard"))
+    print(f"Next: tensorboard --logdir {logs}    # its HParams view")
 
 
 def main():

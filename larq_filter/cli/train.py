@@ -15,13 +15,21 @@ folder of images for each class; build(input_shape, num_classes) in mymodels.py 
 
 import dataclasses
 import pathlib
+import shlex
 
 from absl import flags
 
 from larq_filter.cli import command_line, run_flags, user_code
 
 # Before anything else of Keras: it makes sure that tf.keras is Keras 2.
-from larq_filter.experiments import methods, run_folder, strategies, tables, training
+from larq_filter.experiments import (
+    methods,
+    run_folder,
+    strategies,
+    tables,
+    training,
+    user_inputs,
+)
 from larq_filter.experiments.methods import knobs
 
 FLAGS = flags.FLAGS
@@ -87,6 +95,7 @@ def config_from_flags() -> run_folder.Config:
 def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
     """The result for people."""
     flipped, layers = result.flipped_layers
+    epochs = "epoch" if result.epochs == 1 else "epochs"
     rows = [("validation accuracy", f"{result.accuracy:.4f}")]
     if control is not None:
         rows.append(("  with its binary kernels frozen", f"{control.accuracy:.4f}"))
@@ -101,17 +110,30 @@ def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
         ("flip ratio, last epoch", f"{result.flip_ratio:.2e} of the binary weights per step"),
         ("binary layers that flipped", f"{flipped} of {layers}"),
         *skipped,
-        ("wall time", f"{result.seconds:.0f} s for {result.epochs} epochs"),
+        ("wall time", f"{result.seconds:.0f} s for {result.epochs} {epochs}"),
         ("run folder", result.output_dir),
     ]
     return tables.aligned(rows)
+
+
+def next_steps(folder: pathlib.Path, config: run_folder.Config) -> str:
+    """Commands to paste into a shell."""
+    path = shlex.quote(str(folder))
+    own = [f"--model={config.model}"] if user_inputs.is_function(config.model) else []
+    export = " ".join(["larq-filter export", f"--run={path}", *own, *user_code.imports()])
+    knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
+    return (
+        f"Next: {export}    # a .tflite file, and its proof\n"
+        f"      tensorboard --logdir {path}\n"
+        f"      larq-filter train --help    # the knobs: {knobs_of_method}"
+    )
 
 
 def main():
     try:
         config = config_from_flags()
         names = run_flags.dataset_name(), config.model, config.method, config.seed
-        folder = pathlib.Path(FLAGS.output_dir or run_flags.default_folder(*names))
+        folder = run_flags.output_folder(FLAGS.output_dir, *names)
         strategy = strategies.make(FLAGS.strategy, FLAGS.replicas)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
         scaled["model"] = user_code.load()
@@ -132,10 +154,7 @@ def main():
             f"run goes on after its last whole epoch.\n{error}"
         ) from None
     print(f"\n{table(result, control)}")
-    print(f"\nNext: larq-filter export --run={folder}    # a .tflite file, and its proof")
-    print(f"      tensorboard --logdir {folder}")
-    knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
-    print(f"      larq-filter train --help    # the knobs: {knobs_of_method}")
+    print(f"\n{next_steps(folder, config)}")
 
 
 def start() -> None:

@@ -9,6 +9,7 @@ neither: whoever reads a recipe of somebody else would import what that names.
 
 import importlib
 import os
+import shlex
 import sys
 import traceback
 
@@ -39,6 +40,11 @@ def load():
     if not callable(found):
         raise ValueError(f"--model={text}: {module} has no function {name}.")
     return found
+
+
+def imports() -> list[str]:
+    """The ``--import`` of this command line, to stand in the next one too."""
+    return [f"--import={shlex.quote(text)}" for text in FLAGS["import"].value or []]
 
 
 def refuse_unnamed(config: dict, what: str) -> None:

@@ -54,6 +54,24 @@ def holds_classes(folder) -> bool:
     return path.is_dir() and bool(_folders(path))
 
 
+def no_data(path: pathlib.Path) -> Exception:
+    """Why a path that holds no folders can't be a data set: what is there, and what is needed."""
+    if not path.exists():
+        return FileNotFoundError(f"there is no folder or file {path}")
+    if path.is_dir():
+        inside = [each for each in path.iterdir() if not _is_junk(each.name)]
+        images = sum(map(is_image, inside))
+        count = f"{images} image{'s' * (images != 1)}" if images else "no images"
+        found = f"{count}, in no folder of a class" if images else count
+        found = found if inside else "nothing"
+    else:
+        found = "no arrays: it is a file, and no .npz file"
+    return ValueError(
+        f"{path} holds {found}. A data set is a folder with a folder of images for each class, or "
+        "with train/ and validation/ of such folders; or an .npz file"
+    )
+
+
 def is_image(path: pathlib.Path) -> bool:
     """Whether a path is that of a file which TensorFlow reads as an image, by its name."""
     return path.suffix.lower() in EXTENSIONS and not _is_junk(path.name) and path.is_file()

@@ -68,7 +68,11 @@ class ImageData:
         Raises:
             ValueError: `batch_size` is outside [1, train_examples].
         """
-        size = validate_integer("batch_size", batch_size, 1, self.train_examples)
+        hint = (
+            f": {self.name} has {self.train_examples} images for training, beside "
+            f"{self.validation_examples} for validation and {self.test_examples} for the test"
+        )
+        size = validate_integer("batch_size", batch_size, 1, self.train_examples, hint)
         return self.train_examples // size
 
     def train(

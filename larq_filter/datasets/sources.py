@@ -242,33 +242,27 @@ def _missing(parts):
 
 def _builder(name, data_dir, download):
     """The TensorFlow Datasets builder of a prepared set, or of one that it may download."""
-    tfds = _tfds(name)
     places = _places(name, data_dir)
-    for folder in places:
-        prepared = _prepared(folder)
-        if prepared is not None:
-            return tfds.builder_from_directory(str(prepared))
-    path = name.partition(":")[0]
-    is_path = path.startswith((".", "~", os.sep))
+    prepared = next(filter(None, map(_prepared, places)), None)
+    if prepared is None and name.startswith((".", "~", os.sep)):
+        raise folders.no_data(places[1])
+    tfds = _tfds(name)
+    if prepared is not None:
+        return tfds.builder_from_directory(str(prepared))
     known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-    if not is_path and path.split("/")[0] not in known:
+    if name.partition(":")[0].split("/")[0] not in known:
+        if os.sep in name or places[1].exists():
+            raise folders.no_data(places[1])
         close = difflib.get_close_matches(name, known) or ["digits", "mnist", "cifar10"]
         raise ValueError(
-            f"unknown data set {name!r}, and no prepared set in {places[0]}: did you mean "
-            f"{', '.join(close)}? The path of a prepared set, of a folder of images by class or of "
-            "an .npz file is welcome too"
+            f"unknown data set {name!r}, no prepared set in {places[0]}, and no folder or file of "
+            f"that name here: did you mean {', '.join(close)}?"
         )
-    if is_path or not download:
-        fix = (
-            "pass the folder that holds <version>/dataset_info.json, or a name and data_dir=, or "
-            "a folder that holds a folder of images for each class"
-            if is_path
-            else "download=True (--download in the examples) fetches it; if you have it, pass "
-            "data_dir= the folder that holds it"
-        )
+    if not download:
         raise FileNotFoundError(
             f"no prepared set {name!r}: looked for dataset_info.json and features.json in "
-            f"{places[is_path]} and its version folders; {fix}"
+            f"{places[0]} and its version folders; download=True (--download) fetches it; if you "
+            "have it, pass data_dir= the folder that holds it"
         )
     builder = tfds.builder(name, data_dir=str(_root(data_dir)))
     builder.download_and_prepare()

@@ -69,7 +69,7 @@ def flip_ratio(
         epochs, values = np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan)
         style = {"color": "0.45", "linestyle": STYLES[1 + index % 3], "linewidth": 1.8}
         axes.plot(epochs, values, label=label, **style)
-    axes.set(xlabel="epoch", ylabel="flip ratio (share of weights per step)")
+    axes.set(xlabel="epoch", ylabel="flip ratio per step")
     logarithmic(axes)
     axes.xaxis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, max(map(len, [*runs.values(), *expected.values()])) + 0.5)

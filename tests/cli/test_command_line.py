@@ -4,13 +4,16 @@ import ast
 import dataclasses
 import logging
 import os
+import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 import larq_filter_cli
+from larq_filter._keras import tf
 from larq_filter.cli import __main__ as entry
 from larq_filter.cli import command_line, help
 from larq_filter.experiments import run_folder
@@ -151,12 +154,11 @@ def assert_shows_the_config(text):
     ("arguments", "status", "said"),
     [
         (["train", "--alhpa=0.1"], 2, "error: Unknown command line flag 'alhpa'. Did you mean: al"),
-        (["train", "--epochs=many"], 2, "error: flag --epochs=many"),
         (["train", "--alpha=7"], 1, "error: alpha is 7.0; it must lie in (0, 1]."),
         (
             ["train", "--method=bpo", "--help"],
             1,
-            "error: Unknown method 'bpo'; choose one of",
+            "error: Unknown method 'bpo'; did you mean bop?\n",
         ),
         (["trian"], 2, "error: there is no command 'trian'. Did you mean train?"),
     ],
@@ -165,6 +167,86 @@ def test_mistakes_on_the_command_line(arguments, status, said, tmp_path):
     ended = started(["-m", "larq_filter_cli"], *arguments, cwd=tmp_path)
     assert ended.returncode == status and ended.stderr.startswith(said)
     assert ended.stdout == "" and not list(tmp_path.iterdir())
+
+
+ONE_PROCESS = """
+import dataclasses, pathlib, sys
+from absl import flags
+from larq_filter.cli import command_line, run_flags, train
+
+flags.DEFINE_string("this", None, "")
+flags.DEFINE_string("that", None, "")
+def parse(*words):
+    try:
+        command_line._parse(["larq-filter train", *words])
+    except SystemExit as ended:
+        print("status", ended.code, file=sys.stderr)
+
+
+for mistake in sys.argv[1:]:
+    parse(mistake)
+command_line.require_one_of("this", "that")
+parse()
+parse("--this=a", "--import=a module", "--import=layers")
+pathlib.Path("text.txt").touch()
+for given in "text.txt", "text.txt/run", "/proc/x", None, "a/b/run":
+    try:
+        print(run_flags.output_folder(given, "a", 0))
+    except OSError as error:
+        print(error)
+print(sorted(path.name for path in pathlib.Path().iterdir()))
+config = dataclasses.replace(train.config_from_flags(), model="mine:build")
+print(train.next_steps(pathlib.Path("my runs/1"), config))
+parse("--that=b")
+"""
+
+
+@pytest.mark.slow
+def test_flags_that_are_wrong_folders_that_can_not_be_made_and_lines_to_paste(tmp_path):
+    mistakes = {
+        "--method=fliter": "--method=fliter: did you mean filter?",
+        "--method=zzzzzz": "--method=zzzzzz: there is no such choice.",
+        "--control=maybe": "--control=maybe: it is one of auto, yes, no.",
+        "--seed=abc": "--seed=abc: a whole number is needed.",
+        "--alpha=abc": "--alpha=abc: a number is needed.",
+        "--download=3": "--download=3: a switch is --download or --nodownload.",
+        "--batch_size=0": "--batch_size=0: 0 is not a positive integer",
+        "--gpu=0": "There is no flag --gpu. A command uses the first GPU that TensorFlow sees; the "
+        "variable CUDA_VISIBLE_DEVICES=1 before the command chooses another, and larq-filter train "
+        "--strategy=mirrored shares the work between all.",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", ONE_PROCESS, *mistakes],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=QUIET,
+    )
+    said = [line for line in ended.stderr.splitlines() if line[:6] in ("error:", "status")]
+    pair = "give --this=... or --that=..., and not both."
+    assert said == [
+        line
+        for words in [*mistakes.values(), pair, pair]
+        for line in (f"error: {words}", "status 2")
+    ]
+    assert "\nlarq-filter train --help lists the flags, and what they take.\n" in ended.stderr
+    lines = ended.stdout.splitlines()
+    is_file = " is a file. Give the name of a folder; it is made if it is not there."
+    assert lines[:2] == [
+        f"--output_dir=text.txt: text.txt{is_file}",
+        f"--output_dir=text.txt/run: {tmp_path / 'text.txt'}{is_file}",
+    ]
+    assert lines[2].startswith("--output_dir=/proc/x can't be made: ")
+    assert lines[2].endswith(". Choose another folder, or make this one writable.")
+    assert lines[3:5] == [str(pathlib.Path("runs", "a-0")), str(pathlib.Path("a", "b", "run"))]
+    assert lines[5] == "['text.txt']"  # nothing else was made
+    export, board, _ = (shlex.split(line, comments=True) for line in lines[6:])
+    assert export[1:] == [
+        *("larq-filter", "export", "--run=my runs/1", "--model=mine:build"),
+        "--import=a module",
+        "--import=layers",
+    ]
+    assert board == ["tensorboard", "--logdir", "my runs/1"]
 
 
 @pytest.mark.slow
@@ -205,7 +287,11 @@ def test_errors_of_native_code_pass_the_filter_and_its_notes_do_not():
 def test_the_entry_says_which_commands_there_are(capsys):
     entry.run([])
     said = capsys.readouterr().out
-    assert all(f"\n  {name} " in said for name in entry.COMMANDS)
+    assert all(f"\n  {name} " in said for name in entry.COMMANDS) and "--version" in said
+    entry.run(["--version"])
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and f"tensorflow {tf.__version__}" in said
+    assert re.search(r"\bpython 3\..*, larq_filter .*, larq \d", said)
     with pytest.raises(SystemExit) as ended:
         entry.run(["trian"])
     assert ended.value.code == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import types
@@ -159,10 +160,11 @@ def test_own_images_and_an_own_model_from_training_to_the_device(tmp_path):
         for i in range(12):
             image = tf.io.encode_png(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
             (tmp_path / "pets" / name / f"{i}.png").write_bytes(image.numpy())
-    model, run = "--model=mymodels:build", tmp_path / "run"
+    model, run = "--model=mymodels:build", tmp_path / "my run"
     own = ["--dataset=pets", "--epochs=1", "--batch_size=5", f"--output_dir={run}"]
     status, said = command(tmp_path, "train", *own, model, "--method=adam")
     assert status == 0, said
+    next_line = said.partition("Next: larq-filter ")[2].splitlines()[0]
     assert json.loads((run / "classes.json").read_text()) == ["cat", "dog"]
     content = json.loads((run / "config.json").read_text())
     assert content["config"]["model"] == "mymodels:build"
@@ -177,7 +179,7 @@ def test_own_images_and_an_own_model_from_training_to_the_device(tmp_path):
     content["config"]["model"] = "mymodels:build"
     (run / "config.json").write_text(json.dumps(content))
     more = ["--images=2", "--output=phone/pets.tflite"]
-    status, said = command(tmp_path, "export", f"--run={run}", model, *more)
+    status, said = command(tmp_path, *shlex.split(next_line, comments=True), *more)
     assert status == 0 and (tmp_path / "phone" / "pets.tflite").exists(), said
     images = (tmp_path / "phone" / "pets.images.json").read_bytes()
     assert images == (run / "model.images.json").read_bytes()

@@ -276,7 +276,11 @@ def test_statistics_equal_numpy():
     ("arguments", "message"),
     [
         ({"batch_size": 0}, r"`batch_size` is 0; it must lie in \[1, 1137\]"),
-        ({"batch_size": 1138}, r"`batch_size` is 1138; it must lie in \[1, 1137\]"),
+        (
+            {"batch_size": 1138},
+            r"is 1138; it must lie in \[1, 1137\]: digits has 1137 images for training, beside 300 "
+            "for validation and 360 for the test",
+        ),
         (
             {"steps_per_epoch": 12},
             r"`steps_per_epoch` is 12; it must lie in \[1, 11\]: 1137 images make 11 full",

@@ -2,6 +2,10 @@
 
 import hashlib
 import os
+import pathlib
+import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -226,6 +230,35 @@ def test_folders_that_are_refused(files, words, tmp_path):
         write(tmp_path / name, png(noise(4, 4, 3)))
     with pytest.raises(ValueError, match=words):
         datasets.load(tmp_path)
+
+
+def test_paths_that_are_no_data_set_say_what_is_there(tmp_path, monkeypatch):
+    """Where TensorFlow Datasets would be asked, as names of sets have slashes too, and before."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "bare" / "a.PNG", png(noise(4, 4, 3)))
+    write(tmp_path / "bare" / "b.jpg", b"")
+    write(tmp_path / "texts" / "a.txt", b"")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "data.csv").touch()
+    for name, words in {
+        "bare": "bare holds 2 images, in no folder of a class. A data set is a folder with a",
+        "texts": "texts holds no images. .* train/ and validation/ of such folders",
+        "empty": "empty holds nothing. ",
+        "data.csv": "data.csv holds no arrays: it is a file, and no .npz",
+    }.items():
+        with pytest.raises(ValueError, match=f"^{words}") as error:
+            datasets.load(f"./{name}")
+        assert len(str(error.value)) <= 200
+    asked = types.SimpleNamespace(list_builders=lambda **_: ["mnist"])
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", asked)
+    with pytest.raises(ValueError, match="^bare holds 2 images"):
+        datasets.load("bare")
+    for name in ("nofolder/x", "./x", tmp_path / "x"):
+        path = re.escape(str(pathlib.Path(name)))
+        with pytest.raises(FileNotFoundError, match=f"^there is no folder or file {path}$"):
+            datasets.load(name)
+    with pytest.raises(FileNotFoundError, match="^no prepared set 'mnist/x'"):
+        datasets.load("mnist/x")
 
 
 def test_a_link_that_leads_back_ends(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from larq_filter.experiments import html_pages, run_folder
 from larq_filter.experiments.comparison import report
-from larq_filter.experiments.comparison.summaries import Summary, difference
+from larq_filter.experiments.comparison.summaries import Summary, difference, knobs_used
 
 
 def page(
@@ -33,11 +33,22 @@ def page(
         "Pictures": html_pages.pictures(figures, why_none),
         "How it was made": html_pages.notes(notes) + html_pages.table(_made(summaries)),
         "Hyperparameters": html_pages.table(
-            [{"method": each.method, **report.setting_of(each.outcomes[0])} for each in summaries]
+            [
+                {
+                    "method": each.method,
+                    "used": _listed(used),
+                    "reason": each.outcomes[0].job.reason,
+                }
+                for each, used in zip(summaries, map(knobs_used, summaries), strict=True)
+            ]
         ),
     }
     mark, sentences = verdict(summaries)
     return html_pages.page(title, mark, sentences, parts)
+
+
+def _listed(knobs: Mapping) -> str:
+    return ", ".join(f"{name}={value}" for name, value in knobs.items())
 
 
 def verdict(summaries: Sequence[Summary]) -> tuple[str, list[str]]:

@@ -117,4 +117,4 @@ def _setting(place: str, method: str, entry) -> Setting:
 def _unknown(kind: str, name: str, known) -> str:
     close = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    return f"there is no {kind} {name!r}.{hint} Choose from {', '.join(known)}."
+    return f"there is no {kind} {name!r}.{hint} larq-filter compare --help lists all."

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from larq_filter.experiments import methods, run_folder
 from larq_filter.experiments.comparison.jobs import Outcome
 from larq_filter.experiments.run_folder import Result
 
@@ -152,6 +153,18 @@ def versions(outcomes: Sequence[Outcome]) -> list[str]:
         "Runs of DIFFERENT versions: "
         + "; ".join(f"{text}: {', '.join(names)}" for text, names in found.items())
     ]
+
+
+def knobs_used(summary: Summary) -> dict:
+    """The hyperparameters of the runs of a method, its defaults included, by name.
+
+    Those of the first finished run as its config.json has them, since a default may be another one
+    in another version of the package; those of today where none is finished.
+    """
+    for result in summary.results.values():
+        return run_folder.read_config(pathlib.Path(result.output_dir))["resolved"]["knobs"]
+    config = summary.outcomes[0].job.config
+    return methods.resolve(config.method, config.knobs).given()
 
 
 def curves(summary: Summary, quantity: str) -> list[list[float]]:

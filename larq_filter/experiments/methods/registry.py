@@ -31,6 +31,7 @@ resumed, and its first stage can't be looked at or used twice.
 """
 
 import dataclasses
+import difflib
 import math
 from typing import Any
 
@@ -71,7 +72,9 @@ def resolve(method: str, knobs: Knobs) -> Knobs:
         ValueError: unknown method, or a knob that it does not read.
     """
     if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"Unknown method {shown(method)}; choose one of {', '.join(METHODS)}.")
+        close = difflib.get_close_matches(str(method), METHODS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(METHODS)}."
+        raise ValueError(f"Unknown method {shown(method)}; {hint}")
     if not isinstance(knobs, Knobs):
         raise TypeError(f"`knobs` must be a larq_filter.methods.Knobs(...), not {shown(knobs)}.")
     return knobs.resolve(method, METHODS[method].knobs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import pathlib
 import shlex
@@ -17,6 +18,9 @@ from larq_filter.experiments.sweeps.spaces import Choices, Range
 from larq_filter.plots.style import matplotlib
 
 HALF_A_POINT = 0.005  # of accuracy
+CONTOUR_FROM = 10  # completed trials: between fewer points the lines are invented
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +115,8 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda t: (t.accuracy, -t.number), default=None)
 
 
-def train_command(config: run_folder.Config) -> str:
-    """The line that repeats a run with larq-filter train."""
+def train_command(config: run_folder.Config, others: Sequence[str] = ()) -> str:
+    """The line that repeats a run with larq-filter train; ``others``: words that it wants too."""
     always = ("dataset", "model", "method", "batch_size", "epochs", "seed")
     values = {name: getattr(config, name) for name in always}
     for field in dataclasses.fields(config):
@@ -120,7 +124,7 @@ def train_command(config: run_folder.Config) -> str:
         if field.name != "knobs" and field.name not in values and value != field.default:
             values[field.name] = value
     flags = [_flag(name, value) for name, value in (values | config.knobs.given()).items()]
-    return " ".join(["larq-filter train", *flags, "--control=no"])
+    return " ".join(["larq-filter train", *flags, *others, "--control=no"])
 
 
 def _flag(name: str, value) -> str:
@@ -129,12 +133,15 @@ def _flag(name: str, value) -> str:
     return f"--{name}={shlex.quote(str(value))}"
 
 
-def summary(trials: Sequence[Trial], configs: Sequence[run_folder.Config]) -> str:
+def summary(
+    trials: Sequence[Trial], configs: Sequence[run_folder.Config], others: Sequence[str] = ()
+) -> str:
     """The study for people.
 
     Args:
         trials: all trials.
         configs: the runs of the best one, a config for each seed.
+        others: what a command that repeats them needs besides their flags.
     """
     count = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned")}
     failed = [t for t in trials if t.state == "failed"]
@@ -147,7 +154,7 @@ def summary(trials: Sequence[Trial], configs: Sequence[run_folder.Config]) -> st
     lines += [
         f"best: trial {best.number}, validation accuracy {best.accuracy:.4f}",
         f"  {listed(best.knobs)}",
-        *(f"  {train_command(config)}" for config in configs),
+        *(f"  {train_command(config, others)}" for config in configs),
         f"trials to within half a point of the best: {needed.took} as they ran, "
         f"{needed.expected:.1f} expected in a random order "
         f"({needed.close} of {needed.tried} come that close)",
@@ -226,7 +233,8 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
         study: of Optuna.
 
     Returns:
-        The pictures' paths; none while fewer than two trials are complete.
+        The pictures' paths; none while fewer than two trials are complete, and no contours while
+        fewer than ``CONTOUR_FROM`` are.
 
     Raises:
         ImportError: Matplotlib is not installed.
@@ -237,14 +245,25 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
     drawn, pyplot = _optuna.load().visualization.matplotlib, matplotlib("pyplot")
     knobs = len(complete[0].params)
     pictures = {"history": (drawn.plot_optimization_history, 1)}
-    pictures |= {"contour": (drawn.plot_contour, knobs)} if knobs > 1 else {}
-    pictures |= {"slice": (drawn.plot_slice, 1)} if knobs == 1 else {}
+    if knobs == 1:
+        pictures["slice"] = drawn.plot_slice, 1
+    elif len(complete) >= CONTOUR_FROM:
+        pictures["contour"] = drawn.plot_contour, knobs
+    else:
+        logger.info(
+            "No contour.png yet: it is drawn from %d completed trials on, and there are %d.",
+            *(CONTOUR_FROM, len(complete)),
+        )
     paths = []
     for name, (plot, size) in pictures.items():
         width = 4 + 2.5 * size
         with _optuna.experimental(), pyplot.rc_context({"figure.figsize": (width, 0.8 * width)}):
             axes = plot(study, target_name="validation accuracy")
             figure = np.ravel(axes)[0].figure
+            if name == "history":  # trials are numbered
+                figure.axes[0].xaxis.set_major_locator(
+                    matplotlib("ticker").MaxNLocator(integer=True)
+                )
             paths.append(folder / f"{name}.png")
             with files.FileLock(folder / "tables.lock"), files.whole(paths[-1]) as part:
                 figure.savefig(part, bbox_inches="tight")

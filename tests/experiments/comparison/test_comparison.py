@@ -177,6 +177,7 @@ def test_two_processes_share_the_work(tmp_path):
     assert starts(folder) == dict.fromkeys(names, 1)
     for out, _ in answers:
         assert out.count("(2) |") == 2 + 3  # both tables are whole: results, differences
+        assert out.endswith(f"\nThe whole result on a page: {folder / 'comparison.html'}\n")
     said = ["--results is --output_dir now." in out for out, _ in answers]
     assert said == [False, True]
     page = Page((folder / "comparison.html").read_text())
@@ -191,12 +192,16 @@ def test_two_processes_share_the_work(tmp_path):
         assert shown[method].startswith(f"{float(mean):.4f} ")
 
 
-def made(method, accuracies, **changes):
-    """The summary of runs that were never made."""
+def made(method, accuracies, folder):
+    """The summary of runs that were never made, with a config.json of other defaults."""
+    folder = folder / method
+    folder.mkdir()
+    content = {"config": {}, "resolved": {"knobs": {"alpha": 0.125, "alpha_schedule": method}}}
+    write(folder / "config.json", content)
     outcomes = []
     for seed, accuracy in enumerate(accuracies):
         config = dataclasses.replace(SMALL, method=method, seed=seed)
-        result = result_of(config, "nowhere", accuracy) if accuracy else None
+        result = result_of(config, folder, accuracy) if accuracy else None
         job = comparison.Job(config, "<i>a reason</i>")
         status = "finished" if accuracy else "failed"
         outcomes.append(comparison.Outcome(job, status, result, "" if accuracy else "no <luck>"))
@@ -213,14 +218,17 @@ def made(method, accuracies, **changes):
         ([None], [None], "bad", "There is no result.0 of 2 runs are finished"),
     ],
 )
-def test_the_page_says_what_the_tables_say(filter_, frozen, mark, words):
-    summed = [made("filter", filter_), made("frozen", frozen)]
+def test_the_page_says_what_the_tables_say(filter_, frozen, mark, words, tmp_path):
+    summed = [made("filter", filter_, tmp_path), made("frozen", frozen, tmp_path)]
     text = pages.page(summed, "a & b", ["a note"], {}, "No Matplotlib.")
     page = Page(text)
     assert words in page.verdict and f'class="verdict {mark}"' in text
     assert page.links == [] and page.images == 0 and "No Matplotlib." in text
     assert "i" not in page.tags and "<title>a &amp; b</title>" in text
-    results, differences, *_ = page.tables
+    results, differences, *_, knobs = page.tables
+    default = methods.METHODS["filter"].knobs["alpha"]
+    used = "alpha=0.125, alpha_schedule=filter" if filter_[0] else f"alpha={default}, "
+    assert knobs[1][0] == "filter" and knobs[1][1].startswith(used)
     for row, cells in zip(report.summary_rows(summed), results[1:], strict=True):
         assert cells[0] == row["method"]
         if row["n"]:

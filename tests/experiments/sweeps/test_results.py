@@ -130,19 +130,23 @@ def test_hparams_are_those_of_the_trial(tmp_path):
         (["alpha"], ["history.png", "slice.png"]),
     ],
 )
-def test_pictures_of_a_search(tmp_path, knobs, names):
+def test_pictures_of_a_search(tmp_path, knobs, names, said):
     optuna, plt = pytest.importorskip("optuna"), pytest.importorskip("matplotlib.pyplot")
     study = optuna.create_study(direction="maximize")
     spread = optuna.distributions.FloatDistribution(0.01, 1.0, log=True)
     before = dict(plt.rcParams), plt.get_fignums()
-    for number in range(1, 4):
-        assert results.draw(tmp_path, study) == [] or number == 3
+    for number in range(1, 11):
+        if number in (1, 2, 3, 10):
+            drawn = [] if number < 3 else [name for name in names if name != "contour.png"]
+            assert [path.name for path in results.draw(tmp_path, study)] == drawn
         trial = optuna.create_trial(
-            params={name: 0.1 * number for name in knobs},
+            params={name: 0.05 * number for name in knobs},
             distributions=dict.fromkeys(knobs, spread),
             value=0.1 * number,
         )
         study.add_trial(trial)
+    missing = "No contour.png yet: it is drawn from 10 completed trials on, and there are"
+    assert said == [f"{missing} {n}." for n in (2, 9) if "contour.png" in names]
     paths = results.draw(tmp_path, study)
     assert [path.name for path in paths] == names
     assert all(path.stat().st_size > 1000 for path in paths)
