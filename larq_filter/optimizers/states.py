@@ -244,9 +244,13 @@ class KernelStates:
         self._changed, self._awaited_at = {}, int(self._count().numpy())
         self._signal_of = {}
         self._awaited, self._arrived = dict(signatures), arrived
-        for position, wanted in signatures.items():
-            if wanted is not None and self.signature(position) in wanted:
-                self._comes_from_file(position)
+        there = {p: self.signature(p) for p, wanted in signatures.items() if wanted is not None}
+        there = {p: each for p, each in there.items() if each in signatures[p]}
+        for position, signature in there.items():
+            if arrived is not None:
+                arrived(position, signature)
+        if len(there) == len(signatures):
+            self._awaited, self._arrived = {}, None  # it holds what was read
 
     def await_fitting(self, signal_of) -> None:
         """For states that were set by hand, whose kernels may be there or come after them.
