@@ -268,13 +268,10 @@ class KernelStates:
         self._awaited_at = int(self._count().numpy())
         self._signal_of = {}
         self._awaited, self._arrived = dict(signatures), arrived
-        there = {p: self.signature(p) for p, wanted in signatures.items() if wanted is not None}
-        there = {p: each for p, each in there.items() if each in signatures[p]}
-        for position, signature in there.items():
-            if arrived is not None:
+        for position, wanted in signatures.items():
+            # It may be so by chance, and is still awaited: constant initializers begin alike.
+            if wanted is not None and (signature := self.signature(position)) in wanted and arrived:
                 arrived(position, signature)
-        if len(there) == len(signatures):
-            self._awaited, self._arrived = {}, None  # it holds what was read
 
     def await_fitting(self, signal_of) -> None:
         """For states that were set by hand, whose kernels may be there or come after them.
@@ -307,7 +304,7 @@ class KernelStates:
         if comes and self._arrived is not None:
             self._arrived(position, signature)
         if not self._awaited:
-            self._arrived = None  # it holds what was read
+            self._arrived = None
         return comes
 
     @property
@@ -317,6 +314,8 @@ class KernelStates:
 
     def take_changes(self) -> tuple[int, int]:
         """Weights and kernels changed from outside that steps were taken from; each told once."""
+        if self._arrived is not None and int(self._count().numpy()) != self._awaited_at:
+            self._awaited, self._arrived = {}, None  # it holds what was read
         if not self._changed or int(self._count().numpy()) == self._changed_at:
             return 0, 0
         counts = [int(tf.math.count_nonzero(where)) for where in self._changed.values()]

@@ -434,6 +434,20 @@ def test_kernels_of_equal_signs_keep_their_states(width, sizes, tmp_path):
     assert saving_cases.differences(found, expected) is None
 
 
+def test_a_kernel_that_begins_like_one_frozen_since_is_not_taken_for_it(tmp_path):
+    """Before its values come, after the optimizer's, it is +1 everywhere by its initializer."""
+    model, layers = with_equal_signs(keras.Input((4,)), 4, 4, 4)
+    layers[1].kernel.assign(-layers[1].kernel.latent_variable)
+    expected = [v.numpy() for v in model.optimizer.state_variables()]
+    layers[0].trainable = layers[2].trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="leaves out the state of") as told:
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert "a/kernel:0 (4, 4), c/kernel:0" in str(told[-1].message)
+    (found,) = (v.numpy() for v in loaded.optimizer.state_variables())
+    np.testing.assert_array_equal(found, expected[1])
+
+
 def test_a_kernel_like_one_frozen_since_is_known_by_its_name_or_named(tmp_path):
     model, layers = with_equal_signs(keras.Input((4,)), 4, 4, 4)
     expected = [v.numpy() for v in model.optimizer.state_variables()]
