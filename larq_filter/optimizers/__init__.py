@@ -14,7 +14,8 @@ rule_steps          latent rules around the step of a Keras optimizer
 rule_files          what a file holds of them
 fusion              kernels compiled together
 nonfinite           steps that are not taken
-layout              what a file has to hold
+saved_layout        what a file has to hold
+file_kernels        which kernel of a file is which, where it holds more of them
 saving              how FilterOptimizer goes through Keras' files
 """
 

@@ -113,6 +113,7 @@ class Rates:
         Raises:
             TypeError: the rate follows a schedule, or the value is no number.
             ValueError: the value is outside the rate's interval.
+            Both as the constructor of the filter or flip rule says it.
         """
         rate = self._aliases.get(name, name)
         own = rate.removeprefix(_ONE_MINUS)
@@ -121,20 +122,39 @@ class Rates:
                 f"`{name}` follows {type(self._schedules[own]).__name__}, so it can't be set. "
                 f"Give the filter a constant {name} to set it from a callback."
             )
-        value = 1 - float(value) if own != rate else float(value)
-        # Built only to have the value checked, beside the other rates as they are now.
-        owner, own_name = self._owner(own)
-        if owner is self._filter:
-            if self.current_filter(**{own: value}).state_size > self._filter.state_size:
-                warnings.warn(
-                    f"`{name}` is set to {value:g}: float32 loses digits of increments so small, "
-                    "and this filter was made for a larger one, without an array for them. Make "
-                    "it with compensated=True.",
-                    stacklevel=4,
-                )
-        else:
-            owner.with_rate(own_name, value)
+        if hasattr(value, "dtype") and np.shape(value) == ():
+            value = np.asarray(value).item()  # of a scalar tensor, variable or array
+        if own != rate and filters.is_number(value):
+            value = 1 - value
+        try:
+            self._check(own, value)
+        except (TypeError, ValueError) as error:
+            if f"`{name}`" in str(error):
+                raise
+            # One of a cascade and of a flip rule has another name there, an alias too.
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"`{name}` can't be set so: {error}") from None
         self._variables[own].assign(value)
+
+    def _check(self, name: str, value) -> None:
+        """Has a value checked by the constructor, beside the other rates as they are now."""
+        owner, own_name = self._owner(name)
+        of_filter = owner is self._filter
+        new = (
+            self.current_filter(**{name: value}) if of_filter else owner.with_rate(own_name, value)
+        )
+        if not filters.is_number(value):
+            raise TypeError(
+                f"`{name}` is set to a number, not {filters.shown(value)}. A schedule is given to "
+                f"the constructor of {type(owner).__name__}."
+            )
+        if of_filter and new.state_size > owner.state_size:
+            warnings.warn(
+                f"`{name}` is set to {value:g}: float32 loses digits of increments so small, "
+                "and this filter was made for a larger one, without an array for them. Make "
+                "it with compensated=True.",
+                stacklevel=5,
+            )
 
     def _owner(self, name: str) -> tuple:
         """Filter or flip rule, and its own name for a rate."""

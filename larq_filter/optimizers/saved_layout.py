@@ -20,12 +20,11 @@ import numpy as np
 
 from larq_filter._keras import tf
 from larq_filter.filters import Value
+from larq_filter.optimizers.file_kernels import KERNELS, NAME, SIGNATURE, FileKernels
 from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.states import KernelStates
 
-KERNELS = "kernels"
 _LEARNING_RATE = "default_optimizer.learning_rate"  # in files of Keras, beside the entries
-_SIGNATURE, _NAME = "kernel_{}.signs", "kernel_{}.name"  # likewise
 _COUNTS = ("gradient_filter", "flip_rule", "default_optimizer", KERNELS)
 
 
@@ -109,33 +108,8 @@ def _list(items: list[str]) -> str:
 
 
 def _signature(store, kernel) -> tuple | None:
-    key = _SIGNATURE.format(kernel.position)
+    key = SIGNATURE.format(kernel.position)
     return (int(store[key][()]),) if key in store else None
-
-
-class _Kernels:
-    """All kernels of a file of Keras: signatures, names, and what is remembered of each."""
-
-    def __init__(self, store):
-        self.signatures, self.names, self.parts = [], [], []
-        for index in range(int(store[KERNELS][()])):
-            prefix = f"kernel_{index}."
-            names = [key for key in store.keys() if key.startswith(prefix) and _is_entry(key)]  # noqa: SIM118
-            parts = {key.removeprefix(prefix): store[key][()] for key in names}
-            name = np.asarray(store[_NAME.format(index)][()]).tobytes().decode()
-            self.parts.append(parts)
-            self.names.append(f"{name} {tuple(parts['filter_0'].shape)}" if parts else name)
-            self.signatures.append(int(store[_SIGNATURE.format(index)][()]))
-
-    def layout_without_frozen(self, found: dict, states: KernelStates) -> dict:
-        """``found`` with as many kernels as there are here, each with the parts that it has."""
-        kept = {name: text for name, text in found.items() if not name.startswith("kernel_")}
-        for kernel in states:
-            own = (*kernel.filter, *kernel.flip, kernel.started)
-            shapes = iter([_describe("", each) for each in own if each is not None])
-            for part in self.parts[0]:
-                kept[f"kernel_{kernel.position}.{part}"] = next(shapes, "")
-        return {**kept, KERNELS: str(len(states))}
 
 
 class Text(tf.train.experimental.PythonState):
@@ -272,9 +246,9 @@ class Contents(Text):
             store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
         for kernel in self._states:
             signature = self._states.signature(kernel.position)
-            store[_SIGNATURE.format(kernel.position)] = np.int64(signature)
+            store[SIGNATURE.format(kernel.position)] = np.int64(signature)
             name = self._states.name(kernel.position).encode()
-            store[_NAME.format(kernel.position)] = np.frombuffer(name, np.uint8)
+            store[NAME.format(kernel.position)] = np.frombuffer(name, np.uint8)
         if self._learning_rate is not None:
             store[_LEARNING_RATE] = self._learning_rate.numpy()
 
@@ -290,9 +264,9 @@ class Contents(Text):
             ValueError: see ``FilterOptimizer.load_own_variables``.
         """
         found = layout_of({key: store[key] for key in store.keys() if _is_entry(key)})  # noqa: SIM118
-        more = _Kernels(store) if self._holds_more(found, store) else None
+        more = FileKernels(store) if self._holds_more(found, store) else None
         if more is not None:
-            found = more.layout_without_frozen(found, self._states)
+            found = self._without_frozen(found, more)
         anew = self._default_left_out(found)
         self._expect(found)
         if self._awaited is not None:
@@ -318,29 +292,75 @@ class Contents(Text):
     def _holds_more(self, found: dict, store) -> bool:
         """Whether a file holds more kernels than there are here, and says which is which."""
         count, own = int(found.get(KERNELS, 0)), len(self._states)
-        known = all(_SIGNATURE.format(i) in store for i in range(count))
+        known = all(NAME.format(i) in store for i in range(count))
         return known and count > own and (own > 0 or self._optimizer.nothing_to_train)
 
-    def _read_some(self, kernels: "_Kernels", entries: dict) -> None:
-        """Gives each kernel the state of the one in the file that it equals, when it comes.
+    def _without_frozen(self, found: dict, kernels: FileKernels) -> dict:
+        """``found`` with as many kernels as there are here, each with the parts that it has."""
+        kept = {name: text for name, text in found.items() if not name.startswith("kernel_")}
+        for position, shapes in self._shapes().items():
+            texts = iter([f"shape {shape}" for shape in shapes.values()])
+            for part in kernels.parts[0]:
+                kept[f"kernel_{position}.{part}"] = next(texts, "")
+        return {**kept, KERNELS: str(len(self._states))}
 
-        By content: the variables of a loaded model are all called ``kernel``, and Keras loads an
-        optimizer before layers or after them.
+    def _shapes(self) -> dict:
+        """The shapes of what is remembered of each kernel, by position and part."""
+        shapes = {kernel.position: {} for kernel in self._states}
+        for name, value in self.entries().items():
+            if name.startswith("kernel_"):
+                kernel, part = name.split(".")
+                shapes[int(kernel.removeprefix("kernel_"))][part] = tuple(value.shape)
+        return shapes
+
+    def _read_some(self, kernels: FileKernels, entries: dict) -> None:
+        """Gives each kernel the state of the one in the file that it is, when it comes.
+
+        Keras loads an optimizer before layers or after them; of ``.h5`` always after.
         """
-        left = set(range(len(kernels.names)))
+        shapes, arrived, placed = self._shapes(), {}, {}
 
-        def arrived(position, signature):
-            index = kernels.signatures.index(signature)
-            for part, value in kernels.parts[index].items():
-                entries[f"kernel_{position}.{part}"].assign(value)
-            left.discard(index)
-            if len(left) == len(kernels.names) - len(self._states):
-                self._warn_of_left_out([kernels.names[each] for each in sorted(left)])
+        def place():
+            wanted = {p: (self._states.name(p), shapes[p], each) for p, each in arrived.items()}
+            for position, index in kernels.match(wanted).items():
+                if placed.get(position) != index:  # one that came later may know better
+                    placed[position] = index
+                    for part, value in kernels.parts[index].items():
+                        entries[f"kernel_{position}.{part}"].assign(value)
+            if len(arrived) == len(shapes):
+                left = [i for i in range(len(kernels.names)) if i not in placed.values()]
+                self._warn_of_left_out([kernels.described(index) for index in left])
+                self._warn_of_doubt(shapes.keys() - placed.keys(), "begins anew")
+                doubtful = [
+                    p
+                    for p, (name, *_) in wanted.items()
+                    if p in placed and kernels.is_doubtful(placed[p], name, left)
+                ]
+                self._warn_of_doubt(doubtful, "is that of the first of them")
 
-        if not len(self._states):
-            self._warn_of_left_out(kernels.names)
-        wanted = dict.fromkeys(range(len(self._states)), kernels.signatures)
-        self._states.await_kernels(wanted, arrived)
+        def come(position, signature):
+            arrived[position] = signature
+            place()
+
+        signatures = {
+            position: [kernels.signatures[index] for index in kernels.of_shapes(own)]
+            for position, own in shapes.items()
+        }
+        if kernels.has_signatures:
+            self._states.await_kernels(signatures, come)
+        else:
+            arrived.update(dict.fromkeys(shapes))
+        if not shapes or not kernels.has_signatures:
+            place()
+
+    def _warn_of_doubt(self, positions, consequence: str) -> None:
+        if positions:
+            names = [self._states.name(position) for position in sorted(positions)]
+            warnings.warn(
+                f"The file does not say which of its kernels is {_list(names)}, as others, frozen "
+                f"since, look like it: what {self._optimizer.name} remembers of it {consequence}.",
+                stacklevel=5,
+            )
 
     def _warn_of_left_out(self, names: list[str]) -> None:
         if names:

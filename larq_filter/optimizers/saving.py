@@ -9,6 +9,7 @@ import warnings
 from larq_filter import binary, serialization
 from larq_filter._keras import tf
 from larq_filter._validation import shown
+from larq_filter.optimizers import file_kernels
 from larq_filter.optimizers.delegating import Delegating
 
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
@@ -31,6 +32,8 @@ class SavedByName(Delegating):
 
         The kernels that belong to them may be set before or right after, as by
         ``model.set_weights``: after, they are told by the side of the signals that they are on.
+        Keras reads a whole model in ``.h5`` this way, its kernels first; what it holds of kernels
+        that were frozen since is left out, and said.
 
         Args:
             weights: an array for each variable; or for those of an optimizer that is not built,
@@ -40,11 +43,28 @@ class SavedByName(Delegating):
             ValueError: another number of arrays, or other shapes.
         """
         variables, early = self.variables, self._first_variables()
+        of_hdf5 = file_kernels.is_of_hdf5(weights)
+        if of_hdf5 and len(weights) > len(variables):
+            self._set_some(weights)
+            return
         if getattr(self, "_built", False) and len(weights) == len(early) < len(variables):
             self._layout.forget_steps()
             variables = early
         self._assign_all(variables, weights)
-        self._states.await_fitting(self._signal_of)
+        if of_hdf5:
+            self._states.await_kernels({})
+        else:
+            self._states.await_fitting(self._signal_of)
+
+    def _set_some(self, weights) -> None:
+        """Sets what there is of an optimizer in ``.h5`` that trained more than this one."""
+        store = file_kernels.store_of_hdf5(weights, self._layout.entries())
+        self._layout.read(store)
+        self._states.await_kernels({})
+        default = [] if self.default_optimizer is None else self.default_optimizer.variables
+        count = next((int(n) for name, n in store.items() if name.startswith("default_")), 0)
+        if count == len(default):
+            self._assign_all(default, weights[len(weights) - count :])
 
     def _signal_of(self, state, gradient):
         """What the filter would give for a gradient at the next step."""

@@ -65,6 +65,7 @@ class KernelStates:
         self._kernels = []
         self._listeners = []  # the only strong references: kernels outlive an optimizer
         self._changed = {}  # positions of kernels changed from outside: where, a tensor of bool
+        self._origins = {}  # positions of kernels changed from outside: step, signs and state then
         self._awaited_at, self._arrived = -1, None
         self._awaited = {}  # positions of kernels that a file is to bring: the signature, or None
         self._signal_of = {}  # positions of kernels whose states were set by hand: a function
@@ -171,6 +172,7 @@ class KernelStates:
                 f"The state of {type(self._filter).__name__} for {variable.name} is "
                 f"{len(wanted)} arrays of shapes {wanted}; received shapes {shapes}."
             )
+        self._origins.pop(state.position, None)
         if state.started is not None:  # no warm start is to come any more
             arrays, values = [*arrays, state.started], [*values, 1.0]
         for array, value in zip(arrays, values, strict=True):
@@ -179,7 +181,7 @@ class KernelStates:
 
     def reset(self) -> None:
         """As ``FilterOptimizer.reset_filters``."""
-        self._changed = {}
+        self.forget_changes()
         for variable, state in zip(self._kernels, self._states.values(), strict=True):
             self._start(variable)
             if state.started is not None:
@@ -196,7 +198,8 @@ class KernelStates:
         """Has weights that somebody turned over take their memory with them.
 
         What is remembered becomes that of the opposite gradients: the weight is as settled, or as
-        close to a flip, as it was on its other side. Turned over and back, nothing has changed.
+        close to a flip, as it was on its other side. Turned over and back, by any number of
+        assignments between two steps, nothing has changed.
 
         Args:
             variable: a kernel after the assignment.
@@ -204,8 +207,8 @@ class KernelStates:
             before: where it was -1 before, one tensor of bool for each replica.
             by_optimizer: another one has taken a step, which is nothing to tell.
         """
-        pairs = zip(before, watching.negative(variable), strict=True)
-        turned = [tf.not_equal(one, other) for one, other in pairs]
+        now, values = watching.negative(variable), map(binary.replicas, state.filter)
+        turned = [tf.not_equal(*pair) for pair in zip(before, now, strict=True)]
         if tf.executing_eagerly() and not by_optimizer:
             if not bool(tf.reduce_any(turned[0])) or self._is_awaited(state, turned[0]):
                 return
@@ -213,16 +216,36 @@ class KernelStates:
                 self._changed_at = int(self._count().numpy())
             known = self._changed.get(state.position, tf.zeros_like(turned[0]))
             self._changed[state.position] = tf.not_equal(known, turned[0])
+            before, values = self._origin(state, before)
+            turned = [tf.not_equal(*pair) for pair in zip(before, now, strict=True)]
         odd = filters.odd_states(self._filter)
         starts = self._filter.zero_state(tf.zeros(variable.shape, variable.dtype), tf)
         weights = [tf.where(low, -1.0, 1.0) for low in before]
         swaps = [self._flip_rule.swaps(*pair, tf) for pair in zip(weights, turned, strict=True)]
-        for index, (array, start) in enumerate(zip(state.filter, starts, strict=True)):
+        for index, (array, olds, start) in enumerate(
+            zip(state.filter, values, starts, strict=True)
+        ):
             if array.shape == variable.shape:
                 mirror = (lambda copy, start=start: start) if odd is None else tf.negative
                 mirror = mirror if odd is None or odd[index] else tf.identity
-                for copy, where, order in zip(binary.replicas(array), turned, swaps, strict=True):
-                    copy.assign(_turned(copy, where, order, mirror))
+                copies = zip(binary.replicas(array), olds, turned, swaps, strict=True)
+                for copy, old, where, order in copies:
+                    copy.assign(_turned(old, where, order, mirror))
+
+    def _origin(self, state: KernelState, before) -> tuple:
+        """Signs and filter state of a kernel before all changes from outside since the last step.
+
+        Signs turned over and back are no change of the state. What is swapped or starts again can't
+        be told from what comes of it, so that the values themselves are kept until a step is taken.
+        """
+        swaps = type(self._flip_rule).swaps is not flips.FlipRule.swaps
+        if self.keeps_memory and not swaps:
+            return before, map(binary.replicas, state.filter)
+        count = int(self._count().numpy())
+        if self._origins.get(state.position, (None,))[0] != count:
+            values = [[tf.identity(copy) for copy in binary.replicas(a)] for a in state.filter]
+            self._origins[state.position] = count, before, values
+        return self._origins[state.position][1:]
 
     def name(self, position: int) -> str:
         """The name of a kernel, as its layer gave it."""
@@ -241,12 +264,14 @@ class KernelStates:
                 then the next assignment is taken for it.
             arrived: called with position and signature of each that comes, or has come.
         """
-        self._changed, self._awaited_at = {}, int(self._count().numpy())
+        self.forget_changes()
+        self._awaited_at = int(self._count().numpy())
         self._signal_of = {}
         self._awaited, self._arrived = dict(signatures), arrived
         for position, wanted in signatures.items():
-            if wanted is not None and self.signature(position) in wanted:
-                self._comes_from_file(position)
+            # It may be so by chance, and is still awaited: constant initializers begin alike.
+            if wanted is not None and (signature := self.signature(position)) in wanted and arrived:
+                arrived(position, signature)
 
     def await_fitting(self, signal_of) -> None:
         """For states that were set by hand, whose kernels may be there or come after them.
@@ -279,7 +304,7 @@ class KernelStates:
         if comes and self._arrived is not None:
             self._arrived(position, signature)
         if not self._awaited:
-            self._arrived = None  # it holds what was read
+            self._arrived = None
         return comes
 
     @property
@@ -289,15 +314,17 @@ class KernelStates:
 
     def take_changes(self) -> tuple[int, int]:
         """Weights and kernels changed from outside that steps were taken from; each told once."""
+        if self._arrived is not None and int(self._count().numpy()) != self._awaited_at:
+            self._awaited, self._arrived = {}, None  # it holds what was read
         if not self._changed or int(self._count().numpy()) == self._changed_at:
             return 0, 0
         counts = [int(tf.math.count_nonzero(where)) for where in self._changed.values()]
-        self._changed = {}
+        self.forget_changes()
         return sum(counts), sum(count > 0 for count in counts)
 
     def forget_changes(self) -> None:
-        """For a file whose kernels and states belong together."""
-        self._changed = {}
+        """Also for a file whose kernels and states belong together."""
+        self._changed, self._origins = {}, {}
 
     # Stepping -------------------------------------------------------------------------------------
 

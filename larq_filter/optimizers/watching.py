@@ -13,7 +13,8 @@ the state (18 %, and right for one flip rule only), and a copy of the kernels.
 Not noticed, as no such method is called: a ``tf.train.Checkpoint`` that holds the model without
 its optimizer, operations on the handle of a variable (updates of Keras' optimizers that XLA
 compiles are such), and what is done on replicas. Nor are the steps of a function that was traced
-before the optimizer was built: two optimizers that take turns are both built first.
+before the optimizer was built, its assignments included: two optimizers that take turns are both
+built first.
 """
 
 import contextlib

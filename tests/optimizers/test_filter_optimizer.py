@@ -637,6 +637,33 @@ def test_a_rate_set_so_small_that_float32_loses_digits_is_named():
     FilterOptimizer(filters.EMA(1e-7)).alpha = 1e-3
 
 
+@pytest.mark.parametrize("value", ["0.1", "a", True, None, [0.1], np.array([0.1]), 2.0])
+def test_a_rate_is_set_by_the_words_of_the_constructor(value):
+    with pytest.raises((TypeError, ValueError)) as expected:
+        filters.EMA(value)
+    optimizer = FilterOptimizer(filters.EMA(0.5))
+    with pytest.raises(expected.type) as found:
+        optimizer.alpha = value
+    assert str(found.value) == str(expected.value)
+    optimizer = FilterOptimizer(
+        filters.Cascade([filters.EMA(0.5), filters.EMA(0.5)]), rate_aliases={"b": "1 - alpha_1"}
+    )
+    for name in ("alpha_0", "b"):
+        with pytest.raises(expected.type, match=f"`{name}` can't be set so: "):
+            setattr(optimizer, name, -1.0 if value == 2.0 else value)
+    assert set(optimizer.rate_values().values()) == {0.5}
+
+
+def test_a_rate_is_not_set_to_a_schedule_and_may_be_a_scalar_tensor():
+    optimizer = FilterOptimizer(filters.EMA(0.5))
+    with pytest.raises(TypeError, match="A schedule is given to the constructor of EMA"):
+        optimizer.alpha = keras.optimizers.schedules.InverseTimeDecay(0.1, 10, 1.0)
+    for value in (tf.constant(0.25), np.array(0.25), np.float32(0.25), tf.Variable(0.25)):
+        optimizer.alpha = 0.5
+        optimizer.alpha = value
+        assert float(optimizer.alpha) == 0.25
+
+
 def test_a_rate_is_checked_beside_the_others_as_they_are_now():
     """Each of these is stable with the other rate at its first value, both are not."""
     optimizer = FilterOptimizer(filters.HeavyBall(gain=0.5, leak=0.5, rate=0.5))

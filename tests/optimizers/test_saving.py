@@ -330,7 +330,7 @@ ADAM = "ignore:The file .* leaves out the state of Adam, which begins anew:UserW
 def test_a_model_frozen_after_training_is_loaded(how, name, tmp_path):
     model = frozen(how)
     model.save(tmp_path / name)
-    if name == "model.keras" and how != "recompiled":
+    if name != "saved" and how != "recompiled":
         with pytest.warns(UserWarning, match="leaves out the state of quant_dense/kernel:0"):
             loaded = keras.models.load_model(tmp_path / name)
     else:
@@ -339,10 +339,10 @@ def test_a_model_frozen_after_training_is_loaded(how, name, tmp_path):
         np.array_equal(a, b) for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True)
     ]
     assert all(same)
-    if name == "model.keras":
+    if name != "saved":
         assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
         assert loaded.optimizer.rate_values() == model.optimizer.rate_values()
-    if name == "model.keras" and how == "not recompiled":
+    if name != "saved" and how == "not recompiled":
         ours, theirs = loaded.optimizer.state_variables(), model.optimizer.state_variables()[2:]
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -364,7 +364,7 @@ def test_a_model_whose_binary_layers_are_all_frozen_is_loaded(name, tmp_path):
     for layer, _ in binary.binary_kernels(model):
         layer.trainable = False
     model.save(tmp_path / name)
-    if name == "model.keras":
+    if name != "saved":
         with pytest.warns(UserWarning, match="leaves out the state of quant_dense/kernel:0"):
             loaded = keras.models.load_model(tmp_path / name)
         assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
@@ -378,8 +378,10 @@ def test_a_model_whose_binary_layers_are_all_frozen_is_loaded(name, tmp_path):
     saving_cases.train(loaded, 1, 2)
 
 
+@pytest.mark.filterwarnings(HDF5)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("equal", [False, True], ids=["other shapes", "equal shapes"])
-def test_states_go_by_the_names_of_kernels(equal, tmp_path):
+def test_states_go_to_the_kernels_that_are_left(equal, suffix, tmp_path):
     layer = {"kernel_quantizer": "ste_sign", "use_bias": False}
     sizes = [8, 8, 8] if equal else [8, 4, 8]
     layers = [lq.layers.QuantDense(n, name=f"layer_{n}_{i}", **layer) for i, n in enumerate(sizes)]
@@ -388,13 +390,104 @@ def test_states_go_by_the_names_of_kernels(equal, tmp_path):
     model.fit(np.ones((8, 8)) * np.arange(8), np.ones((8, 8)), verbose=0)
     expected = [v.numpy() for v in model.optimizer.state_variables()]
     layers[1].trainable = False
-    model.save(tmp_path / "model.keras")
+    model.save(tmp_path / f"model{suffix}")
     with pytest.warns(
         UserWarning, match=rf"leaves out the state of layer_{sizes[1]}_1/kernel:0 \(8,"
     ):
-        loaded = keras.models.load_model(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / f"model{suffix}")
     found = [v.numpy() for v in loaded.optimizer.state_variables()]
     assert saving_cases.differences(found, expected[:2] + expected[4:]) is None
+    assert int(loaded.optimizer.iterations) == 1
+
+
+def with_equal_signs(x, *sizes):
+    """Nothing flips in it, so that all but the last kernel are +1 everywhere; and its layers."""
+    layer = {"kernel_quantizer": "ste_sign", "use_bias": False}
+    starts = ["ones"] * (len(sizes) - 1) + ["glorot_uniform"]
+    layers = [
+        lq.layers.QuantDense(n, kernel_initializer=start, name=name, **layer)
+        for n, start, name in zip(sizes, starts, "abcd", strict=False)
+    ]
+    outputs = [layers[0](x)]
+    for each in layers[1:]:
+        outputs.append(each(outputs[-1] if x.shape[1] == 2 else x))
+    model = keras.Model(x, keras.layers.concatenate(outputs))
+    rule, kernels = flips.Threshold(1e3), model.trainable_variables
+    optimizer = FilterOptimizer(filters.EMA(0.1), rule, default_optimizer=None, jit_compile=False)
+    model.compile(optimizer, "mse")
+    optimizer.build(kernels)
+    optimizer.apply_gradients([(tf.random.normal(kernel.shape), kernel) for kernel in kernels])
+    return model, layers
+
+
+@pytest.mark.parametrize(
+    ("width", "sizes"), [(2, (4, 2, 4)), (4, (4, 4, 4, 4))], ids=["other shapes", "equal shapes"]
+)
+def test_kernels_of_equal_signs_keep_their_states(width, sizes, tmp_path):
+    model, layers = with_equal_signs(keras.Input((width,)), *sizes)
+    expected = [v.numpy() for v in model.optimizer.state_variables()][:-1]
+    layers[-1].trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match=f"leaves out the state of {layers[-1].name}/kernel:0"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    found = [v.numpy() for v in loaded.optimizer.state_variables()]
+    assert saving_cases.differences(found, expected) is None
+
+
+def test_a_kernel_that_begins_like_one_frozen_since_is_not_taken_for_it(tmp_path):
+    """Before its values come, after the optimizer's, it is +1 everywhere by its initializer."""
+    model, layers = with_equal_signs(keras.Input((4,)), 4, 4, 4)
+    layers[1].kernel.assign(-layers[1].kernel.latent_variable)
+    expected = [v.numpy() for v in model.optimizer.state_variables()]
+    layers[0].trainable = layers[2].trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="leaves out the state of") as told:
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert "a/kernel:0 (4, 4), c/kernel:0" in str(told[-1].message)
+    (found,) = (v.numpy() for v in loaded.optimizer.state_variables())
+    np.testing.assert_array_equal(found, expected[1])
+
+
+def test_a_kernel_like_one_frozen_since_is_known_by_its_name_or_named(tmp_path):
+    model, layers = with_equal_signs(keras.Input((4,)), 4, 4, 4)
+    expected = [v.numpy() for v in model.optimizer.state_variables()]
+    layers[0].trainable = False
+    model.save(tmp_path / "model.keras")
+    with (
+        pytest.warns(UserWarning, match="does not say which of its kernels is kernel:0"),
+        pytest.warns(UserWarning, match="leaves out the state of b/kernel:0"),
+    ):
+        keras.models.load_model(tmp_path / "model.keras")
+    same, others = with_equal_signs(keras.Input((4,)), 4, 4, 4)  # its variables have names
+    others[0].trainable = False
+    same.compile(FilterOptimizer.from_config(model.optimizer.get_config()), "mse")
+    same.optimizer.build(same.trainable_variables)
+    model.save_weights(tmp_path / "w.weights.h5")
+    with pytest.warns(UserWarning, match="leaves out the state of a/kernel:0"):
+        same.load_weights(tmp_path / "w.weights.h5")
+    found = [v.numpy() for v in same.optimizer.state_variables()]
+    assert saving_cases.differences(found, expected[1:]) is None
+
+
+@pytest.mark.filterwarnings(HDF5)
+def test_kernels_that_an_h5_can_not_tell_apart_are_named(tmp_path):
+    """All kernels of a model from a ``.keras`` file have one name, and ``.h5`` has no signs."""
+    layer = {"kernel_quantizer": "ste_sign", "use_bias": False}
+    layers = [lq.layers.QuantDense(8, name=name, **layer) for name in "ab"]
+    model = keras.Sequential([keras.Input((8,)), *layers])
+    model.compile(FilterOptimizer(FILTER, default_optimizer=None), "mse")
+    model.fit(np.ones((8, 8)), np.ones((8, 8)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    model.layers[0].trainable = False
+    model.save(tmp_path / "model.h5")
+    with (
+        pytest.warns(UserWarning, match="does not say which of its kernels is b/kernel:0"),
+        pytest.warns(UserWarning, match=r"leaves out the state of kernel:0 .*, kernel:0"),
+    ):
+        loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert int(loaded.optimizer.iterations) == 1
+    assert not any(np.any(v) for v in loaded.optimizer.state_variables())
 
 
 def test_real_valued_layers_frozen_after_training(tmp_path):

@@ -12,6 +12,8 @@ from larq_filter._keras import keras, tf
 from larq_filter.filters import Filter, odd_states
 from larq_filter.optimizers import FilterOptimizer
 
+import larq as lq  # isort: skip
+
 HDF5 = "ignore:You are saving your model as an HDF5:UserWarning"
 CHANGED = "weights of .* binary kernels had been changed from outside"
 
@@ -237,6 +239,8 @@ ODD = [name for name in presets.PRESETS if name not in ("prob_bop", "equal_bits"
 def preset(name):
     if name == "diode":
         return presets.diode(beta1=0.9, beta2=0.9, default_optimizer=None, jit_compile=False)
+    if name == "lopsided":
+        return FilterOptimizer(Lopsided(), default_optimizer=None, jit_compile=False)
     more = {"rate": 0.05} if name == "dqt" else {}
     return presets.PRESETS[name](default_optimizer=None, jit_compile=False, **more)
 
@@ -285,19 +289,23 @@ def test_ranks_hold_what_was_restored():
     np.testing.assert_array_equal(binary.latent(kernel), early)
 
 
-@pytest.mark.parametrize("name", ["quist2023", "bop_second_order", "bold", "sgdat", "equal_bits"])
+@pytest.mark.parametrize(
+    "name", ["quist2023", "bop_second_order", "bold", "sgdat", "equal_bits", "lopsided"]
+)
 def test_turned_over_and_back_is_nothing(name):
-    """Weights swapped for a validation, as averages are: not a bit differs after it."""
+    """Weights swapped for validations, as averages are: not a bit differs after it."""
     ends = []
     for swap in (False, True):
         kernel = networks.kernel((6, 5))
         optimizer = preset(name)
         optimizer.build([kernel])
-        mine = stepped(optimizer, kernel, 0, 20)
-        if swap:
-            kernel.assign(np.random.default_rng(9).normal(size=(6, 5)))  # averages are no signs
-            kernel.assign(mine)
-        stepped(optimizer, kernel, 1, 20)  # a warning would be an error
+        for seed in (0, 1, 2):
+            mine = stepped(optimizer, kernel, seed, 8)  # a warning would be an error
+            if swap:
+                random = np.random.default_rng(9)
+                for _ in range(3):
+                    kernel.assign(random.normal(size=(6, 5)))  # averages are no signs
+                kernel.assign(mine)
         ends.append([binary.latent(kernel).numpy(), *(v.numpy() for v in optimizer.variables)])
     for one, other in zip(*ends, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -350,7 +358,10 @@ def test_a_filter_without_an_opposite_starts_again_for_these_weights():
     other = before * np.where(np.arange(30).reshape(6, 5) % 2, -1, 1)
     kernel.assign(other)
     expected = np.where(other == before, remembered, 0)
-    np.testing.assert_array_equal(optimizer.state_variables()[0], expected)
+    for path in ([], [-other, before, other]):  # nothing is lost on the way
+        for weights in path:
+            kernel.assign(weights)
+        np.testing.assert_array_equal(optimizer.state_variables()[0], expected)
     with pytest.warns(UserWarning, match="starts at zero"):
         optimizer.apply_gradients([(tf.zeros((6, 5)), kernel)])
 
@@ -428,6 +439,28 @@ def test_other_kernels_than_those_of_the_states_stay():
     zero_step(model)
     for a, b in zip(values(model), restored, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.filterwarnings(HDF5)
+def test_other_kernels_than_those_of_an_h5_stay(tmp_path):
+    """They are on the sides of the signals mostly, and yet others than the file's."""
+    gradient = tf.constant(np.random.default_rng(0).normal(size=(6, 4)), tf.float32)
+    layer = lq.layers.QuantDense(4, kernel_quantizer="ste_sign", use_bias=False)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    rule = flips.Threshold(0.5)
+    optimizer = FilterOptimizer(filters.EMA(0.1), rule, default_optimizer=None, jit_compile=False)
+    model.compile(optimizer, "mse")
+    optimizer.build([layer.kernel])
+    stay = tf.where(tf.abs(gradient) > 0.5, -tf.sign(gradient), tf.sign(gradient))
+    layer.kernel.assign(stay)
+    optimizer.set_filter_state(layer.kernel, [gradient])
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    flat = np.where(np.abs(gradient) > 0.5, stay, -stay)
+    flat.flat[np.argmax(np.abs(gradient))] *= -1
+    loaded.set_weights([flat])
+    zero_step(loaded)
+    np.testing.assert_array_equal(values(loaded)[0], flat)
 
 
 @pytest.mark.slow
