@@ -1,7 +1,8 @@
 """The commands of ``larq-filter``: one module each, with its flags.
 
 ``run_flags`` makes those that runs share from fields, ``command_line`` is how all commands start,
-``mistakes`` what is said of flags that can't be read, ``settings.json`` the hyperparameters that
+``mistakes`` what is said of flags that can't be read, ``network_flags`` and ``networks`` which
+trained network is meant, ``settings.json`` the hyperparameters that
 ``compare`` takes by default.
 
 A new flag of runs is a field of ``experiments.run_folder.Config``; a hyperparameter is one of

@@ -23,7 +23,7 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets, export, serialization
-from larq_filter.cli import command_line, network_flags, user_code
+from larq_filter.cli import command_line, network_flags, networks, user_code
 from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import exports, files, run_folder, user_inputs
 from larq_filter.export import linting, reports
@@ -103,8 +103,8 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
 def as_trained(data: datasets.ImageData, source: pathlib.Path) -> tuple:
     """The data with images scaled as the model in ``source`` takes them, and that preparation."""
     known = preparation.beside(source)
-    if network_flags.is_scale_given():
-        data = network_flags.scaled(data)
+    if networks.is_scale_given():
+        data = networks.scaled(data)
     elif known.is_file():
         prepare = preparation.read(known)
         if prepare.mean.shape == data.mean.shape:  # else they are the images of another network
@@ -161,7 +161,7 @@ def benchmark(model, flatbuffer: bytes, image: np.ndarray, path: pathlib.Path) -
 def main():
     reports.require_allowable(FLAGS.allow)
     run = pathlib.Path(FLAGS.run) if FLAGS.run else None
-    source = network_flags.source()
+    source = networks.source()
     path = pathlib.Path(FLAGS.output or source.with_suffix(".tflite"))
     if path.suffix != ".tflite":
         raise ValueError(f"--output={path} must end in .tflite.")

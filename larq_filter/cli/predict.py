@@ -20,7 +20,7 @@ from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets
-from larq_filter.cli import command_line, network_flags, user_code
+from larq_filter.cli import command_line, network_flags, networks, user_code
 from larq_filter.experiments import prediction, run_folder, tables
 
 FLAGS = flags.FLAGS
@@ -35,14 +35,14 @@ command_line.define_flags(run_folder.Config, DATA, dataset=None)
 
 
 def network() -> prediction.Network:
-    model = network_flags.source()
+    model = networks.source()
     user_code.load()
     prepare = None
     if FLAGS.dataset is not None:
         arguments = {name: FLAGS[name].value for name in DATA if name != "dataset"}
         prepare = datasets.load(FLAGS.dataset, **arguments).preparation()
     used = prediction.load(model, prepare)
-    return dataclasses.replace(used, prepare=network_flags.scaled(used.prepare))
+    return dataclasses.replace(used, prepare=networks.scaled(used.prepare))
 
 
 def rows(names, probabilities: np.ndarray, classes) -> list[tuple]:

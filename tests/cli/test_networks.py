@@ -5,7 +5,7 @@ import pytest
 from absl import flags
 
 from larq_filter import datasets
-from larq_filter.cli import network_flags
+from larq_filter.cli import networks
 
 GREY = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
 LABELS = [0, 1, 0, 1, 0]
@@ -22,7 +22,7 @@ def typed(monkeypatch):
         for name in ("mean", "std"):
             flags.DEFINE_list(name, values.get(name), "", flag_values=own)
         own.mark_as_parsed()
-        monkeypatch.setattr(network_flags, "FLAGS", own)
+        monkeypatch.setattr(networks, "FLAGS", own)
 
     return type_them
 
@@ -39,11 +39,11 @@ def test_images_are_scaled_as_the_flags_say(given, mean, std, typed):
     raw = np.stack([GREY] * 3, axis=-1)
     data = datasets.from_arrays(*[(raw, LABELS)] * 3)
     typed(**given)
-    assert network_flags.is_scale_given()
-    (images, _) = next(iter(network_flags.scaled(data).validation(5)))
+    assert networks.is_scale_given()
+    (images, _) = next(iter(networks.scaled(data).validation(5)))
     np.testing.assert_allclose(images, (raw - np.array(mean)) / np.array(std), rtol=1e-6)
     typed()
-    assert network_flags.scaled(data) is data and not network_flags.is_scale_given()
+    assert networks.scaled(data) is data and not networks.is_scale_given()
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def test_images_are_scaled_as_the_flags_say(given, mean, std, typed):
 def test_a_wrong_scale_is_refused(given, error, typed):
     typed(**given)
     with pytest.raises(ValueError, match=error):
-        network_flags.scaled(datasets.from_arrays(*[(GREY, LABELS)] * 3).preparation())
+        networks.scaled(datasets.from_arrays(*[(GREY, LABELS)] * 3).preparation())
 
 
 def test_what_is_missing_of_a_run_is_said(typed, tmp_path):
     typed(run=str(tmp_path / "nothing"))
     with pytest.raises(FileNotFoundError, match="there is no folder .*nothing"):
-        network_flags.source()
+        networks.source()
     typed(run=str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no run folder"):
-        network_flags.source()
+        networks.source()
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="not finished: .* again, continues it"):
-        network_flags.source()
+        networks.source()
     (tmp_path / "model.keras").touch()
-    assert network_flags.source() == tmp_path / "model.keras"
+    assert networks.source() == tmp_path / "model.keras"
     typed(model_file=str(tmp_path / "m.tflite"))
     with pytest.raises(FileNotFoundError, match="there is no file .*m.tflite"):
-        network_flags.source()
+        networks.source()
