@@ -7,11 +7,14 @@ from importlib import import_module
 
 import numpy as np
 
-# Okabe and Ito's palette, black first, without the yellow, which paper swallows.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe and Ito's palette, black first, without the yellow, which paper swallows."""
 STYLES = ("-", "--", "-.", ":")
-WIDTH = 6.5  # inches: the text of a page
-FONT = {"family": "DejaVu Sans", "size": 10}  # points, at that width
+"""Styles of lines, which go with the colours."""
+WIDTH = 6.5
+"""Of a figure, in inches: the text of a page."""
+FONT = {"family": "DejaVu Sans", "size": 10}
+"""Of all words; the size in points, at that width."""
 
 
 def matplotlib(module: str):
