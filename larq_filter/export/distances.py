@@ -4,7 +4,7 @@ import numpy as np
 
 _ROUNDING = 1e-5  # of a column's largest value: a smaller range says nothing of the inputs
 _SMALLEST = 1e-3  # of a column's largest value, and of the spread of all: less counts as so much
-_FAR = 0.05  # share of the inputs that a column's spread is taken without
+_LEFT_OUT = 0.05  # share of the inputs that a column's spread is taken without
 
 
 def is_constant(outputs: np.ndarray) -> bool:
@@ -29,8 +29,8 @@ def spread(outputs: np.ndarray) -> np.ndarray:
     columns = _columns(outputs)
     distance = np.abs(columns - np.median(columns, axis=0))
     order = np.argsort(distance, axis=0, kind="stable")
-    count = len(columns) - max(1, round(_FAR * len(columns))) if len(columns) > 2 else len(columns)
-    near, far = order[:count], order[count:]
+    left_out = max(1, round(_LEFT_OUT * len(columns))) if len(columns) > 2 else 0
+    near, far = np.split(order, [len(columns) - left_out])
     usual, all_of_them = np.take_along_axis(columns, near, 0), columns.std(axis=0)
     smallest = _SMALLEST * np.maximum(np.abs(usual).max(axis=0), all_of_them)
     smallest = np.maximum(smallest, np.finfo(np.float32).tiny)

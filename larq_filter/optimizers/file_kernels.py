@@ -32,7 +32,6 @@ class FileKernels:
             self.parts.append({key.removeprefix(prefix): store[key][()] for key in keys})
             self.names.append(np.asarray(store[beside[1]][()]).tobytes().decode())
             self.signatures.append(int(store[beside[0]][()]) if beside[0] in store else None)
-
         self._shapes = [
             {part: np.shape(value) for part, value in parts.items()} for parts in self.parts
         ]

@@ -268,9 +268,11 @@ class KernelStates:
         self._awaited_at = int(self._count().numpy())
         self._signal_of = {}
         self._awaited, self._arrived = dict(signatures), arrived
+        if arrived is None:
+            return
         for position, wanted in signatures.items():
             # It may be so by chance, and is still awaited: constant initializers begin alike.
-            if wanted is not None and (signature := self.signature(position)) in wanted and arrived:
+            if wanted is not None and (signature := self.signature(position)) in wanted:
                 arrived(position, signature)
 
     def await_fitting(self, signal_of) -> None:
