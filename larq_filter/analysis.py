@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from larq_filter import filters
 from larq_filter._validation import validate_integer
@@ -172,7 +172,8 @@ def cutoff(f: filters.Filter, step: int = 0, steps_per_epoch: float | None = Non
             "2 sqrt(2) - 2 = 0.8284."
         )
     low, high = grid[max(damped[0] - 1, 0)], grid[damped[0]]
-    return float(np.exp(optimize.brentq(excess, low, high, xtol=1e-15))) * _scale(steps_per_epoch)
+    frequency = np.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-15))
+    return float(frequency) * _scale(steps_per_epoch)
 
 
 def time_constant(f: filters.Filter, step: int = 0) -> float:

@@ -67,13 +67,21 @@ def load(model: pathlib.Path, prepare: datasets.Preparation | None = None) -> Ne
         raise ValueError(f"{model} must end in {' or '.join(FORMATS)}.")
     if not model.is_file():
         raise FileNotFoundError(f"there is no file {model}.")
-    if prepare is None:
-        prepare = _beside(model)
-    if model.suffix == ".keras":
-        network = serialization.load_model(model)
-        return Network(prepare, lambda images: network.predict(images, verbose=0))
-    interpreter = export.Interpreter(model.read_bytes())
-    return Network(prepare, lambda images: interpreter.predict(images)[0])
+    outputs = _of_keras(model) if model.suffix == ".keras" else _of_engine(model)
+    return Network(prepare or _beside(model), outputs)
+
+
+def _of_keras(model: pathlib.Path):
+    network = serialization.load_model(model)
+    return lambda images: network.predict(images, verbose=0)
+
+
+def _of_engine(model: pathlib.Path):
+    try:
+        interpreter = export.Interpreter(model.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{model}: {first_line(error)}") from error
+    return lambda images: interpreter.predict(images)[0]
 
 
 def _beside(model: pathlib.Path) -> datasets.Preparation:

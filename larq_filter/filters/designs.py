@@ -20,7 +20,7 @@ import numbers
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import signal
+import scipy  # it imports `signal` where that is used first, which takes half a second
 
 from larq_filter._validation import (
     POSITIVE,
@@ -173,7 +173,7 @@ def iir(
     _validate_family(ftype, {"ripple": ripple, "attenuation": attenuation})
     order = validate_integer("order", order, high=HIGHEST_ORDER)
     edges = _validate_cutoff(cutoff, btype, steps_per_epoch)
-    zeros, poles, gain = signal.iirfilter(
+    zeros, poles, gain = scipy.signal.iirfilter(
         order,
         edges if len(edges) == 2 else edges[0],
         rp=ripple,

@@ -121,7 +121,12 @@ def test_what_a_network_is_not_made_for(tmp_path):
     with pytest.raises(ValueError, match="it has 3 channels, the network takes 1"):
         whole.preparation().image(tmp_path / "a.png")
     model = tmp_path / "model.keras"
+    with pytest.raises(FileNotFoundError, match="there is no file .*model.keras"):
+        prediction.load(model)
     model.touch()
+    with pytest.raises(ValueError, match="model.keras can't be read as a Keras model"):
+        prediction.load(model)
+    build((4, 4, 1), 2).save(model)
     with pytest.raises(FileNotFoundError, match="model.images.json.*--dataset"):
         prediction.load(model)
     for content in ("{", "[]", '{"input_shape": [4, 4, 1]}'):
@@ -130,3 +135,13 @@ def test_what_a_network_is_not_made_for(tmp_path):
             prediction.load(model)
     with pytest.raises(ValueError, match="must end in .keras or .tflite"):
         prediction.load(pathlib.Path("model.h5"))
+
+
+@pytest.mark.extras
+def test_a_file_that_is_no_tflite_is_named_before_what_should_lie_beside_it(tmp_path):
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"another file")
+    with pytest.raises(
+        ValueError, match=r"model.tflite: `flatbuffer` \(12 bytes\) is not the whole"
+    ):
+        prediction.load(model)

@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from larq_filter.experiments import methods, run_folder
 from larq_filter.experiments.comparison.jobs import Outcome
@@ -67,7 +67,7 @@ def paired_difference(
     spread = Spread.of([one[seed] - other[seed] for seed in sorted({*one} & {*other})])
     if spread.n < 2:
         return Difference(spread.mean, math.nan, math.nan, spread.n)
-    t = float(stats.t.ppf((1 + confidence) / 2, spread.n - 1))
+    t = float(scipy.stats.t.ppf((1 + confidence) / 2, spread.n - 1))
     half = t * spread.deviation / math.sqrt(spread.n)
     return Difference(spread.mean, spread.mean - half, spread.mean + half, spread.n)
 
