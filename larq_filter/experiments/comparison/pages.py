@@ -70,6 +70,11 @@ def verdict(summaries: Sequence[Summary]) -> tuple[str, list[str]]:
     if not others:
         return html_pages.UNSURE, [*said, "There is nothing to compare it with.", *missing]
     found = difference(best, others[0], "accuracy")
+    if abs(found.mean) < 5e-5:  # with the four digits of the tables
+        same = (
+            f"{best.method} and {others[0].method} have the same validation accuracy: {accuracy}."
+        )
+        return html_pages.UNSURE, [same, *missing]
     above = f"{report.difference_text(found)} above {others[0].method}, the next one"
     if found.n < 2:
         clear, reading = False, "one seed says nothing about chance"

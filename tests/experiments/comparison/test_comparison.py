@@ -213,6 +213,12 @@ def made(method, accuracies, folder):
     [
         ([0.9, 0.8], [0.5, 0.41], "good", "+0.3950 [+0.3315, +0.4585] (2) above frozen"),
         ([0.9, 0.8], [0.5, 0.75], "unsure", "holds zero, so these seeds do not tell them apart"),
+        (
+            [0.9, 0.7],
+            [0.7, 0.9],
+            "unsure",
+            "filter and frozen have the same validation accuracy: 0.8",
+        ),
         ([0.9], [0.5], "unsure", "+0.4000 (1) above frozen, the next one: one seed says nothing"),
         ([0.9, 0.8], [0.5, None], "unsure", "3 of 4 runs are finished.FAILED: frozen-seed1: no <l"),
         ([None], [None], "bad", "There is no result.0 of 2 runs are finished"),
