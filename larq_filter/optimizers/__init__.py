@@ -4,6 +4,7 @@ filter_optimizer    FilterOptimizer: binary kernels filtered, the rest by a Kera
 latent_optimizer    LatentOptimizer: latent kernels by one Keras optimizer, the rest by another
 defaults            the filter that is taken where none is given
 delegating          what both have in common
+nested              optimizers inside them: counters, learning rates
 arguments           what users pass, checked
 attributes          what may be read and set on FilterOptimizer
 rates               numbers that change during training

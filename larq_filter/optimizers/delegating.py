@@ -1,11 +1,12 @@
 """Optimizers that train some variables themselves and hand all others to ``default_optimizer``.
 
 What ``FilterOptimizer`` and ``LatentOptimizer`` have in common: the default optimizer's learning
-rate as their own, its counter of steps, clipping over all variables, configs.
+rate as their own, counters of steps, clipping over all variables, configs, copies.
 """
 
-from larq_filter import serialization
+from larq_filter import binary, serialization
 from larq_filter._keras import keras, tf
+from larq_filter.optimizers import nested
 from larq_filter.optimizers.arguments import validate_clipping, validate_name
 
 
@@ -32,6 +33,7 @@ class Delegating(keras.optimizers.Optimizer):
                 global_clipnorm=validate_clipping("global_clipnorm", global_clipnorm),
                 **kwargs,
             )
+        self._counters = nested.Counters()
 
     @property
     def learning_rate(self):
@@ -52,10 +54,24 @@ class Delegating(keras.optimizers.Optimizer):
             raise AttributeError(f"`{name}` belongs to `default_optimizer`, which is None.")
         return self.default_optimizer
 
+    def _nested(self) -> dict:
+        """The Keras optimizers that this one has, by the name of the argument."""
+        parts = {name: getattr(self, name) for name in self._PARTS}
+        kind = keras.optimizers.Optimizer
+        return {name: part for name, part in parts.items() if isinstance(part, kind)}
+
+    def _follow(self) -> None:
+        """Before each step."""
+        self._counters.follow(
+            self.iterations, [each.iterations for each in self._nested().values()]
+        )
+
+    def _counters_are_loaded(self) -> None:
+        """After loading from a file that holds all counters."""
+        self._counters.take(self.iterations)
+
     def _step_with(self, optimizer, pairs) -> None:
         """One step of a nested optimizer, with gradients that are clipped and aggregated."""
-        # Followed, not shared: Keras keeps no two optimizers on one counter through saving.
-        optimizer.iterations.assign(self.iterations)
         if pairs:
             optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
         else:
@@ -77,6 +93,22 @@ class Delegating(keras.optimizers.Optimizer):
             )
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+
+    def __deepcopy__(self, memo):
+        """A copy with values of its own, for the same variables: states are of certain kernels."""
+        copied = type(self).from_config(self.get_config())
+        memo[id(self)] = copied
+        if getattr(self, "_built", False):
+            copied.build(self._trained)
+        for mine, other in zip(copied._values(), self._values(), strict=True):
+            for one, two in zip(binary.replicas(mine), binary.replicas(other), strict=True):
+                one.assign(two)
+        return copied
+
+    def _values(self) -> list:
+        """All variables, and the counters."""
+        counters = [each.iterations for each in self._nested().values()]
+        return [*self.variables, *counters, self._counters.seen]
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready."""

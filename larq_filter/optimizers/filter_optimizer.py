@@ -100,7 +100,7 @@ class FilterOptimizer(Attributes, SavedByName):
             that may be set (``optimizer.alpha = 1e-4``; Larq's ``HyperparameterScheduler``); a
             scheduled one reads as its value at the last step and refuses to be set. Other names
             are refused, and the error lists those that there are.
-        iterations: steps so far; the default optimizer's counter follows it.
+        iterations: steps so far; where you set it, the default optimizer's counter follows.
         skipped_steps: steps not taken because a gradient was not finite or a rate outside its
             interval; a variable, saved.
 
@@ -379,6 +379,7 @@ class FilterOptimizer(Attributes, SavedByName):
     def _step(self, gradients, variables):
         """Takes a step with gradients that are finite."""
         pairs = list(zip(self._clip_gradients(gradients), variables, strict=True))
+        self._follow()
         if self.default_optimizer is not None:
             real = [pair for pair in pairs if not binary.is_binary(pair[1])]
             self._step_with(self.default_optimizer, real)

@@ -15,6 +15,7 @@ from typing import Any
 
 from larq_filter import binary, latent_rules, serialization
 from larq_filter._keras import keras, tf
+from larq_filter.optimizers import nested
 from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
 from larq_filter.optimizers.rule_files import RulesInFiles
@@ -75,7 +76,7 @@ class LatentOptimizer(Delegating):
             constant one is a variable that may be set (``optimizer.limit_0 = 0.5``); a scheduled
             one reads as its value at the last step.
         rules: the rules, a tuple.
-        iterations: steps so far; the counters of both optimizers follow it.
+        iterations: steps so far; where you set it, the counters of both optimizers follow.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -122,6 +123,7 @@ class LatentOptimizer(Delegating):
         )
         files = RulesInFiles(self.name, self._chain, self._rates, self._steps)
         self._files = self._no_dependency(files)  # see _trackable_children
+        self._nothing_to_train = False  # so far; for loading
         self._is_complete = True
 
     def _refuse_averages(self):
@@ -175,17 +177,21 @@ class LatentOptimizer(Delegating):
         """Creates the states of both optimizers.
 
         Args:
-            var_list: all trainable variables of the model. Without a latent kernel among them an
-                optimizer made from a config waits, as of a model whose kernels were frozen before
-                it was saved; the first step refuses them.
+            var_list: all trainable variables of the model; none, of a frozen one, do nothing, nor
+                do those without a latent kernel for an optimizer made from a config, as of a model
+                whose kernels were frozen before it was saved. The first step refuses them.
 
         Raises:
             ValueError: no latent kernel among them.
         """
         variables = list(var_list)
-        waits = self._comes_from_config and not any(map(binary.is_quantized, variables))
-        if not (waits or getattr(self, "_built", False)):
-            self._build(variables)
+        if getattr(self, "_built", False):
+            return
+        waits = self._comes_from_config or not variables
+        if waits and not any(map(binary.is_quantized, variables)):
+            self._nothing_to_train = True
+            return
+        self._build(variables)
 
     def _build(self, variables):
         if not any(map(binary.is_quantized, variables)):
@@ -198,6 +204,7 @@ class LatentOptimizer(Delegating):
         for optimizer, part in self._parts(variables, lambda variable: variable):
             optimizer.build(part)
         self._steps.create(filter(binary.is_quantized, variables))
+        self._trained = self._no_dependency(variables)
         self._built = True
 
     def _parts(self, items, variable_of):
@@ -229,6 +236,7 @@ class LatentOptimizer(Delegating):
         # and constraints would write these into the latent weights.
         with larq.context.quantized_scope(False):
             (_, kernels), (_, rest) = self._parts(pairs, lambda pair: pair[1])
+            self._follow()
             self._steps.step(
                 kernels, self.iterations, lambda part: self._step_with(self.kernel_optimizer, part)
             )
@@ -267,22 +275,34 @@ class LatentOptimizer(Delegating):
         self._assign_all(self.variables, weights)
 
     def save_own_variables(self, store):
-        """Writes the counter and what belongs to the rules; Keras saves both optimizers."""
+        """Writes the counter, learning rates, and what belongs to the rules.
+
+        Keras saves the rest of both optimizers by itself.
+        """
         store["iterations"] = self.iterations.numpy()
+        nested.write(store, self._nested())
         self._files.write(store)
 
     def load_own_variables(self, store):
         """Reads what ``save_own_variables`` wrote.
 
         Warns:
-            UserWarning: the states of kernels that have been frozen since are left out.
+            UserWarning: the states of what has been frozen since are left out.
 
         Raises:
-            ValueError: it was written with other rules, with what was found and what is expected.
+            ValueError: it was written with other rules, with what was found and what is expected;
+                or this optimizer is not built.
         """
-        if "iterations" in store.keys():  # not so for a model that was not compiled
-            self._files.read(store)
-            self.iterations.assign(store["iterations"][()])
+        if "iterations" not in store.keys():  # noqa: SIM118  its model was not compiled
+            return
+        taken = int(store["iterations"][()])
+        if taken and not (getattr(self, "_built", False) or self._nothing_to_train):
+            raise nested.no_states_yet(self.name)
+        self._files.read(store)
+        self.iterations.assign(taken)
+        self._counters_are_loaded()
+        if taken:
+            nested.read(store, self._nested(), self.name)
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = dict(super()._trackable_children(save_type, **kwargs))

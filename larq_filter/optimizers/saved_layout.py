@@ -20,6 +20,7 @@ import numpy as np
 
 from larq_filter._keras import tf
 from larq_filter.filters import Value
+from larq_filter.optimizers import nested
 from larq_filter.optimizers.file_kernels import KERNELS, NAME, SIGNATURE, FileKernels
 from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.states import KernelStates
@@ -249,8 +250,9 @@ class Contents(Text):
             store[SIGNATURE.format(kernel.position)] = np.int64(signature)
             name = self._states.name(kernel.position).encode()
             store[NAME.format(kernel.position)] = np.frombuffer(name, np.uint8)
-        if self._learning_rate is not None:
-            store[_LEARNING_RATE] = self._learning_rate.numpy()
+        learning_rate = nested.learning_rate_of(self._optimizer.default_optimizer)
+        if learning_rate is not None:
+            store[_LEARNING_RATE] = learning_rate.numpy()
 
     def read(self, store) -> None:
         """Assigns what ``write`` wrote; nothing if it does not fit.
@@ -271,10 +273,7 @@ class Contents(Text):
         self._expect(found)
         if self._awaited is not None:
             self._awaited = None
-            raise ValueError(
-                f"{self._optimizer.name} has no states yet to load those of the file into. Call "
-                "model.optimizer.build(model.trainable_variables) before loading."
-            )
+            raise nested.no_states_yet(self._optimizer.name)
         self._warn_of_left_out(anew)
         entries = self.entries()
         for name in found:
@@ -282,8 +281,9 @@ class Contents(Text):
                 more is None or not name.startswith("kernel_")
             ):
                 entries[name].assign(store[name][()])
-        if _LEARNING_RATE in store and self._learning_rate is not None:
-            self._learning_rate.assign(store[_LEARNING_RATE][()])
+        learning_rate = nested.learning_rate_of(self._optimizer.default_optimizer)
+        if _LEARNING_RATE in store and learning_rate is not None:
+            learning_rate.assign(store[_LEARNING_RATE][()])
         if more is None:
             self._states.await_kernels({k.position: _signature(store, k) for k in self._states})
         else:
@@ -386,9 +386,3 @@ class Contents(Text):
             return []
         found[key] = str(count)
         return [f"{type(default).__name__}, which begins anew"]
-
-    @property
-    def _learning_rate(self):
-        """The default optimizer's, which Keras' files leave out; None if it is a schedule."""
-        learning_rate = getattr(self._optimizer.default_optimizer, "_learning_rate", None)
-        return learning_rate if isinstance(learning_rate, tf.Variable) else None

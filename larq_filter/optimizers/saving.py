@@ -6,7 +6,7 @@ Keras' protocol only: ``layout`` knows what a file has to hold.
 import re
 import warnings
 
-from larq_filter import binary, serialization
+from larq_filter import serialization
 from larq_filter._keras import tf
 from larq_filter._validation import shown
 from larq_filter.optimizers import file_kernels
@@ -51,6 +51,7 @@ class SavedByName(Delegating):
             self._layout.forget_steps()
             variables = early
         self._assign_all(variables, weights)
+        self._counters_are_loaded()
         if of_hdf5:
             self._states.await_kernels({})
         else:
@@ -60,6 +61,7 @@ class SavedByName(Delegating):
         """Sets what there is of an optimizer in ``.h5`` that trained more than this one."""
         store = file_kernels.store_of_hdf5(weights, self._layout.entries())
         self._layout.read(store)
+        self._counters_are_loaded()
         self._states.await_kernels({})
         default = [] if self.default_optimizer is None else self.default_optimizer.variables
         count = next((int(n) for name, n in store.items() if name.startswith("default_")), 0)
@@ -123,6 +125,7 @@ class SavedByName(Delegating):
             )
             return
         self._layout.read(store)
+        self._counters_are_loaded()
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
@@ -168,17 +171,6 @@ class SavedByName(Delegating):
         if without_decay:
             optimizer.exclude_from_weight_decay(var_names=without_decay)
         return optimizer
-
-    def __deepcopy__(self, memo):
-        """A copy with values of its own, for the same variables: states are of certain kernels."""
-        copied = type(self).from_config(self.get_config())
-        memo[id(self)] = copied
-        if getattr(self, "_built", False):
-            copied.build(self._trained)
-        for mine, other in zip(copied.variables, self.variables, strict=True):
-            for one, two in zip(binary.replicas(mine), binary.replicas(other), strict=True):
-                one.assign(two)
-        return copied
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Passed on to the default optimizer, the only one that decays; saved by name."""

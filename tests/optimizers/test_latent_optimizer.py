@@ -1,5 +1,6 @@
 """Latent kernels and the rest, each beside the Keras optimizer that trains it alone."""
 
+import copy
 import json
 
 import numpy as np
@@ -120,7 +121,11 @@ def test_a_model_frozen_after_training_is_loaded(kernels, form, tmp_path):
     for layer in [layer for layer, _ in binary.binary_kernels(model)] if kernels else [model]:
         layer.trainable = False
     model.save(tmp_path / f"model.{form}")
-    loaded = keras.models.load_model(tmp_path / f"model.{form}")
+    if form == "keras":
+        with pytest.warns(UserWarning, match="the state of kernel_optimizer .*, which begins anew"):
+            loaded = keras.models.load_model(tmp_path / "model.keras")
+    else:
+        loaded = keras.models.load_model(tmp_path / "model.h5")
     for mine, theirs in zip(values(loaded.weights), values(model.weights), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     if kernels:
@@ -129,6 +134,67 @@ def test_a_model_frozen_after_training_is_loaded(kernels, form, tmp_path):
     loaded.trainable = True
     loaded.compile(make("adam"), "sparse_categorical_crossentropy")
     fit(loaded, 1)
+
+
+@pytest.mark.parametrize("part", ["kernel_optimizer", "default_optimizer"])
+def test_an_optimizer_whose_state_is_left_out_begins_anew(part, tmp_path):
+    model = latent_model()
+    model.compile(make("adam"), "sparse_categorical_crossentropy")
+    fit(model, 1)
+    latent, *_ = (layer for layer, _ in binary.binary_kernels(model))
+    real = next(layer for layer in model.layers if layer.trainable_weights and layer is not latent)
+    (latent if part == "kernel_optimizer" else real).trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match=rf"the state of {part} \(Adam\), which begins anew"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    optimizer, variables = loaded.optimizer, loaded.trainable_variables
+    kernels, rest = split(variables)
+    those = kernels if part == "kernel_optimizer" else rest
+    before = values(those)
+    optimizer.apply_gradients([(tf.fill(v.shape, 1e-2), v) for v in variables])
+    rate = float(getattr(optimizer, part).learning_rate)
+    for old, new in zip(before, values(those), strict=True):
+        np.testing.assert_allclose(old - new, rate, rtol=1e-3)
+    taken = {name: int(each.iterations) for name, each in optimizer._nested().items()}
+    assert taken == dict.fromkeys(taken, 5) | {part: 1} and int(optimizer.iterations) == 5
+
+
+def test_weights_of_a_file_take_learning_rates_along_and_need_a_built_optimizer(tmp_path):
+    model, other = latent_model(), latent_model()
+    for each in (model, other):
+        each.compile(make("adam"), "sparse_categorical_crossentropy")
+    fit(model, 1)
+    model.optimizer.learning_rate, model.optimizer.kernel_learning_rate = 0.25, 0.125
+    model.save_weights(tmp_path / "w.weights.h5")
+    with pytest.raises(ValueError, match=r"no states yet .* Call model.optimizer.build\("):
+        other.load_weights(tmp_path / "w.weights.h5")
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "w.weights.h5")
+    rates = other.optimizer.learning_rate, other.optimizer.kernel_learning_rate
+    assert [float(rate) for rate in rates] == [0.25, 0.125]
+    for each in (model, other):
+        fit(each, 2, first=1)
+    for mine, theirs in zip(values(model.weights), values(other.weights), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
+def test_a_copy_goes_on_as_the_original(rules):
+    model = latent_model()
+    optimizer = make("adam", rules=rules)
+    kernels, rest = split(model.trainable_variables)
+    first, second = gradients_of([*kernels, *rest], 2)
+    optimizer.apply_gradients(zip(first, [*kernels, *rest], strict=True))
+    copied, start = copy.deepcopy(optimizer), values(model.trainable_variables)
+    ends = []
+    for each in (optimizer, copied):
+        for variable, value in zip(model.trainable_variables, start, strict=True):
+            binary.stored(variable).assign(value)
+        each.apply_gradients(zip(second, [*kernels, *rest], strict=True))
+        ends.append(values([*model.trainable_variables, *each.variables]))
+    for mine, theirs in zip(*ends, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert copy.deepcopy(make()).get_config() == make().get_config()
 
 
 def test_config_round_trip():

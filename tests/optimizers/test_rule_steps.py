@@ -55,7 +55,7 @@ def test_a_file_without_rules_is_that_of_before_there_were_any(tmp_path):
     for optimizer in (plain, other, with_rules):
         optimizer.build(kernels)
     plain.save_own_variables(store)
-    assert list(store) == ["iterations"]
+    assert not [name for name in store if "rule" in name]
     other.load_own_variables(store)
     with pytest.raises(ValueError, match=r"of no rules; expected is that of the rules Chain\(Sil"):
         with_rules.load_own_variables(store)
@@ -72,7 +72,10 @@ def test_rules_of_kernels_frozen_since_begin_anew(count, tmp_path):
     for layer, _ in binary.binary_kernels(model)[count:]:
         layer.trainable = False
     model.save(tmp_path / "model.keras")
-    with pytest.warns(UserWarning, match="trained more kernels than LatentOptimizer"):
+    with (
+        pytest.warns(UserWarning, match="trained more kernels than LatentOptimizer"),
+        pytest.warns(UserWarning, match="leaves out the state of kernel_optimizer"),
+    ):
         loaded = keras.models.load_model(tmp_path / "model.keras")
     if count:
         fit(loaded, 1)

@@ -1,5 +1,6 @@
 """Files: what goes on as if it had never stopped, and what is refused by name."""
 
+import copy
 import json
 import zipfile
 
@@ -490,15 +491,28 @@ def test_kernels_that_an_h5_can_not_tell_apart_are_named(tmp_path):
     assert not any(np.any(v) for v in loaded.optimizer.state_variables())
 
 
-def test_real_valued_layers_frozen_after_training(tmp_path):
+@pytest.mark.filterwarnings(HDF5)
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_real_valued_layers_frozen_after_training(name, tmp_path):
     model = trained(FilterOptimizer(FILTER))
     model.layers[1].trainable = False
-    model.save(tmp_path / "model.keras")
+    model.save(tmp_path / name)
     with pytest.warns(UserWarning, match="Adam, which begins anew"):
-        loaded = keras.models.load_model(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / name)
     found, expected = ([v.numpy() for v in m.optimizer.state_variables()] for m in (loaded, model))
     assert saving_cases.differences(found, expected) is None
-    saving_cases.train(loaded, 1, 2)
+    assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations) > 0
+    real = [v for v in loaded.trainable_variables if not binary.is_binary(v)]
+    before = [v.numpy() for v in real]
+    pairs = [(tf.ones(v.shape), v) for v in loaded.trainable_variables]
+    loaded.optimizer.apply_gradients(pairs)
+    for variable, value in zip(real, before, strict=True):  # Adam's first step is its learning rate
+        np.testing.assert_allclose(value - variable.numpy(), 1e-3, rtol=1e-3)
+    again, counters = copy.deepcopy(loaded.optimizer), []
+    for optimizer in (loaded.optimizer, again):
+        optimizer.apply_gradients(pairs)
+        counters.append((int(optimizer.iterations), int(optimizer.default_optimizer.iterations)))
+    assert counters == [(int(model.optimizer.iterations) + 2, 2)] * 2
 
 
 # Files of this release ----------------------------------------------------------------------------

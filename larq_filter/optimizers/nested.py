@@ -1,0 +1,93 @@
+"""Optimizers inside an optimizer: their counters of steps, and what Keras' files leave out of them.
+
+Each counts its own steps, as its bias correction needs: one whose state a file did not have begins
+at 0, as Keras' own would. Only where somebody moves the outer counter do the others follow.
+Rejected: to set them to the outer counter at each step, which gave an Adam without moments the bias
+correction of step 2,000, and first steps of three times the learning rate.
+"""
+
+import warnings
+
+import numpy as np
+
+from larq_filter._keras import tf
+
+_IN_FILES = "nested.{}.{}"
+
+
+class Counters:
+    """Has nested optimizers follow where the outer counter is moved; neither saved nor restored.
+
+    Attributes:
+        seen: what the outer counter is while nobody moves it.
+    """
+
+    def __init__(self):
+        with tf.init_scope():
+            once = tf.VariableAggregation.ONLY_FIRST_REPLICA  # as Keras' own counters
+            self.seen = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once)
+
+    def follow(self, outer, others) -> None:
+        """At the start of a step: sets the others to the outer one, if that has been moved."""
+        is_moved = outer != self.seen
+        for each in others:
+            each.assign(tf.where(is_moved, outer, each))
+        self.seen.assign(outer + 1)
+
+    def take(self, outer) -> None:
+        """What the outer counter says now is no reason to follow it."""
+        self.seen.assign(outer)
+
+
+def learning_rate_of(optimizer):
+    """The variable, which Keras' files leave out; None if the learning rate is a schedule."""
+    learning_rate = getattr(optimizer, "_learning_rate", None)
+    return learning_rate if isinstance(learning_rate, tf.Variable) else None
+
+
+def no_states_yet(name: str) -> ValueError:
+    """What to say where the optimizer ``name`` is not built, and a file holds its states."""
+    return ValueError(
+        f"{name} has no states yet to load those of the file into. Call "
+        "model.optimizer.build(model.trainable_variables) before loading."
+    )
+
+
+def write(store, optimizers: dict) -> None:
+    """Notes learning rates, and how many variables each has, whose values Keras saves.
+
+    Args:
+        store: a mapping that is written: an HDF5 group.
+        optimizers: by name.
+    """
+    for name, optimizer in optimizers.items():
+        store[_IN_FILES.format(name, "variables")] = np.int64(len(optimizer.variables))
+        if (learning_rate := learning_rate_of(optimizer)) is not None:
+            store[_IN_FILES.format(name, "learning_rate")] = learning_rate.numpy()
+
+
+def read(store, optimizers: dict, name: str) -> None:
+    """Sets the learning rates that ``write`` noted.
+
+    Args:
+        store: as for ``write``.
+        optimizers: likewise.
+        name: of the outer optimizer, for people.
+
+    Warns:
+        UserWarning: the file was written with other variables to train; Keras then loads no state.
+    """
+    anew = []
+    for part, optimizer in optimizers.items():
+        count, rate = (_IN_FILES.format(part, what) for what in ("variables", "learning_rate"))
+        if count in store and int(store[count][()]) != len(optimizer.variables):
+            anew.append(f"{part} ({type(optimizer).__name__})")
+        if rate in store and (learning_rate := learning_rate_of(optimizer)) is not None:
+            learning_rate.assign(store[rate][()])
+    if anew:
+        warnings.warn(
+            "The file was written by an optimizer that trained other variables than this one (were "
+            f"layers frozen since?): {name} leaves out the state of {' and '.join(anew)}, which "
+            "begins anew. Weights, and the state of all else that it trains, come from the file.",
+            stacklevel=3,
+        )
