@@ -367,7 +367,9 @@ def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
     assert report.diagnosis.wrong == ()
     assert claim(report, "outputs").ok, str(report)
     text = claim(report, "outputs").details  # no large number without its reason
-    assert text.startswith("equal for 0 of 24 inputs; in the other 24 rounding turned signs, which")
+    assert text.startswith(
+        "equal for 0 of 24 inputs; in the other 24 rounding, which may turn signs"
+    )
     assert "is no error; each of the 7 layers, run by itself" in text
 
 
@@ -406,10 +408,30 @@ def test_shared_layers_have_an_operator_for_each_call():
     assert claim(report, "operators on bits").numbers["operators"] == 2
 
 
+@extras
+def test_an_own_quantizer_is_known_by_how_it_is_written():
+    def straight_through(x):
+        return x + tf.stop_gradient(tf.where(x >= 0, 1.0, -1.0) - x)
+
+    def custom_gradient(x):
+        return tf.custom_gradient(
+            lambda x: (tf.where(x >= 0, 1.0, -1.0), lambda upstream: upstream)
+        )(x)
+
+    straight_through.precision = custom_gradient.precision = 1
+    hidden, seen = (conv(input_quantizer=q) for q in (straight_through, custom_gradient))
+    model = settled(classifier(hidden, seen))
+    assert export.lint(model) == []
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert list(report.float_layers) == [hidden.name]
+    assert "your own and hides its sign" in report.float_layers[hidden.name]
+
+
 @pytest.mark.extras
 @pytest.mark.parametrize(
     "inputs, labels, message",
     [
+        (np.full((4, 6, 6, 32), np.inf), None, "holds inf in input 0, at 4608 places"),
         (np.zeros((4, 6, 6, 3)), None, r"shape \(4, 6, 6, 3\); at least 2 .* \(6, 6, 32\)"),
         (np.zeros((1, 6, 6, 32)), None, "at least 2 inputs"),
         (np.zeros((4, 6, 6, 32)), np.zeros(3), r"shape \(3,\); one whole number for each of the 4"),
@@ -418,6 +440,19 @@ def test_shared_layers_have_an_operator_for_each_call():
 def test_wrong_shapes_are_refused(inputs, labels, message):
     with pytest.raises(ValueError, match=message):
         export.verify(chain(conv()), b"", inputs, labels)
+
+
+@extras
+def test_inputs_that_are_no_arrays_or_of_another_shape_are_refused():
+    model = chain(conv())
+    x = inputs_of(model)
+    with pytest.raises(TypeError, match="BatchDataset.*; an array of numbers .*np.concatenate"):
+        export.verify(model, b"", tf.data.Dataset.from_tensor_slices((x, x)).batch(4))
+    interpreter = export.Interpreter(export.convert(model))
+    for wrong in (x[0], x[..., 0], x[:, :3]):
+        with pytest.raises(ValueError, match=r"takes inputs of shape \(n, 6, 6, 32\)") as error:
+            interpreter.predict(wrong)
+        assert str(wrong.shape) in str(error.value)
 
 
 @extras
