@@ -241,6 +241,50 @@ def test_functions_without_a_name_are_exported():
     assert report.ok, str(report)
 
 
+def trains(layer, nested=False):
+    """A model that calls ``layer``, or a model around it, with ``training=True``."""
+    before = chain(conv(), layers.BatchNormalization())
+    called = chain(layer, layers.ReLU()) if nested else layer
+    image = keras.Input((6, 6, 32))
+    x = called(before(image), training=True)
+    return settled(keras.Model(image, layers.Dense(5)(layers.Flatten()(x))))
+
+
+@extras
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_that_trains_on_the_device_is_named(nested):
+    model = trains(layers.Dropout(0.5, name="drop"), nested)
+    finding = only(export.lint(model))
+    assert finding.layer.split("/")[-1] == "drop" and "called with training=True" in finding.problem
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert report.diagnosis.wrong[0] == finding.layer
+    assert finding.problem in report.diagnosis.cause
+    assert "weights changed" not in claim(report, "outputs").details
+
+
+@extras
+@pytest.mark.parametrize(
+    "build, found",
+    [
+        (
+            lambda: trains(layers.BatchNormalization(name="norm"), True),
+            r"layer .*/norm \(BatchNormalization\): it is called with training=True",
+        ),
+        (
+            lambda: classifier(conv(), layers.RandomCrop(4, 4, name="crop")),
+            r"layer crop \(RandomCrop\): build the model without it",
+        ),
+        (
+            lambda: keras.Model(image := keras.Input((6, 6, 32), name="my photo"), conv()(image)),
+            r"input of the model is named 'my photo'; .* keras.Model\(image, model\(image\)\)",
+        ),
+    ],
+)
+def test_what_cannot_be_converted_is_named(build, found):
+    with pytest.raises(ValueError, match=found):
+        export.convert(build())
+
+
 @extras
 def test_a_warning_of_the_converter_is_an_error(monkeypatch):
     def convert(folder):
