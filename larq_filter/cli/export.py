@@ -101,15 +101,19 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
 
 
 def as_trained(data: datasets.ImageData, source: pathlib.Path) -> tuple:
-    """The data with images scaled as the model in ``source`` takes them, and that preparation."""
+    """The data with images scaled as the model in ``source`` takes them, and that preparation.
+
+    Raises:
+        ValueError: the data or the flags contradict the file beside the model.
+    """
     known = preparation.beside(source)
-    if networks.is_scale_given():
-        data = networks.scaled(data)
-    elif known.is_file():
-        prepare = preparation.read(known)
+    if known.is_file():
+        prepare = networks.recorded(known, data)
         if prepare.mean.shape == data.mean.shape:  # else they are the images of another network
             data = dataclasses.replace(data, mean=prepare.mean, std=prepare.std)
         return data, prepare
+    if networks.is_scale_given():
+        data = networks.scaled(data)
     elif not FLAGS.run:
         mean, std = (", ".join(f"{x:.4g}" for x in each) for each in (data.mean, data.std))
         print(
@@ -119,6 +123,17 @@ def as_trained(data: datasets.ImageData, source: pathlib.Path) -> tuple:
             f"out of {data.name} here. If your training saw them, accuracy says little."
         )
     return data, data.preparation()
+
+
+def keep_what_is_another_models(path: pathlib.Path, source: pathlib.Path, prepare) -> None:
+    """Raises ValueError if ``path`` is where another model says how it takes its images."""
+    other, known = path.with_suffix(".keras"), preparation.beside(path)
+    if other.is_file() and known.is_file() and not other.samefile(source):
+        if preparation.read(known).to_json() != prepare.to_json():
+            raise ValueError(
+                f"--output={path}: {known.name} beside it is of {other.name}, another model, and "
+                "would be overwritten. Give another name."
+            )
 
 
 def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +187,8 @@ def main():
     user_code.load()
     model = serialization.load_model(source)
     data, prepare = as_trained(load_data(run), source)
+    networks.refuse_other_classes(model, data)
+    keep_what_is_another_models(path, source, prepare)
     images, labels = validation_images(data, FLAGS.images)
     made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
     with files.plain_errors(path.parent):  # before the work

@@ -6,6 +6,10 @@ import pathlib
 import numpy as np
 from absl import flags
 
+# First: it makes sure that tf.keras is Keras 2.
+from larq_filter import datasets
+from larq_filter.datasets import preparation
+
 FLAGS = flags.FLAGS
 
 
@@ -48,6 +52,54 @@ def scaled(prepared):
     if not np.all(std > 0):
         raise ValueError(f"--std={','.join(FLAGS.std)} must be above 0.")
     return dataclasses.replace(prepared, mean=mean, std=std)
+
+
+def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparation:
+    """The preparation in a file beside a model, for data of its training.
+
+    Raises:
+        ValueError: the data have other classes, or --mean and --std say another scale.
+    """
+    known = preparation.read(path)
+    wrong = f"If the file is wrong, move it away: {path}."
+    if known.class_names != data.class_names:
+        raise ValueError(
+            f"{path.name} beside the model says that it was trained on the "
+            f"{len(known.class_names)} classes {_listed(known.class_names)}; {data.name} has the "
+            f"{data.num_classes} classes {_listed(data.class_names)}. Give the data that it was "
+            f"trained on: --dataset. {wrong}"
+        )
+    given = scaled(known)
+    if not given.has_scale_of(known):
+        raise ValueError(
+            f"{path.name} beside the model says that its images are scaled by {_scale(known)}; "
+            f"--mean and --std say {_scale(given)}. Leave them out. {wrong}"
+        )
+    return known
+
+
+def refuse_other_classes(model, data: datasets.ImageData) -> None:
+    """Raises ValueError if a classifier has not as many outputs as there are classes in the data.
+
+    One output, a probability, is for two classes.
+    """
+    shapes = [output.shape for output in model.outputs or ()]
+    if len(shapes) == 1 and len(shapes[0]) == 2 and max(shapes[0][1], 2) != data.num_classes:
+        raise ValueError(
+            f"{model.name} has {shapes[0][1]} outputs; {data.name} has {data.num_classes} classes, "
+            f"{_listed(data.class_names)}. Give the data that it was trained on: --dataset."
+        )
+
+
+def _listed(names) -> str:
+    return ", ".join(names if len(names) <= 12 else [*names[:10], "..."])
+
+
+def _scale(prepare) -> str:
+    return " and ".join(
+        f"{name} {', '.join(f'{x:.4g}' for x in getattr(prepare, name))}"
+        for name in ("mean", "std")
+    )
 
 
 def _numbers(name: str, default: float, channels: int) -> np.ndarray:

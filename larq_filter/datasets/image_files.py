@@ -6,6 +6,9 @@ file, by which a continued run knows its data again.
 
 An image is grey if its file has one channel. If all are, they stay so; else all get three. The
 alpha channel of a PNG is left out, and the orientation that a camera noted (EXIF) is not followed.
+
+Of a BMP with a palette TensorFlow gives the numbers of the colours, and calls them grey. So such
+a file counts as one that can't be read, unless its palette is black to white in order.
 """
 
 import collections
@@ -107,8 +110,11 @@ def image(path, shape: tuple[int, int, int]) -> np.ndarray:
     """
     try:
         found = _decoded(str(path), shape[2])
+        unread = _has_palette(str(path))
     except (OSError, tf.errors.OpError):
-        raise ValueError(_reason(str(path))) from None
+        unread = True
+    if unread:
+        raise ValueError(_reason(str(path)))
     if found.shape[2] != shape[2]:
         raise ValueError(f"it has {found.shape[2]} channels, the network takes {shape[2]}")
     return resized(found, shape[:2]).numpy()
@@ -120,12 +126,14 @@ def _look(root: pathlib.Path, names: list, paths: list):
     def look(index, path):
         content = tf.io.read_file(path)
         image = tf.io.decode_image(content, expand_animations=False)
-        return index, tf.shape(image), tf.strings.to_hash_bucket_fast(content, 2**63 - 1)
+        is_bmp = tf.strings.substr(content, 0, 2) == "BM"
+        return index, tf.shape(image), tf.strings.to_hash_bucket_fast(content, 2**63 - 1), is_bmp
 
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), paths))
     data = data.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     rows = list(data.ignore_errors().as_numpy_iterator())
-    unreadable = sorted({*range(len(paths))} - {int(index) for index, _, _ in rows})
+    good = {int(i) for i, *_, is_bmp in rows if not (is_bmp and _has_palette(paths[i]))}
+    unreadable = sorted({*range(len(paths))} - good)
     if unreadable:
         named = [f"{names[i]} ({_reason(paths[i])})" for i in unreadable[:MOST_NAMED]]
         more = len(unreadable) - len(named)
@@ -133,7 +141,24 @@ def _look(root: pathlib.Path, names: list, paths: list):
             f"{len(unreadable)} of {len(paths)} images in {root} can't be read; mend or remove "
             "them:\n  " + "\n  ".join(named) + (f"\n  and {more} more" if more else "")
         )
-    return np.stack([shape for _, shape, _ in rows]), [int(number) for *_, number in rows]
+    _, shapes, numbers, _ = zip(*rows, strict=True)
+    return np.stack(shapes), list(map(int, numbers))
+
+
+def _has_palette(path: str) -> bool:
+    """Whether a file is a BMP with a palette of other colours than black to white in order."""
+    with open(path, "rb") as file:
+        content = file.read(2048)  # more than the longest header and palette
+
+    def number(place, size):
+        return int.from_bytes(content[place : place + size], "little")
+
+    if content[:2] != b"BM" or number(28, 2) > 8:
+        return False
+    begin, count = 14 + number(14, 4), min(number(46, 4) or 256, 256)
+    grey = [bytes([shade] * 3) for shade in range(count)]
+    colours = [content[begin + 4 * i : begin + 4 * i + 3] for i in range(count)]
+    return number(28, 2) < 8 or number(30, 4) != 0 or colours != grey  # or compressed
 
 
 def _reason(path: str) -> str:
@@ -142,6 +167,8 @@ def _reason(path: str) -> str:
         content = pathlib.Path(path).read_bytes()
         if not content:
             return "empty"
+        if _has_palette(path):
+            return "a BMP with a palette, or compressed, which is not read: save it as PNG"
         tf.io.decode_image(content, expand_animations=False)
     except OSError as error:
         return error.strerror or type(error).__name__

@@ -72,6 +72,11 @@ class Preparation:
             )
         return images
 
+    def has_scale_of(self, other: "Preparation") -> bool:
+        """Whether both scale images alike, to the four digits in which people read the numbers."""
+        shift = (self.mean - other.mean) / other.std
+        return bool(np.all(np.abs(shift) < 1e-3) and np.allclose(self.std, other.std, rtol=1e-3))
+
     def to_json(self) -> dict:
         """Everything, ready for a JSON file."""
         fields = dataclasses.asdict(self)

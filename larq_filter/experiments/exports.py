@@ -151,8 +151,8 @@ class Export:
         if outputs:
             caption = (
                 "The largest difference between Keras and the file at each output, the 20 largest. "
-                f"Up to the dashed line ({CLOSE:g}) it is rounding; beyond, a sign turned or a "
-                "layer is wrong, and the claim says which."
+                f"Up to the dashed line ({CLOSE:g}) it is rounding; beyond, rounding that may "
+                "have turned a sign, or a wrong layer, and the claim says which."
             )
             names = self.prepare.class_names
             names = names if len(names) == len(outputs) else range(len(outputs))

@@ -1,6 +1,7 @@
 """From a Keras model to a flatbuffer: of Larq Compute Engine, or the float one of TFLite."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable
 
@@ -28,18 +29,62 @@ def convert(model: keras.Model) -> bytes:
         ImportError: the extra ``lce`` is not installed.
         TypeError: a subclassed model.
         ValueError: a kernel that is not binary (one zero is enough, or an untrained NoOp kernel),
-            padding with values that a bit cannot hold, sizes that are not known, or a model that
-            LCE cannot convert.
+            padding with values that a bit cannot hold, sizes that are not known, an input whose
+            name a SavedModel cannot have, or a model that LCE cannot convert: the layer is named.
     """
     engine.load()  # if it is not installed, that is said at once
     graphs.require(model)
+    _require_name(model.input_names[0])
     found = kernels.problems(model) + linting.padding_problems(model)
     if found:
         raise ValueError(
             f"{model.name} would be converted with layers that are not binary:\n  "
             + "\n  ".join(causes.by_cause(found))
         )
-    return converted(in_float32(model))
+    model = in_float32(model)
+    try:
+        return converted(model)
+    except ValueError as error:
+        raise ValueError(f"{error}{_unconvertible(model)}") from error
+
+
+def _require_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name):
+        raise ValueError(
+            f"the input of the model is named {name!r}; in a file for a device names begin with a "
+            "letter or a digit, and have no other characters than these and _ . - /. Give it "
+            "another input: image = keras.Input(model.input_shape[1:]), and export "
+            "keras.Model(image, model(image))."
+        )
+
+
+def _unconvertible(model) -> str:
+    """The first layer of a model that can't be converted by itself either, and what to do."""
+    steps = []
+    graphs.replay(model, tf.zeros((1, *graphs.input_size(model))), steps.append)
+    step = next((step for step in steps if not _is_convertible(step)), None)
+    if step is None:
+        return ""
+    calls = [call for call in graphs.calls_of(model) if call.name == step.name]
+    fix = linting.causes_of(calls) or (
+        "build the model without it, give that one the weights (set_weights), and export it; what "
+        "makes images ready can be done before the model"
+    )
+    return f" It is the layer {step.name} ({type(step.layer).__name__}): {fix}."
+
+
+def _is_convertible(step) -> bool:
+    specs = [tf.TensorSpec(x.shape, x.dtype, f"x{i}") for i, x in enumerate(step.inputs)]
+
+    def compute(*inputs):
+        return {f"y{i}": y for i, y in enumerate(step.compute(list(inputs)))}
+
+    try:
+        with _saved(compute, step.layer, specs) as folder:
+            engine.to_flatbuffer(folder)
+    except ValueError:
+        return False
+    return True
 
 
 def converted(model) -> bytes:
@@ -49,7 +94,7 @@ def converted(model) -> bytes:
 
 def to_flatbuffer(function, model) -> bytes:
     """The flatbuffer of LCE for a function of the inputs of ``model`` that gives named outputs."""
-    with _saved(function, model) as folder:
+    with _saved(function, model, [_spec_of(model)]) as folder:
         return engine.to_flatbuffer(folder)
 
 
@@ -64,7 +109,8 @@ def to_float_flatbuffer(model: keras.Model) -> bytes:
     """
     model = in_float32(model)
     for count in (None, 1):
-        with _saved(lambda x: graphs.output_of(model, x), model, count) as folder:
+        spec = _spec_of(model, count)
+        with _saved(lambda x: graphs.output_of(model, x), model, [spec]) as folder:
             try:
                 return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
             except Exception as error:  # the converter's errors have no class of their own
@@ -72,19 +118,25 @@ def to_float_flatbuffer(model: keras.Model) -> bytes:
     raise ValueError(f"TFLite cannot convert {model.name}: {first_line(reason)}") from reason
 
 
-@contextlib.contextmanager
-def _saved(function, model, count=None):
-    """The folder of a SavedModel that computes ``function`` with the variables of ``model``.
+def _spec_of(model, count=None):
+    """Of ``count`` inputs; None: any number, as the interpreter chooses, whatever the model has."""
+    return tf.TensorSpec((count, *graphs.input_size(model)), tf.float32, name=model.input_names[0])
 
-    For ``count`` inputs; None: any number, as the interpreter chooses, whatever the model was built
-    for.
-    """
+
+@contextlib.contextmanager
+def _saved(function, layer, signature: list):
+    """The folder of a SavedModel that computes ``function`` with the variables of ``layer``."""
     module = tf.Module()
-    module.weights_of_model = model.variables
-    spec = tf.TensorSpec((count, *graphs.input_size(model)), tf.float32, name=model.input_names[0])
-    module.compute = tf.function(function, input_signature=[spec], autograph=False)
+    module.weights_of_layer = layer.variables
+    module.compute = tf.function(function, input_signature=signature, autograph=False)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": module.compute})
+        try:
+            tf.saved_model.save(module, folder, signatures={"serving_default": module.compute})
+        except AssertionError as error:
+            raise ValueError(
+                f"TensorFlow cannot save {layer.name}: a layer has variables that Keras does not "
+                "list, such as the state of a random generator."
+            ) from error
         yield folder
 
 

@@ -80,9 +80,7 @@ def diagnose(model: keras.Model, inputs: Any) -> Diagnosis:
     cause = None
     if wrong:
         calls = [call for call in graphs.calls_of(model) if call.name == wrong[0]]
-        findings = [f for call in calls for f in linting.findings_of(call)]
-        causes = [f"{f.problem}; fix: {f.fix}" for f in findings if f.severity == linting.WRONG]
-        cause = "; and: ".join(dict.fromkeys(causes)) or None
+        cause = linting.causes_of(calls) or None
     return Diagnosis(len(probe.looked_at), wrong, with_reference, cause)
 
 

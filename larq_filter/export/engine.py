@@ -76,8 +76,18 @@ class Interpreter:
             ) from error
 
     def predict(self, inputs: Any) -> list[np.ndarray]:
-        """The outputs for a batch of ``inputs``, in the order of the flatbuffer."""
-        outputs = self._interpreter.predict(np.asarray(inputs, np.float32))
+        """The outputs for a batch of ``inputs``, in the order of the flatbuffer.
+
+        Raises:
+            ValueError: inputs of another shape.
+        """
+        inputs, shapes = np.asarray(inputs, np.float32), self._interpreter.input_shapes
+        if [inputs.shape[1:]] != [tuple(shape[1:]) for shape in shapes]:
+            needed = " and ".join(f"(n{''.join(f', {x}' for x in shape[1:])})" for shape in shapes)
+            raise ValueError(
+                f"`inputs` has the shape {inputs.shape}; the file takes inputs of shape {needed}."
+            )
+        outputs = self._interpreter.predict(inputs)
         return outputs if isinstance(outputs, list) else [outputs]
 
 

@@ -26,6 +26,8 @@ class Call:
         targets: the calls that take its output.
         input_shape, output_shape: of the first input and output, batch included.
         is_output: whether its output is one of the model.
+        trains: whether it, or a model around it, is called with ``training=True``, and the layer
+            goes by that.
         holder: the call of the custom layer that ``layer`` is inside of, if it is; then all but
             name and layer are that one's.
     """
@@ -37,6 +39,7 @@ class Call:
     input_shape: tuple
     output_shape: tuple
     is_output: bool = False
+    trains: bool = False
     holder: "Call | None" = None
 
 
@@ -117,20 +120,22 @@ def calls_of(model) -> list[Call]:
     return calls
 
 
-def _enter(model, sources: list, prefix: str, calls: list) -> list:
+def _enter(model, sources: list, prefix: str, calls: list, training: bool = False) -> list:
     """Appends the calls in ``model``; returns those that give its outputs."""
     values = dict(zip(map(id, model.inputs), sources, strict=True))
     for node in nodes_of(model):
         taken = [values[id(tensor)] for tensor in node.keras_inputs]
         outputs = tf.nest.flatten(node.outputs)
         if isinstance(node.layer, keras.Model):
-            given = _enter(node.layer, taken, f"{prefix}{node.layer.name}/", calls)
+            inside = f"{prefix}{node.layer.name}/"
+            given = _enter(node.layer, taken, inside, calls, _trains(node, training))
         else:
             shapes = [tuple(t.shape.as_list()) for t in (node.keras_inputs[0], outputs[0])]
             layer = node.layer
             if isinstance(layer, keras.layers.TimeDistributed):  # the steps become a larger batch
                 layer, shapes = layer.layer, [(None, *shape[2:]) for shape in shapes]
             call = Call(prefix + node.layer.name, layer, taken, [], *shapes)
+            call.trains = _trains(node, training) and layer._expects_training_arg
             for source in taken:
                 if source is not None:
                     source.targets.append(call)
@@ -140,7 +145,13 @@ def _enter(model, sources: list, prefix: str, calls: list) -> list:
     return [values[id(tensor)] for tensor in model.outputs]
 
 
-def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
+def _trains(node, around: bool) -> bool:
+    """Whether a call trains, in a model that is called with ``training=around``."""
+    own = node.call_kwargs.get("training")
+    return around if own is None else bool(own)
+
+
+def replay(model, inputs, visit: Callable, prefix: str = "", training: bool = False) -> list:
     """Computes the outputs of ``model`` layer by layer.
 
     Layers are called on tensors, so that nothing is added to the graph of the model, and as in
@@ -151,6 +162,7 @@ def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
         inputs: one tensor, or a list of them.
         visit: called with a ``Step`` after each call of a layer.
         prefix: of the names.
+        training: how the model is called, if not as said above.
 
     Returns:
         The outputs, a list.
@@ -159,26 +171,27 @@ def replay(model, inputs, visit: Callable, prefix: str = "") -> list:
     for node in nodes_of(model):
         taken = [values[key] for key in _keys(node.keras_inputs)]
         if isinstance(node.layer, keras.Model):
-            given = replay(node.layer, taken, visit, f"{prefix}{node.layer.name}/")
+            inside = f"{prefix}{node.layer.name}/"
+            given = replay(node.layer, taken, visit, inside, _trains(node, training))
         else:
-            given = _compute(node, taken)
-            compute = functools.partial(_compute, node)
+            compute = functools.partial(_compute, node, training)
+            given = compute(taken)
             visit(Step(prefix + node.layer.name, node.layer, taken, given, compute))
         values.update(zip(_keys(tf.nest.flatten(node.outputs)), given, strict=True))
     return [values[key] for key in _keys(model.outputs)]
 
 
-def _compute(node, inputs: list) -> list:
+def _compute(node, training: bool, inputs: list) -> list:
     keys = _keys(node.keras_inputs)
     # Keras takes a tensor away for each place where it stands.
     supply = {key: [tensor] * len(keys) for key, tensor in zip(keys, inputs, strict=True)}
     arguments, options = node.map_arguments(supply)
     call = functools.partial(node.layer, *arguments, **options)
-    return tf.nest.flatten(_Inference(autocast=False)(inputs, call, training=False))
+    return tf.nest.flatten(_Context(autocast=False)(inputs, call, training=training))
 
 
-class _Inference(keras.layers.Layer):
-    """Layers called inside it don't train, unless they are told to, and nor do those in them.
+class _Context(keras.layers.Layer):
+    """Layers called inside it, and those in them, train if it does, unless told otherwise.
 
     Called by itself, a layer goes by its default, and that of ``RandomFlip`` is to train.
     """

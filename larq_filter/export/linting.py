@@ -50,9 +50,9 @@ class LintFinding:
 def lint(model: keras.Model) -> list[LintFinding]:
     """What would go wrong or be lost in an export, layer by layer, and what to do.
 
-    Looks at the network, not at the values of its weights: for use before training. Layers without
-    a binary kernel are not looked at; of those inside a custom layer, whose connections are not
-    known, only what they are themselves is.
+    Looks at the network, not at the values of its weights: for use before training. Of layers
+    without a binary kernel only those are named that are called with ``training=True``; of those
+    inside a custom layer, whose connections are not known, only what they are themselves is.
 
     Args:
         model: a built functional or sequential model.
@@ -67,7 +67,7 @@ def lint(model: keras.Model) -> list[LintFinding]:
     """
     graphs.require(model)
     findings = []
-    for call in binary_calls_of(model):
+    for call in _calls_and_parts(model):
         for finding in findings_of(call):
             if finding not in findings:  # a shared layer is called more than once
                 findings.append(finding)
@@ -76,21 +76,30 @@ def lint(model: keras.Model) -> list[LintFinding]:
 
 def binary_calls_of(model) -> list:
     """The calls of layers with binary kernels, those inside custom layers too."""
-    calls = []
+    return [call for call in _calls_and_parts(model) if has_binary_kernel(call.layer)]
+
+
+def _calls_and_parts(model):
+    """All calls of layers; after that of a custom layer the ones with binary kernels inside it."""
     for call in graphs.calls_of(model):
-        if has_binary_kernel(call.layer):
-            calls.append(call)
-        else:
-            calls += [
-                dataclasses.replace(call, name=f"{call.name}/{part.name}", layer=part, holder=call)
-                for part in call.layer._flatten_layers(include_self=False)
-                if any(True for _ in binary_kernels_of(part))
-            ]
-    return calls
+        yield call
+        if not has_binary_kernel(call.layer):
+            for part in call.layer._flatten_layers(include_self=False):
+                if any(True for _ in binary_kernels_of(part)):
+                    name = f"{call.name}/{part.name}"
+                    yield dataclasses.replace(
+                        call, name=name, layer=part, trains=False, holder=call
+                    )
 
 
 def findings_of(call) -> list[LintFinding]:
-    """The findings of one call of a layer; none for a layer without a binary kernel."""
+    """The findings of one call of a layer."""
+    if call.trains:
+        problem = (
+            "it is called with training=True, itself or the model that it is in, so that its "
+            "outputs depend on the batch or on chance"
+        )
+        return [LintFinding(call.name, problem, "leave training=True out of the call", WRONG)]
     if not has_binary_kernel(call.layer):
         return []
     kind = _kind(call) or (call.holder and _hidden_input(call))
@@ -107,6 +116,12 @@ def findings_of(call) -> list[LintFinding]:
     # What stays float has no speed to lose.
     stays_float = any(finding.severity == FLOAT for finding in found)
     return [f for f in found if not (stays_float and f.severity != FLOAT)]
+
+
+def causes_of(calls: list) -> str:
+    """What is wrong about calls of one layer, all that may be, and what to do; may be empty."""
+    found = [f for call in calls for f in findings_of(call) if f.severity == WRONG]
+    return "; and: ".join(dict.fromkeys(f"{f.problem}; fix: {f.fix}" for f in found))
 
 
 def has_binary_kernel(layer) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from larq_filter import binary
+from larq_filter._validation import shown
 from larq_filter.binary import binary_kernels_of
 from larq_filter.export import causes, conversions, engine, graphs, kernels, linting
 from larq_filter.export.diagnosis import diagnose
@@ -57,9 +58,10 @@ def verify(
 
     Raises:
         ImportError: the extra ``lce`` is not installed.
-        TypeError: a subclassed model; a flatbuffer that isn't bytes.
-        ValueError: a wrong shape, labels that are no classes of this model, ``allow_float`` names a
-            layer that isn't binary, or a flatbuffer that is no whole .tflite file.
+        TypeError: a subclassed model; a flatbuffer that isn't bytes; inputs that are no array.
+        ValueError: a wrong shape, NaN or infinity in the inputs, labels that are no classes of this
+            model, ``allow_float`` names a layer that isn't binary, or a flatbuffer that is no whole
+            .tflite file.
     """
     engine.load()  # if it is not installed, that is said at once
     graphs.require(model)
@@ -119,10 +121,23 @@ def _require_known(allow_float, calls: list) -> None:
 def _checked_inputs(model, inputs) -> np.ndarray:
     if isinstance(inputs, dict) and len(inputs) == 1:
         (inputs,) = inputs.values()
-    inputs, size = np.asarray(inputs, np.float32), graphs.input_size(model)
+    size = graphs.input_size(model)
+    try:
+        inputs = np.asarray(inputs, np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`inputs` is {shown(inputs)}; an array of numbers of shape {('n', *size)} is needed. "
+            "Batches of a tf.data.Dataset: np.concatenate([x for x, y in dataset])."
+        ) from error
     if inputs.shape[1:] != size or len(inputs) < 2:
         raise ValueError(
             f"`inputs` has the shape {inputs.shape}; at least 2 inputs of shape {size} are needed."
+        )
+    bad = np.argwhere(~np.isfinite(inputs))
+    if len(bad):
+        raise ValueError(
+            f"`inputs` holds {inputs[tuple(bad[0])]} in input {bad[0][0]}, at {len(bad)} "
+            f"place{'s' * (len(bad) > 1)} in all; finite numbers are needed, as in training."
         )
     return inputs
 
@@ -203,7 +218,9 @@ def _float_layers(calls: list, flatbuffer: bytes) -> dict[str, str]:
             reasons = [f.problem for f in linting.findings_of(call) if f.severity == linting.FLOAT]
             floats[call.name] = "; ".join(reasons) or (
                 "the converter did not recognise it: something stands between the sign and the "
-                "convolution, or its kernel is not in the file"
+                "convolution, or its input_quantizer is your own and hides its sign from LCE (x + "
+                "stop_gradient(sign(x) - x) does; signs under tf.custom_gradient are seen), or its "
+                "kernel is not in the file"
             )
         else:
             del left[match]
@@ -280,8 +297,8 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
         details = f"equal for {len(inputs) - len(differ)} of {len(inputs)} inputs"
         if len(differ):
             details += (
-                f"; in the other {len(differ)} rounding turned signs, which moves outputs by up to "
-                f"{largest:.2g} of a column's spread and is no error"
+                f"; in the other {len(differ)} rounding, which may turn signs, moves outputs by up "
+                f"to {largest:.2g} of a column's spread and is no error"
             )
         return Claim("outputs", True, f"{details}{lint}; {found}", numbers), found
     if len(differ):
@@ -291,15 +308,15 @@ def _outputs(model, calls, flatbuffer, inputs, expected, given) -> tuple:
         flatbuffer, inputs[worst], expected[worst], unit[worst], numbers
     )
     details += f"; {found}"
-    if not same:
+    if not same and not found.cause:
         details += (
             "; the file does not give what a new conversion gives: were the weights changed after "
             "it, or is it the file of another model? Convert again"
         )
     elif not found.wrong:
         details += (
-            f"; but half of all inputs differ by more than {_FAR:g}: rounding turns so many signs "
-            "that it decides what this model gives. Train it longer, and take signs of what comes "
+            f"; but half of all inputs differ by more than {_FAR:g}: rounding, which may turn "
+            "signs, decides what this model gives. Train it longer, and take signs of what comes "
             "from a BatchNormalization"
         )
     return Claim("outputs", False, details, numbers), found

@@ -1,10 +1,14 @@
 """How export and predict are told how the images of a network are scaled, and which network."""
 
+import contextlib
+import json
+
 import numpy as np
 import pytest
 from absl import flags
 
 from larq_filter import datasets
+from larq_filter._keras import keras
 from larq_filter.cli import networks
 
 GREY = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
@@ -59,6 +63,39 @@ def test_a_wrong_scale_is_refused(given, error, typed):
     typed(**given)
     with pytest.raises(ValueError, match=error):
         networks.scaled(datasets.from_arrays(*[(GREY, LABELS)] * 3).preparation())
+
+
+def test_what_contradicts_the_file_beside_the_model_is_refused(typed, tmp_path):
+    data = datasets.from_arrays(*[(GREY, LABELS)] * 3, class_names=["cat", "dog"])
+    path = tmp_path / "model.images.json"
+    path.write_text(json.dumps(data.preparation().to_json()))
+    mean, std = float(data.mean[0]), float(data.std[0])
+    for given in ({}, {"mean": f"{mean:.4g}", "std": f"{std:.4g}"}):
+        typed(**given)
+        found = networks.recorded(path, data)
+        assert (found.mean, found.std) == (data.mean, data.std)
+    typed(std="255")
+    with pytest.raises(
+        ValueError, match=rf"mean {mean:.4g} and std {std:.4g}; .* mean 0 and std 255"
+    ):
+        networks.recorded(path, data)
+    typed()
+    for names in (["ape", "cat"], ["dog", "cat"], ["cat", "dog", "eel"]):
+        other = datasets.from_arrays(*[(GREY, LABELS)] * 3, class_names=names)
+        said = (
+            f"2 classes cat, dog; .* {len(names)} classes {', '.join(names)}.* --dataset.*move it"
+        )
+        with pytest.raises(ValueError, match=said):
+            networks.recorded(path, other)
+
+
+@pytest.mark.parametrize(("outputs", "wrong"), [(1, False), (2, False), (3, True)])
+def test_data_of_another_number_of_classes_are_refused(outputs, wrong):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(outputs)], name="net")
+    data = datasets.from_arrays(*[(GREY, LABELS)] * 3)
+    said = "net has 3 outputs; arrays has 2 classes, 0, 1.*--dataset"
+    with pytest.raises(ValueError, match=said) if wrong else contextlib.nullcontext():
+        networks.refuse_other_classes(model, data)
 
 
 def test_what_is_missing_of_a_run_is_said(typed, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from larq_filter._keras import keras, tf
 from larq_filter.cli import user_code
+from larq_filter.datasets import preparation
 from larq_filter.serialization import load_model
 from paths import ROOT
 
@@ -183,3 +184,14 @@ def test_own_images_and_an_own_model_from_training_to_the_device(tmp_path):
     assert status == 0 and (tmp_path / "phone" / "pets.tflite").exists(), said
     images = (tmp_path / "phone" / "pets.images.json").read_bytes()
     assert images == (run / "model.images.json").read_bytes()
+
+    status, said = command(tmp_path, "export", f"--run={run}", model, "--std=255")
+    assert status == 1 and "Leave them out" in said and not (run / "model.tflite").exists()
+    assert images == (run / "model.images.json").read_bytes()
+    preparation.beside(run / "model.keras").rename(run / "away.json")
+    (tmp_path / "phone" / "pets.keras").write_bytes(b"of another model")
+    status, said = command(
+        tmp_path, "export", f"--run={run}", model, "--std=255", "--output=phone/pets.tflite"
+    )
+    assert status == 1 and "is of pets.keras, another model" in said
+    assert images == (tmp_path / "phone" / "pets.images.json").read_bytes()

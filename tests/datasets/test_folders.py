@@ -125,15 +125,35 @@ def test_files_of_every_kind(tmp_path):
     write(tmp_path / "dog" / "e.Png", png(RANDOM.integers(0, 2**16, (8, 8, 3)).astype(np.uint16)))
     write(tmp_path / "dog" / "f.bmp", bmp(colour))
     write(tmp_path / "dog" / "g.gif", GIF)
+    shades = noise(8, 8, 1)
+    write(tmp_path / "dog" / "h.bmp", bmp(shades, [[i, i, i] for i in range(256)]))
     for junk in (".DS_Store", "cat/.DS_Store", "cat/._A.PNG", "__MACOSX/cat/x.png", "readme.txt"):
         write(tmp_path / junk, b"junk")
     listing = folders.read(tmp_path)
     files, _ = image_files.source(listing, 8)
-    assert files.shape == (8, 8, 3) and sum(files.sizes.values()) == 24 + 7
+    assert files.shape == (8, 8, 3) and sum(files.sizes.values()) == 24 + 8
     found = files._decode(str(tmp_path / "dog" / "f.bmp")).numpy()
     np.testing.assert_array_equal(found, colour)
     grey = files._decode(str(tmp_path / "cat" / "c.jpeg")).numpy()
     np.testing.assert_array_equal(grey, np.repeat(grey[..., :1], 3, axis=-1))
+    grey = files._decode(str(tmp_path / "dog" / "h.bmp")).numpy()
+    np.testing.assert_array_equal(grey, np.repeat(shades, 3, axis=-1))
+
+
+def test_a_palette_is_not_taken_for_shades(tmp_path):
+    """TensorFlow gives the numbers of its colours; of 8 bits they would pass for a grey image."""
+    pets(tmp_path, 12)
+    numbers = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    colours = [[200, i, 0] for i in range(64)]
+    inverted = [[255 - i] * 3 for i in range(256)]
+    write(tmp_path / "cat" / "colours.bmp", bmp(numbers, colours))
+    write(tmp_path / "dog" / "named.png", bmp(numbers, inverted))
+    with pytest.raises(ValueError, match="2 of 26 images") as error:
+        datasets.load(tmp_path, image_size=4)
+    for name in ("cat/colours.bmp", "dog/named.png"):
+        assert f"{name} (a BMP with a palette, " in str(error.value)
+        with pytest.raises(ValueError, match="save it as PNG"):
+            image_files.image(tmp_path / name, (4, 4, 3))
 
 
 GIF = (
@@ -142,15 +162,17 @@ GIF = (
 )
 
 
-def bmp(image):
-    """Uncompressed, 24 bits, rows from the bottom."""
-    height, width, _ = image.shape
+def bmp(image, palette=()):
+    """Uncompressed, 24 bits, or 8 that number the colours of a palette; rows from the bottom."""
+    height, width, channels = image.shape
     rows = b"".join(
-        row[:, ::-1].tobytes().ljust(-(-width * 3 // 4) * 4, b"\0") for row in image[::-1]
+        row[:, ::-1].tobytes().ljust(-(-width * channels // 4) * 4, b"\0") for row in image[::-1]
     )
-    numbers = [(54 + len(rows), 4), (0, 4), (54, 4), (40, 4), (width, 4), (height, 4), (1, 2)]
-    numbers += [(24, 2), (0, 4), (len(rows), 4), (0, 4), (0, 4), (0, 4), (0, 4)]
-    return b"BM" + b"".join(n.to_bytes(size, "little") for n, size in numbers) + rows
+    colours = b"".join(bytes([*colour[::-1], 0]) for colour in palette)
+    begin = 54 + len(colours)
+    numbers = [(begin + len(rows), 4), (0, 4), (begin, 4), (40, 4), (width, 4), (height, 4), (1, 2)]
+    numbers += [(8 * channels, 2), (0, 4), (len(rows), 4), (0, 8), (len(palette), 4), (0, 4)]
+    return b"BM" + b"".join(n.to_bytes(size, "little") for n, size in numbers) + colours + rows
 
 
 def test_kinds_that_nobody_reads_are_said(tmp_path, said):

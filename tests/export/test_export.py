@@ -241,6 +241,50 @@ def test_functions_without_a_name_are_exported():
     assert report.ok, str(report)
 
 
+def trains(layer, nested=False):
+    """A model that calls ``layer``, or a model around it, with ``training=True``."""
+    before = chain(conv(), layers.BatchNormalization())
+    called = chain(layer, layers.ReLU()) if nested else layer
+    image = keras.Input((6, 6, 32))
+    x = called(before(image), training=True)
+    return settled(keras.Model(image, layers.Dense(5)(layers.Flatten()(x))))
+
+
+@extras
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_that_trains_on_the_device_is_named(nested):
+    model = trains(layers.Dropout(0.5, name="drop"), nested)
+    finding = only(export.lint(model))
+    assert finding.layer.split("/")[-1] == "drop" and "called with training=True" in finding.problem
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert report.diagnosis.wrong[0] == finding.layer
+    assert finding.problem in report.diagnosis.cause
+    assert "weights changed" not in claim(report, "outputs").details
+
+
+@extras
+@pytest.mark.parametrize(
+    "build, found",
+    [
+        (
+            lambda: trains(layers.BatchNormalization(name="norm"), True),
+            r"layer .*/norm \(BatchNormalization\): it is called with training=True",
+        ),
+        (
+            lambda: classifier(conv(), layers.RandomCrop(4, 4, name="crop")),
+            r"layer crop \(RandomCrop\): build the model without it",
+        ),
+        (
+            lambda: keras.Model(image := keras.Input((6, 6, 32), name="my photo"), conv()(image)),
+            r"input of the model is named 'my photo'; .* keras.Model\(image, model\(image\)\)",
+        ),
+    ],
+)
+def test_what_cannot_be_converted_is_named(build, found):
+    with pytest.raises(ValueError, match=found):
+        export.convert(build())
+
+
 @extras
 def test_a_warning_of_the_converter_is_an_error(monkeypatch):
     def convert(folder):
@@ -367,7 +411,9 @@ def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
     assert report.diagnosis.wrong == ()
     assert claim(report, "outputs").ok, str(report)
     text = claim(report, "outputs").details  # no large number without its reason
-    assert text.startswith("equal for 0 of 24 inputs; in the other 24 rounding turned signs, which")
+    assert text.startswith(
+        "equal for 0 of 24 inputs; in the other 24 rounding, which may turn signs"
+    )
     assert "is no error; each of the 7 layers, run by itself" in text
 
 
@@ -406,10 +452,30 @@ def test_shared_layers_have_an_operator_for_each_call():
     assert claim(report, "operators on bits").numbers["operators"] == 2
 
 
+@extras
+def test_an_own_quantizer_is_known_by_how_it_is_written():
+    def straight_through(x):
+        return x + tf.stop_gradient(tf.where(x >= 0, 1.0, -1.0) - x)
+
+    def custom_gradient(x):
+        return tf.custom_gradient(
+            lambda x: (tf.where(x >= 0, 1.0, -1.0), lambda upstream: upstream)
+        )(x)
+
+    straight_through.precision = custom_gradient.precision = 1
+    hidden, seen = (conv(input_quantizer=q) for q in (straight_through, custom_gradient))
+    model = settled(classifier(hidden, seen))
+    assert export.lint(model) == []
+    report = export.verify(model, export.convert(model), inputs_of(model))
+    assert list(report.float_layers) == [hidden.name]
+    assert "your own and hides its sign" in report.float_layers[hidden.name]
+
+
 @pytest.mark.extras
 @pytest.mark.parametrize(
     "inputs, labels, message",
     [
+        (np.full((4, 6, 6, 32), np.inf), None, "holds inf in input 0, at 4608 places"),
         (np.zeros((4, 6, 6, 3)), None, r"shape \(4, 6, 6, 3\); at least 2 .* \(6, 6, 32\)"),
         (np.zeros((1, 6, 6, 32)), None, "at least 2 inputs"),
         (np.zeros((4, 6, 6, 32)), np.zeros(3), r"shape \(3,\); one whole number for each of the 4"),
@@ -418,6 +484,19 @@ def test_shared_layers_have_an_operator_for_each_call():
 def test_wrong_shapes_are_refused(inputs, labels, message):
     with pytest.raises(ValueError, match=message):
         export.verify(chain(conv()), b"", inputs, labels)
+
+
+@extras
+def test_inputs_that_are_no_arrays_or_of_another_shape_are_refused():
+    model = chain(conv())
+    x = inputs_of(model)
+    with pytest.raises(TypeError, match="BatchDataset.*; an array of numbers .*np.concatenate"):
+        export.verify(model, b"", tf.data.Dataset.from_tensor_slices((x, x)).batch(4))
+    interpreter = export.Interpreter(export.convert(model))
+    for wrong in (x[0], x[..., 0], x[:, :3]):
+        with pytest.raises(ValueError, match=r"takes inputs of shape \(n, 6, 6, 32\)") as error:
+            interpreter.predict(wrong)
+        assert str(wrong.shape) in str(error.value)
 
 
 @extras
