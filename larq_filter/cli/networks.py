@@ -72,8 +72,8 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
     given = scaled(known)
     if not given.has_scale_of(known):
         raise ValueError(
-            f"{path.name} beside the model says that its images are scaled by {_scale(known)}; "
-            f"--mean and --std say {_scale(given)}. Leave them out. {wrong}"
+            f"{path.name} beside the model says that its images are scaled by {known.scale()}; "
+            f"--mean and --std say {given.scale()}. Leave them out. {wrong}"
         )
     return known
 
@@ -93,13 +93,6 @@ def refuse_other_classes(model, data: datasets.ImageData) -> None:
 
 def _listed(names) -> str:
     return ", ".join(names if len(names) <= 12 else [*names[:10], "..."])
-
-
-def _scale(prepare) -> str:
-    return " and ".join(
-        f"{name} {', '.join(f'{x:.4g}' for x in getattr(prepare, name))}"
-        for name in ("mean", "std")
-    )
 
 
 def _numbers(name: str, default: float, channels: int) -> np.ndarray:

@@ -6,6 +6,7 @@ file, by which a continued run knows its data again.
 
 An image is grey if its file has one channel. If all are, they stay so; else all get three. The
 alpha channel of a PNG is left out, and the orientation that a camera noted (EXIF) is not followed.
+Of 16 bits a channel the upper 8 are read, as TensorFlow's decoder does, and a warning says so.
 
 Of a BMP with a palette TensorFlow gives the numbers of the colours, and calls them grey. So such
 a file counts as one that can't be read, unless its palette is black to white in order.
@@ -127,12 +128,15 @@ def _look(root: pathlib.Path, names: list, paths: list):
         content = tf.io.read_file(path)
         image = tf.io.decode_image(content, expand_animations=False)
         is_bmp = tf.strings.substr(content, 0, 2) == "BM"
-        return index, tf.shape(image), tf.strings.to_hash_bucket_fast(content, 2**63 - 1), is_bmp
+        is_png = tf.strings.substr(content, 1, 3) == "PNG"
+        is_deep = is_png & (tf.strings.substr(content, 24, 1) == b"\x10")  # bits a channel
+        number = tf.strings.to_hash_bucket_fast(content, 2**63 - 1)
+        return index, tf.shape(image), number, is_bmp, is_deep
 
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), paths))
     data = data.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     rows = list(data.ignore_errors().as_numpy_iterator())
-    good = {int(i) for i, *_, is_bmp in rows if not (is_bmp and _has_palette(paths[i]))}
+    good = {int(i) for i, *_, is_bmp, _ in rows if not (is_bmp and _has_palette(paths[i]))}
     unreadable = sorted({*range(len(paths))} - good)
     if unreadable:
         named = [f"{names[i]} ({_reason(paths[i])})" for i in unreadable[:MOST_NAMED]]
@@ -141,7 +145,14 @@ def _look(root: pathlib.Path, names: list, paths: list):
             f"{len(unreadable)} of {len(paths)} images in {root} can't be read; mend or remove "
             "them:\n  " + "\n  ".join(named) + (f"\n  and {more} more" if more else "")
         )
-    _, shapes, numbers, _ = zip(*rows, strict=True)
+    _, shapes, numbers, _, are_deep = zip(*rows, strict=True)
+    if any(are_deep):
+        logger.warning(
+            "%s: PNG files of 16 bits a channel: %d, the first is %s. Their upper 8 bits are read: "
+            "values below 256 become black, and shades in between are lost. Scale them to 8 bits, "
+            "or put the numbers into an .npz file as float32.",
+            *(root, sum(map(bool, are_deep)), names[are_deep.index(True)]),
+        )
     return np.stack(shapes), list(map(int, numbers))
 
 

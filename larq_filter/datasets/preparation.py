@@ -72,10 +72,21 @@ class Preparation:
             )
         return images
 
-    def has_scale_of(self, other: "Preparation") -> bool:
-        """Whether both scale images alike, to the four digits in which people read the numbers."""
-        shift = (self.mean - other.mean) / other.std
-        return bool(np.all(np.abs(shift) < 1e-3) and np.allclose(self.std, other.std, rtol=1e-3))
+    def has_scale_of(self, other: "Preparation", tolerance: float = 1e-3) -> bool:
+        """Whether both scale images alike.
+
+        Args:
+            other: of as many channels.
+            tolerance: of means and deviations, in deviations. Default: the four digits in which
+                people read the numbers.
+        """
+        shift, ratio = (self.mean - other.mean) / other.std, self.std / other.std
+        return bool(np.all(np.abs(shift) < tolerance) and np.all(np.abs(ratio - 1) < tolerance))
+
+    def scale(self) -> str:
+        """Mean and deviation, for people."""
+        numbers = (("mean", self.mean), ("std", self.std))
+        return " and ".join(f"{name} {', '.join(f'{x:.4g}' for x in y)}" for name, y in numbers)
 
     def to_json(self) -> dict:
         """Everything, ready for a JSON file."""

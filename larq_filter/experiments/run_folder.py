@@ -179,7 +179,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
 
 
 def refuse_other_own(folder: pathlib.Path, described: dict) -> None:
-    """Raises if the run in the folder was begun with other images or another model of its own.
+    """Raises if the run in the folder was begun with other images, another model or teacher.
 
     Args:
         folder: the run folder.
@@ -192,7 +192,7 @@ def refuse_other_own(folder: pathlib.Path, described: dict) -> None:
     for name in sorted({*found} & {*described}):
         differs = differences(found[name], described[name])
         if differs:
-            what = "other images" if name == "data" else "another model"
+            what = "other images" if name == "data" else f"another {name}"
             raise RunExists(
                 f"{folder} was begun with {what} of the same name ({differs}). Choose another "
                 "output_dir, or give it what it was begun with."

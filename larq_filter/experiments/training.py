@@ -167,10 +167,10 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
         if stage is None:
-            return _train(config, data, _teacher(config), folder, way)
+            return _train(config, data, user_inputs.teacher(config, data), folder, way)
         # What is wrong is found before the first stage, not after it.
         model = user_inputs.build(config, data, way.model)
-        methods.METHODS[config.method].needs(model, _teacher(config))
+        methods.METHODS[config.method].needs(model, user_inputs.teacher(config, data))
         way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
@@ -305,15 +305,6 @@ def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
         for warning in findings:
             logger.warning("%s", warning)
     return model
-
-
-def _teacher(config: run_folder.Config):
-    """The saved model, or that of the run folder, which the knob ``teacher`` names; or None."""
-    if config.knobs.teacher is None:
-        return None
-    path = pathlib.Path(config.knobs.teacher)
-    inside = path / "model.keras"  # a run folder stands for its model
-    return serialization.load_model(inside if inside.exists() else path)
 
 
 class _Report(keras.callbacks.Callback):

@@ -25,9 +25,11 @@ import numpy as np
 from larq_filter import conversion, datasets, models, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import first_line, shown
+from larq_filter.datasets import preparation
 
 FROM_PYTHON = "from Python: "
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_ALIKE = 0.2  # deviations that means and deviations of two sets of like images may differ by
 _OF_DATA = ("data_dir", "download", "train_examples", "validation_examples", "image_size")
 
 
@@ -151,6 +153,9 @@ def describe(config, data=None, model=None) -> dict:
     elif model is None and is_file(config.model) and pathlib.Path(config.model).is_file():
         content = pathlib.Path(config.model).read_bytes()
         found["model"] = {"sha256": hashlib.sha256(content).hexdigest()}
+    path = _path_of_teacher(config)
+    if path is not None and path.is_file():
+        found["teacher"] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return found
 
 
@@ -229,6 +234,47 @@ def _copy(model):
             f"The model {model.name} can't be copied ({first_line(error)[:200]}). Hand over the "
             "function that makes it."
         ) from error
+
+
+def _path_of_teacher(config) -> pathlib.Path | None:
+    if config.knobs.teacher is None:
+        return None
+    path = pathlib.Path(config.knobs.teacher)
+    inside = path / "model.keras"  # a run folder stands for its model
+    return inside if inside.exists() else path
+
+
+def teacher(config, data):
+    """The saved model, or that of the run folder, which the knob ``teacher`` names; or None.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: it can't be read, does not end in a softmax over the classes, or the file beside
+            it says that it knows other classes, or images that are scaled otherwise.
+    """
+    path = _path_of_teacher(config)
+    if path is None:
+        return None
+    model, known, here = (
+        serialization.load_model(path),
+        preparation.beside(path),
+        data.preparation(),
+    )
+    _refuse_misfit(f"teacher {path}", model, data)
+    if known.is_file():
+        taught = preparation.read(known)
+        if taught.class_names != here.class_names:
+            raise ValueError(
+                f"The teacher {path} knows the classes {', '.join(taught.class_names)}; the data "
+                f"have {', '.join(here.class_names)}. Outputs and classes must be in one order."
+            )
+        if not taught.has_scale_of(here, _ALIKE):
+            raise ValueError(
+                f"The teacher {path} takes images scaled by {taught.scale()}; this run scales by "
+                f"{here.scale()}, and both see the same. Train the teacher on this data, or put a "
+                "layer before it that brings the images to its scale."
+            )
+    return model
 
 
 def _refuse_misfit(text: str, model, data) -> None:

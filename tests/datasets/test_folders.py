@@ -114,7 +114,7 @@ def test_train_may_be_a_class_of_vehicles(tmp_path):
     assert datasets.load(tmp_path).class_names == ("bus", "train")
 
 
-def test_files_of_every_kind(tmp_path):
+def test_files_of_every_kind(tmp_path, caplog):
     """Capitals, folders within, alpha channels, 16 bits; junk is passed over."""
     colour = noise(8, 8, 3)
     pets(tmp_path, 12, (8, 8, 3))
@@ -131,6 +131,7 @@ def test_files_of_every_kind(tmp_path):
         write(tmp_path / junk, b"junk")
     listing = folders.read(tmp_path)
     files, _ = image_files.source(listing, 8)
+    assert "PNG files of 16 bits a channel: 1, the first is dog/e.Png. Their upper 8" in caplog.text
     assert files.shape == (8, 8, 3) and sum(files.sizes.values()) == 24 + 8
     found = files._decode(str(tmp_path / "dog" / "f.bmp")).numpy()
     np.testing.assert_array_equal(found, colour)

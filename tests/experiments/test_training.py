@@ -16,8 +16,8 @@ import pytest
 
 from larq_filter import binary, callbacks, datasets
 from larq_filter._keras import keras, tf
-from larq_filter.datasets import splits
-from larq_filter.experiments import methods, progress, run_folder, training
+from larq_filter.datasets import preparation, splits
+from larq_filter.experiments import files, methods, progress, run_folder, training, user_inputs
 from paths import ROOT
 
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
@@ -131,9 +131,8 @@ def test_a_saved_teacher_takes_the_place_of_the_first_stage(uninterrupted, tmp_p
     result = training.run(config, tmp_path / "run", verbose=0)
     assert result.epochs == 4
     assert not (tmp_path / "run" / "teacher").exists()
-    assert training._teacher(
-        dataclasses.replace(config, knobs=methods.Knobs(teacher=str(teacher.parent)))
-    ).output_shape == (None, 10)
+    again = dataclasses.replace(config, knobs=methods.Knobs(teacher=str(teacher.parent)))
+    assert user_inputs.teacher(again, training.load_data(config)).output_shape == (None, 10)
     for a, b in zip(
         weights(tmp_path / "run"), weights(uninterrupted("distilled").output_dir), strict=True
     ):
@@ -157,6 +156,40 @@ def test_a_teacher_that_is_none(write, error, words, tmp_path):
     for word in words:
         assert word in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_would_teach_something_else(tmp_path):
+    path = tmp_path / "teacher.keras"
+    logits = keras.Sequential([keras.layers.Flatten(input_shape=(8, 8, 1)), keras.layers.Dense(10)])
+    logits.save(path)
+    config = dataclasses.replace(SMALL, method="distilled", knobs=methods.Knobs(teacher=str(path)))
+    with pytest.raises(ValueError, match=r"teacher .*teacher.keras don't add up to 1: .* softmax"):
+        training.run(config, tmp_path / "run", verbose=0)
+    keras.Sequential([logits, keras.layers.Softmax()]).save(path)
+    here = training.load_data(config).preparation()
+    for taught, words in (
+        (dataclasses.replace(here, class_names=here.class_names[::-1]), "knows the classes 9, 8, "),
+        (dataclasses.replace(here, mean=here.mean * 0, std=here.std * 0 + 1), "mean 0 and std 1; "),
+    ):
+        files.write_json(preparation.beside(path), taught.to_json())
+        with pytest.raises(ValueError, match=words):
+            training.run(config, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_knows_its_teacher_again(tmp_path):
+    path, layers = tmp_path / "teacher.keras", keras.layers
+    sizes = layers.Flatten(input_shape=(8, 8, 1)), layers.Dense(10, activation="softmax")
+    keras.Sequential(sizes).save(path)
+    config = dataclasses.replace(SMALL, method="distilled", knobs=methods.Knobs(teacher=str(path)))
+    training.run(config, tmp_path / "run", verbose=0)
+    assert training.run(config, tmp_path / "run", verbose=0).epochs == config.epochs
+    changed = keras.models.load_model(path)
+    changed.layers[-1].bias.assign(np.ones(10))
+    changed.save(path)
+    with pytest.raises(run_folder.RunExists, match="begun with another teacher of the same name"):
+        training.run(config, tmp_path / "run", verbose=0)
 
 
 def report_all(seen):
