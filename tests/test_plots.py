@@ -216,6 +216,8 @@ def test_bars_are_the_largest_numbers_and_end_at_the_lowest():
     ]  # the number beside it is the true one
     with pytest.raises(ValueError, match="empty"):
         plots.bars({}, "difference")
+    figure = plots.bars({"$0_$5": 1.0, "$5_$": 2.0}, "prices are no formulas")
+    figure.canvas.draw()
 
 
 @pytest.mark.extras

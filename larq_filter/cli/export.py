@@ -137,9 +137,9 @@ def keep_what_is_another_models(path: pathlib.Path, source: pathlib.Path, prepar
 
 
 def validation_images(data: datasets.ImageData, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of the validation set, and their labels."""
-    batches = data.validation(min(count, data.validation_examples)).take(1)
-    ((images, labels),) = batches.as_numpy_iterator()
+    """Images of the validation set, mixed, and their labels."""
+    count = min(count, data.validation_examples)
+    ((images, labels),) = data.first("validation", count).validation(count).as_numpy_iterator()
     return images, labels
 
 

@@ -60,14 +60,27 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
     Raises:
         ValueError: the data have other classes, or --mean and --std say another scale.
     """
-    known = preparation.read(path)
+    known, here = preparation.read(path), data.preparation()
     wrong = f"If the file is wrong, move it away: {path}."
-    if known.class_names != data.class_names:
+    if not _are_alike(known.class_names, data.class_names):
         raise ValueError(
             f"{path.name} beside the model says that it was trained on the "
             f"{len(known.class_names)} classes {_listed(known.class_names)}; {data.name} has the "
             f"{data.num_classes} classes {_listed(data.class_names)}. Give the data that it was "
             f"trained on: --dataset. {wrong}"
+        )
+    if known.pixels != here.pixels:
+        units = {"uint8": "pixels in [0, 255]", "float32": "numbers of units of their own"}
+        flags = (f"--{name}={_joined(255 * getattr(known, name))}" for name in ("mean", "std"))
+        divided = (
+            f" If they were pixels / 255, move {path} away and add {' '.join(flags)}."
+            if here.pixels == "uint8"
+            else ""
+        )
+        raise ValueError(
+            f"{path.name} beside the model says that it was trained on {units[known.pixels]}; "
+            f"{data.name} has {units[here.pixels]}. Give the images as the training had them, "
+            f"those from Python in an .npz file.{divided}"
         )
     given = scaled(known)
     if not given.has_scale_of(known):
@@ -89,6 +102,16 @@ def refuse_other_classes(model, data: datasets.ImageData) -> None:
             f"{model.name} has {shapes[0][1]} outputs; {data.name} has {data.num_classes} classes, "
             f"{_listed(data.class_names)}. Give the data that it was trained on: --dataset."
         )
+
+
+def _are_alike(known: tuple, names: tuple) -> bool:
+    """Whether class names agree; those of a training without names are numbers."""
+    numbers = tuple(map(str, range(len(names))))
+    return known in (names, numbers)
+
+
+def _joined(numbers) -> str:
+    return ",".join(f"{number:.6g}" for number in numbers)
 
 
 def _listed(names) -> str:

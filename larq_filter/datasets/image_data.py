@@ -147,6 +147,19 @@ class ImageData:
         data = data.map(lambda images, labels: (prepared(images), labels))
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
+    def first(self, part: str, count: int) -> "ImageData":
+        """The same data with fewer images of a part, of all classes as they come.
+
+        Args:
+            part: `validation` or `test`.
+            count: of images, in [1, those there are]. They are the first of a fixed permutation,
+                for files lie class by class; of what is streamed, the first.
+        """
+        size = getattr(self, f"{part}_examples")
+        validate_integer("count", count, 1, size, f": {self.name} has {size} images for {part}")
+        fewer = {f"{part}_examples": count, "_source": self._source.first(part, count)}
+        return dataclasses.replace(self, **fewer)
+
     def preparation(self) -> Preparation:
         """What a network that was trained on these data needs of them later."""
         image, _ = self._source.in_order("train").element_spec

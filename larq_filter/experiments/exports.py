@@ -13,6 +13,7 @@ the report alone. Files are copied without their reports, and then the name is a
 import dataclasses
 import datetime
 import hashlib
+import math
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -169,4 +170,5 @@ class Export:
 
 def _plain(value: float) -> str:
     """A count in full, other numbers with six digits."""
-    return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.6g}"
+    is_whole = math.isfinite(value) and value == int(value) and abs(value) >= 1
+    return f"{value:.0f}" if is_whole else f"{value:.6g}"

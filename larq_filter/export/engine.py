@@ -79,10 +79,10 @@ class Interpreter:
         """The outputs for a batch of ``inputs``, in the order of the flatbuffer.
 
         Raises:
-            ValueError: inputs of another shape.
+            ValueError: inputs of another shape, or none.
         """
         inputs, shapes = np.asarray(inputs, np.float32), self._interpreter.input_shapes
-        if [inputs.shape[1:]] != [tuple(shape[1:]) for shape in shapes]:
+        if not len(inputs) or [inputs.shape[1:]] != [tuple(shape[1:]) for shape in shapes]:
             needed = " and ".join(f"(n{''.join(f', {x}' for x in shape[1:])})" for shape in shapes)
             raise ValueError(
                 f"`inputs` has the shape {inputs.shape}; the file takes inputs of shape {needed}."

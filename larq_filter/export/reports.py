@@ -60,6 +60,7 @@ class Report:
         Raises:
             ValueError: ``allowed`` has a name that is not in ``ALLOWABLE``.
         """
+        allowed = as_names(allowed)
         require_allowable(allowed)
         failed = [claim.name for claim in self.claims if claim.ok is not True]
         return tuple(name for name in failed if name not in allowed)
@@ -73,6 +74,11 @@ class Report:
     def to_dict(self) -> dict:
         """Everything, ready for JSON."""
         return {**dataclasses.asdict(self), "ok": self.ok}
+
+
+def as_names(names: Collection[str]) -> Collection[str]:
+    """Names as they were given; a text is one name."""
+    return (names,) if isinstance(names, str) else names
 
 
 def require_allowable(names: Collection[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from larq_filter import binary
 from larq_filter._validation import shown
 from larq_filter.binary import binary_kernels_of
-from larq_filter.export import causes, conversions, engine, graphs, kernels, linting
+from larq_filter.export import causes, conversions, engine, graphs, kernels, linting, reports
 from larq_filter.export.diagnosis import diagnose
 from larq_filter.export.distances import differences, distances, is_constant, spread
 from larq_filter.export.reports import Claim, Report
@@ -68,6 +68,7 @@ def verify(
     inputs, labels = _checked_inputs(model, inputs), _checked_labels(model, labels, inputs)
     original, model = model, conversions.in_float32(model)
     calls = linting.binary_calls_of(model)
+    allow_float = reports.as_names(allow_float)
     _require_known(allow_float, calls)
     floats = _float_layers(calls, flatbuffer)
     claims = [_kernels(model), _operators(calls, floats, flatbuffer, set(allow_float))]

@@ -160,7 +160,8 @@ def bars(
     values = {name: values[name] for name in names}
     figure, axes = column(1, height=0.7 + 0.26 * len(values))
     shown = [max(value, lowest or 0.0) for value in values.values()]
-    drawn = axes.barh(list(map(str, values)), shown, color=COLOURS[1], height=0.6)
+    names = [str(name).replace("$", r"\$") for name in values]  # else two would enclose a formula
+    drawn = axes.barh(names, shown, color=COLOURS[1], height=0.6)
     axes.bar_label(drawn, [f"{v:,.3g}" for v in values.values()], padding=3, fontsize=FONT["size"])
     if lowest is not None:
         axes.set(xscale="log", xlim=(lowest, 20 * max(*shown, bound or lowest)))

@@ -89,6 +89,28 @@ def test_what_contradicts_the_file_beside_the_model_is_refused(typed, tmp_path):
             networks.recorded(path, other)
 
 
+def test_images_of_other_units_are_refused(typed, tmp_path):
+    typed()
+    data = datasets.from_arrays(*[(GREY, LABELS)] * 3)
+    divided = datasets.from_arrays(*[(GREY / 255, LABELS)] * 3)
+    path = tmp_path / "model.images.json"
+    path.write_text(json.dumps(divided.preparation().to_json()))
+    mean, std = (f"{float(each[0]):.6g}" for each in (data.mean, data.std))
+    with pytest.raises(ValueError, match=rf"of units of their own; .* --mean={mean}.* --std={std}"):
+        networks.recorded(path, data)
+    path.write_text(json.dumps(data.preparation().to_json()))
+    with pytest.raises(ValueError, match=r"pixels in \[0, 255\]; .* in an .npz file\.$"):
+        networks.recorded(path, divided)
+
+
+def test_a_training_without_names_knows_its_classes_by_number(typed, tmp_path):
+    typed()
+    path, names = tmp_path / "model.images.json", ["cat", "dog"]
+    path.write_text(json.dumps(datasets.from_arrays(*[(GREY, LABELS)] * 3).preparation().to_json()))
+    data = datasets.from_arrays(*[(GREY, LABELS)] * 3, class_names=names)
+    assert networks.recorded(path, data).class_names == ("0", "1")
+
+
 @pytest.mark.parametrize(("outputs", "wrong"), [(1, False), (2, False), (3, True)])
 def test_data_of_another_number_of_classes_are_refused(outputs, wrong):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(outputs)], name="net")

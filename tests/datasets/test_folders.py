@@ -109,6 +109,19 @@ def test_what_the_split_folders_lack_is_held_out_of_training(tmp_path):
     assert data.test_examples == 6
 
 
+def test_the_first_images_of_a_part_are_of_all_classes(tmp_path):
+    """Files lie class by class; a few of them tell about every class."""
+    pets(tmp_path, 60, names=("ape", "bee", "cat"))
+    data = datasets.load(tmp_path, image_size=4)
+    few = data.first("validation", 12)
+    images, labels = collect(few.validation(5))
+    assert len(images) == few.validation_examples == 12 and set(labels) == {0, 1, 2}
+    np.testing.assert_array_equal(images, collect(data.first("validation", 12).validation(12))[0])
+    assert data.validation_examples > 12 and few.train_examples == data.train_examples
+    with pytest.raises(ValueError, match="`count` is 18; it must lie in .* images for validation"):
+        data.first("validation", data.validation_examples + 1)
+
+
 def test_train_may_be_a_class_of_vehicles(tmp_path):
     pets(tmp_path, 12, names=("bus", "train"))
     assert datasets.load(tmp_path).class_names == ("bus", "train")

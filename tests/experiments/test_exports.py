@@ -72,6 +72,16 @@ def test_files_of_each_outcome(made, earlier, names, tmp_path):
 def test_what_may_not_be_allowed():
     with pytest.raises(ValueError, match="binary kernels can't be allowed.*outputs, top-1"):
         export.Report("m", (), {}).missing(["binary kernels"])
+    report = export.Report("m", (Claim("top-1", None, ""), Claim("outputs", False, "")), {})
+    assert report.missing("top-1") == report.missing(["top-1"]) == ("outputs",)
+
+
+def test_numbers_of_a_model_that_gives_nan_are_reported(tmp_path):
+    claim = Claim("precision", False, "nan", {"median": float("nan"), "inputs": 12.0})
+    made = exports.Export(export.Report("m", (claim,), {}), b"the file", PREPARE, ())
+    names = [each.name for each in made.write(tmp_path / "m.tflite")]
+    text = Page((tmp_path / names[-1]).read_text()).tables
+    assert any("nan" in cell for table in text for row in table for cell in row)
 
 
 def test_one_line_a_cause():

@@ -317,7 +317,7 @@ def test_a_dense_layer_stays_float_unless_that_is_allowed():
     assert claim(report, "outputs").ok
     assert export.verify(model, flatbuffer, x, allow_float=[dense.name]).ok
     with pytest.raises(ValueError, match="names dens; the layers .* are quant_conv2d.*, quant_den"):
-        export.verify(model, flatbuffer, x, allow_float=["dens"])
+        export.verify(model, flatbuffer, x, allow_float="dens")
 
 
 class Block(layers.Layer):
