@@ -58,7 +58,7 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
     """The preparation in a file beside a model, for data of its training.
 
     Raises:
-        ValueError: the data have other classes, or --mean and --std say another scale.
+        ValueError: the data have other classes or units, or --mean and --std say another scale.
     """
     known, here = preparation.read(path), data.preparation()
     wrong = f"If the file is wrong, move it away: {path}."
@@ -71,9 +71,9 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
         )
     if known.pixels != here.pixels:
         units = {"uint8": "pixels in [0, 255]", "float32": "numbers of units of their own"}
-        flags = (f"--{name}={_joined(255 * getattr(known, name))}" for name in ("mean", "std"))
+        typed = (f"--{name}={_joined(255 * getattr(known, name))}" for name in ("mean", "std"))
         divided = (
-            f" If they were pixels / 255, move {path} away and add {' '.join(flags)}."
+            f" If they were pixels / 255, move {path} away and add {' '.join(typed)}."
             if here.pixels == "uint8"
             else ""
         )

@@ -148,7 +148,7 @@ class ImageData:
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
 
     def first(self, part: str, count: int) -> "ImageData":
-        """The same data with fewer images of a part, of all classes as they come.
+        """The same data with fewer images of a part, mixed.
 
         Args:
             part: `validation` or `test`.

@@ -20,6 +20,7 @@ from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
 from larq_filter.optimizers.rule_files import RulesInFiles
 from larq_filter.optimizers.rule_steps import RuleRates, RuleSteps
+from larq_filter.optimizers.saved_layout import no_states_yet
 
 import larq  # isort: skip
 
@@ -297,7 +298,7 @@ class LatentOptimizer(Delegating):
             return
         taken = int(store["iterations"][()])
         if taken and not (getattr(self, "_built", False) or self._nothing_to_train):
-            raise nested.no_states_yet(self.name)
+            raise no_states_yet(self.name)
         self._files.read(store)
         self.iterations.assign(taken)
         self._counters_are_loaded()

@@ -45,14 +45,6 @@ def learning_rate_of(optimizer):
     return learning_rate if isinstance(learning_rate, tf.Variable) else None
 
 
-def no_states_yet(name: str) -> ValueError:
-    """What to say where the optimizer ``name`` is not built, and a file holds its states."""
-    return ValueError(
-        f"{name} has no states yet to load those of the file into. Call "
-        "model.optimizer.build(model.trainable_variables) before loading."
-    )
-
-
 def write(store, optimizers: dict) -> None:
     """Notes learning rates, and how many variables each has, whose values Keras saves.
 

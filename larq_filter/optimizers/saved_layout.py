@@ -93,6 +93,14 @@ def check(found: dict, expected: dict, name: str) -> None:
     )
 
 
+def no_states_yet(name: str) -> ValueError:
+    """What to say where the optimizer ``name`` is not built, and a file holds its states."""
+    return ValueError(
+        f"{name} has no states yet to load those of the file into. Call "
+        "model.optimizer.build(model.trainable_variables) before loading."
+    )
+
+
 def _show(name: str, text: str) -> str:
     head = name.split(".")[0]
     if head == KERNELS:
@@ -273,7 +281,7 @@ class Contents(Text):
         self._expect(found)
         if self._awaited is not None:
             self._awaited = None
-            raise nested.no_states_yet(self._optimizer.name)
+            raise no_states_yet(self._optimizer.name)
         self._warn_of_left_out(anew)
         entries = self.entries()
         for name in found:
