@@ -10,6 +10,7 @@ Both are JSON, so that people and other programs can read them; a damaged one is
 one. Rejected: to keep them in the checkpoints, which only TensorFlow reads and which are removed.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -284,6 +285,28 @@ def write_config(
         for path, content in ((classes, list(images.class_names)), (taken, images.to_json())):
             if not path.exists():
                 files.write_json(path, content)
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path):
+    """While inside, no other process trains in the folder, whose config.json is locked for it.
+
+    Raises:
+        RunExists: another one does.
+    """
+    lock = files.FileLock(folder / "config.json")
+    try:
+        if not lock.acquire(wait=False):
+            raise RunExists(
+                f"Another process trains in {folder} just now. Wait for its end, after which the "
+                "same command goes on or finds the result; or choose another output_dir."
+            )
+    except OSError as error:
+        logger.info("%s can't be locked (%s): start only one training in it.", folder, error)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def as_json(config: Config) -> dict:

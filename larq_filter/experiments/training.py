@@ -80,6 +80,11 @@ class _Way:
             described = user_inputs.describe(config, data, self.model)
             run_folder.write_config(folder, config, self.scale, described, data.preparation())
 
+    def alone(self, folder: pathlib.Path):
+        """``run_folder.alone``; workers but the first write elsewhere."""
+        chief = strategies.is_chief(self.strategy)
+        return run_folder.alone(folder) if chief else contextlib.nullcontext()
+
     def of_first_stage(self) -> "_Way":
         """Nobody chooses a first stage by its test, and nobody waits for its epochs."""
         return dataclasses.replace(self, report=None, test=False, callbacks=())
@@ -231,6 +236,12 @@ def _train(
     strategies.prepare(model, way.strategy, way.synchronized)
     if before is None:
         way.write_config(folder, config, data)  # only now: what is wrong leaves nothing behind
+    with way.alone(folder):
+        return _train_alone(config, data, earlier, model, folder, way, before)
+
+
+def _train_alone(config: run_folder.Config, data, earlier, model, folder, way: _Way, before):
+    """``_train`` once nobody else trains in the folder."""
     mine = strategies.own_folder(folder, way.strategy)
     tables = Tables([mine / "metrics.csv", mine / "flips.csv"])
     board = mine / "tensorboard" if callbacks.has_tensorboard() else None

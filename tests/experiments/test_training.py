@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -190,6 +191,20 @@ def test_a_run_knows_its_teacher_again(tmp_path):
     changed.save(path)
     with pytest.raises(run_folder.RunExists, match="begun with another teacher of the same name"):
         training.run(config, tmp_path / "run", verbose=0)
+
+
+def test_one_training_at_a_time_in_a_folder(tmp_path):
+    folder = tmp_path / "run"
+    config = dataclasses.replace(SMALL, epochs=1)
+    run_folder.write_config(folder, config)
+    with (folder / "config.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # what the other process does
+        (folder / "metrics.csv").write_text("its rows")
+        with pytest.raises(run_folder.RunExists, match="Another process trains in"):
+            training.run(config, folder, verbose=0)
+        assert (folder / "metrics.csv").read_text() == "its rows"
+        assert not (folder / "flips.csv").exists()
+    assert training.run(config, folder, verbose=0).epochs == 1  # it has ended
 
 
 def report_all(seen):
