@@ -7,7 +7,15 @@ checks     what keeps a filter from training them (an error, which ends a run be
 copies     what a copy of a layer needs besides config and values
 """
 
-from larq_filter.binary.checks import ERROR, NO_BINARY_KERNEL, WARNING, Finding, check, probe
+from larq_filter.binary.checks import (
+    ERROR,
+    NO_BINARY_KERNEL,
+    WARNING,
+    Finding,
+    check,
+    probe,
+    probe_unmarked,
+)
 from larq_filter.binary.kernels import (
     RandomSign,
     binarize,
@@ -53,6 +61,7 @@ __all__ = [
     "name_of",
     "nodes_of",
     "probe",
+    "probe_unmarked",
     "replicas",
     "require_built",
     "sign",

@@ -3,7 +3,8 @@
 Larq's mark promises nothing about what a quantizer does to a kernel that already is -1 or +1: it
 may stop the gradient there (``approx_sign``), turn it round (``swish_sign``) or change the value
 (``DoReFa(1)``). So nothing here goes by a list of classes: ``probe`` runs the kernel's own
-quantizer. What would spoil an export is ``larq_filter.export.linting``'s.
+quantizer, and ``probe_unmarked`` one without the mark. What would spoil an export is
+``larq_filter.export.linting``'s.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from larq_filter._keras import keras, tf
-from larq_filter.binary.kernels import fresh, holds_signs, latent, name_of
+from larq_filter.binary.kernels import fresh, holds_signs, is_quantized, latent, name_of
 from larq_filter.binary.layers import binary_kernels, layers_of, require_built
 
 
@@ -48,6 +49,29 @@ def probe(variable) -> str | None:
                 "constraint, or convert the model with larq_filter.to_latent_free."
             )
     return None
+
+
+def probe_unmarked(variable) -> str | None:
+    """Looks for a kernel that is binary and is not marked as such, so that nobody would know.
+
+    Args:
+        variable: any variable.
+
+    Returns:
+        None if it is marked, or not binary; else one sentence that says what to do.
+    """
+    if not is_quantized(variable) or variable.precision is not None:
+        return None
+    values = np.random.default_rng(0).normal(size=tuple(variable.shape))
+    dtype = getattr(variable, "true_dtype", variable.dtype)
+    output = fresh(variable.quantizer)(tf.constant(values, dtype))
+    if not bool(tf.reduce_all(tf.equal(tf.abs(output), 1))):
+        return None
+    name = name_of(variable.quantizer)
+    return (
+        f"its quantizer {name} gives -1 and +1, and has no `precision`, by which Larq tells a "
+        f"binary kernel from others: give it one, {name}.precision = 1, before the layer is built."
+    )
 
 
 def _value_and_gradient(function, x, upstream):
@@ -118,16 +142,27 @@ def check(model: keras.Model) -> list[Finding]:
     """
     require_built(model)
     kernels = binary_kernels(model)
+    findings = _unmarked(model)
     if not kernels:
-        return [Finding(model.name, NO_BINARY_KERNEL)]
+        return findings or [Finding(model.name, NO_BINARY_KERNEL)]
     trained = _has_trained_statistics(model)
-    findings = []
     for layer, variable in kernels:
         problems = [probe(variable), _regularizer_problem(layer, variable)]
         if trained:
             problems.append(_scale_problem(variable))
         findings += [Finding(layer.name, problem) for problem in problems if problem]
     return findings + _slow_statistics(model)
+
+
+def _unmarked(model) -> list[Finding]:
+    """An error for each trainable kernel that is binary and not marked."""
+    problems = {
+        id(variable.latent_variable): (layer.name, problem)
+        for layer in layers_of(model)
+        for variable in layer.trainable_weights
+        if (problem := probe_unmarked(variable))
+    }
+    return [Finding(*found) for found in problems.values()]
 
 
 NO_BINARY_KERNEL = (

@@ -129,9 +129,11 @@ def validate_default_optimizer(identifier, name: str = "default_optimizer"):
         ) from error
     kind = type(optimizer).__name__
     if not isinstance(optimizer, keras.optimizers.Optimizer):
+        is_keras = hasattr(keras.optimizers, kind)
+        fix = f"Use tf.keras.optimizers.{kind}" if is_keras else "Use one of tf.keras.optimizers"
         raise TypeError(
             f"{name} must be a new-style Keras optimizer, not {type(optimizer)!r}. "
-            f"Use tf.keras.optimizers.{kind} in place of the legacy class."
+            f"{fix} in place of the legacy class."
         )
     if hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "default_optimizer"):
         raise TypeError(
@@ -184,18 +186,18 @@ def refuse_new_variables(new) -> None:
 
 def refuse_variables(kernels, real, default_optimizer) -> None:
     """Raises unless there are binary kernels, all can be trained, and so can the rest."""
+    problems = [
+        *((variable.name, binary.probe(variable)) for variable in kernels),
+        *((variable.name, binary.probe_unmarked(variable)) for variable in real),
+    ]
+    refused = [f"\n  {name}: {problem}" for name, problem in problems if problem]
+    if refused:
+        raise ValueError("FilterOptimizer can't train these kernels:" + "".join(refused))
     if not kernels:
         raise ValueError(
             f"FilterOptimizer found no binary kernel among {len(real)} variables: "
             f"{binary.NO_BINARY_KERNEL}"
         )
-    refused = [
-        f"\n  {variable.name}: {problem}"
-        for variable in kernels
-        if (problem := binary.probe(variable))
-    ]
-    if refused:
-        raise ValueError("FilterOptimizer can't train these kernels:" + "".join(refused))
     if real and default_optimizer is None:
         names = ", ".join(variable.name for variable in real[:5])
         raise ValueError(

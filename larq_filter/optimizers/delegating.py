@@ -6,8 +6,10 @@ rate as their own, counters of steps, clipping over all variables, configs, copi
 
 from larq_filter import binary, serialization
 from larq_filter._keras import keras, tf
-from larq_filter.optimizers import nested
+from larq_filter.optimizers import nested, wrapped_files
 from larq_filter.optimizers.arguments import validate_clipping, validate_name
+
+_LOSS_SCALED = "loss_scaled"  # in configs
 
 
 class Delegating(keras.optimizers.Optimizer):
@@ -20,6 +22,7 @@ class Delegating(keras.optimizers.Optimizer):
 
     _PARTS = ("default_optimizer",)  # arguments that have configs of their own
     _comes_from_config = False
+    _was_loss_scaled = False  # where that config was made
 
     def __init__(self, name, clipnorm, clipvalue, global_clipnorm, **kwargs):
         name = validate_name(name)
@@ -94,6 +97,15 @@ class Delegating(keras.optimizers.Optimizer):
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
 
+    def build(self, var_list):
+        if self._comes_from_config and self._is_loss_scaled() and not self._was_loss_scaled:
+            wrapped_files.warn_of_new_wrapper()
+        super().build(var_list)
+
+    def _is_loss_scaled(self) -> bool:
+        """Whether a ``LossScaleOptimizer`` is around this one."""
+        return getattr(self, "_is_wrapped_by_loss_scale_optimizer", False)
+
     def __deepcopy__(self, memo):
         """A copy with values of its own, for the same variables: states are of certain kernels."""
         copied = type(self).from_config(self.get_config())
@@ -119,15 +131,18 @@ class Delegating(keras.optimizers.Optimizer):
             "global_clipnorm": self.global_clipnorm,
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
+            **({_LOSS_SCALED: True} if self._is_loss_scaled() else {}),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
+        was_loss_scaled = config.pop(_LOSS_SCALED, False)
         with keras.utils.custom_object_scope(custom_objects or {}):
             for name in cls._PARTS:
                 if isinstance(config.get(name), dict):
                     config[name] = serialization.revive(config[name], f"The config of {name}")
         optimizer = cls(**config)
         optimizer._comes_from_config = True
+        optimizer._was_loss_scaled = was_loss_scaled
         return optimizer

@@ -15,7 +15,7 @@ from typing import Any
 
 from larq_filter import binary, latent_rules, serialization
 from larq_filter._keras import keras, tf
-from larq_filter.optimizers import nested
+from larq_filter.optimizers import nested, wrapped_files
 from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
 from larq_filter.optimizers.rule_files import RulesInFiles
@@ -294,6 +294,8 @@ class LatentOptimizer(Delegating):
             ValueError: it was written with other rules, with what was found and what is expected;
                 or this optimizer is not built.
         """
+        if wrapped_files.read(store, self):
+            return
         if "iterations" not in store.keys():  # noqa: SIM118  its model was not compiled
             return
         taken = int(store["iterations"][()])

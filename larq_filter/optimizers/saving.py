@@ -9,7 +9,7 @@ import warnings
 from larq_filter import serialization
 from larq_filter._keras import tf
 from larq_filter._validation import shown
-from larq_filter.optimizers import file_kernels
+from larq_filter.optimizers import file_kernels, wrapped_files
 from larq_filter.optimizers.delegating import Delegating
 
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
@@ -96,7 +96,7 @@ class SavedByName(Delegating):
         self._layout.write(store)
 
     def _warn_of_loss_scale(self) -> None:
-        if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
+        if self._is_loss_scaled():
             warnings.warn(
                 "Keras' files .keras and .weights.h5 leave out the current scale of "
                 "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
@@ -123,6 +123,8 @@ class SavedByName(Delegating):
                 "weights are loaded, and the optimizer stays as it is.",
                 stacklevel=2,
             )
+            return
+        if wrapped_files.read(store, self):
             return
         self._layout.read(store)
         self._counters_are_loaded()

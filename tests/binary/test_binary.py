@@ -5,6 +5,7 @@ import pytest
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.optimizers import FilterOptimizer
 
 import larq as lq
 
@@ -126,6 +127,34 @@ def test_check_names_layer_and_cure(kernel, words):
     (finding,) = binary.check(conv_model(**kernel))
     for word in words:
         assert word in str(finding)
+
+
+@tf.custom_gradient
+def own_sign(x):
+    return tf.where(x < 0, -tf.ones_like(x), tf.ones_like(x)), lambda dy: dy
+
+
+class OwnSign(lq.quantizers.Quantizer):
+    def call(self, inputs):
+        return super().call(own_sign(inputs))
+
+
+@pytest.mark.parametrize("quantizer", [own_sign, OwnSign()])
+def test_a_binary_kernel_without_the_mark_is_named(quantizer):
+    """Else the default optimizer would train it, and nobody would know."""
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            lq.layers.QuantDense(4, **SIGN),
+            lq.layers.QuantDense(4, kernel_quantizer=quantizer, name="mine"),
+        ]
+    )
+    (finding,) = binary.check(model)
+    assert finding.layer == "mine" and "precision = 1" in str(finding)
+    with pytest.raises(ValueError, match="mine/kernel.*precision = 1"):
+        FilterOptimizer().build(model.trainable_variables)
+    two_bits = conv_model(kernel_quantizer=lambda x: tf.clip_by_value(tf.round(x), -1, 1))
+    assert "1-bit quantizer" in str(*binary.check(two_bits))
 
 
 def test_check_sees_regularizers_of_separable_layers():

@@ -81,12 +81,13 @@ OPTIMIZERS = {
 }
 
 
-def build(optimizer, kernel_initializer=None):
-    """A network of two binary layers and real-valued variables, compiled."""
+def build(optimizer, kernel_initializer=None, **options):
+    """A network of two binary layers and real-valued variables, compiled; ``options``: of both."""
     binary_layer = {
         "kernel_quantizer": lq.quantizers.NoOp(precision=1),
         "kernel_initializer": kernel_initializer or binary.RandomSign(3),
         "use_bias": False,
+        **options,
     }
     keras.backend.clear_session()  # names as in a new process
     keras.utils.set_random_seed(1)

@@ -12,7 +12,7 @@ from saved import write as fixtures
 import saving_cases
 from larq_filter import binary, filters, flips
 from larq_filter._keras import keras, tf
-from larq_filter.optimizers import FilterOptimizer
+from larq_filter.optimizers import FilterOptimizer, LatentOptimizer
 
 import larq as lq
 
@@ -100,6 +100,44 @@ def test_the_scale_of_the_loss_is_lost_by_name(format, tmp_path):
     model = saving_cases.first_part("loss scale")
     with pytest.warns(UserWarning, match="leave out the current scale"):
         saving_cases.write("loss scale", format, tmp_path / "case", model)
+
+
+@pytest.mark.filterwarnings("ignore:Keras' files .keras and .weights.h5 leave out:UserWarning")
+@pytest.mark.parametrize(
+    "make", [lambda: FilterOptimizer(FILTER), lambda: LatentOptimizer("adam", "sgd")]
+)
+def test_files_of_mixed_precision_load_without_the_policy(make, tmp_path):
+    kernel = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    model = saving_cases.train(saving_cases.build(make(), **kernel), 0, 1)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "all.weights.h5")
+    keras.mixed_precision.set_global_policy("float32")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    other = saving_cases.build(make(), **kernel)
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "all.weights.h5")
+    for found in (loaded, other):
+        assert type(found.optimizer) is type(model.optimizer.inner_optimizer)
+        for ours, theirs in zip(values_of(found), values_of(model), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def values_of(model):
+    """All variables of the model, of its optimizer and of those within."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    parts = [optimizer.default_optimizer, getattr(optimizer, "kernel_optimizer", None)]
+    variables = [v for each in (model, optimizer, *filter(None, parts)) for v in each.variables]
+    return [variable.numpy() for variable in variables]
+
+
+def test_a_file_of_full_precision_under_the_policy_of_mixed_is_explained(tmp_path):
+    saving_cases.first_part("quist2023").save(tmp_path / "model.keras")
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    with pytest.warns(UserWarning, match="config was saved without"), pytest.raises(AttributeError):
+        keras.models.load_model(tmp_path / "model.keras")
+    keras.mixed_precision.set_global_policy("float32")
+    assert keras.models.load_model(tmp_path / "model.keras").optimizer.iterations == 20
 
 
 def test_what_is_excluded_from_weight_decay_stays_excluded(tmp_path):
