@@ -9,7 +9,7 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import nested, wrapped_files
 from larq_filter.optimizers.arguments import validate_clipping, validate_name
 
-_LOSS_SCALED = "loss_scaled"  # in configs
+_WRAPPED = "variables_under_loss_scale"  # in configs
 
 
 class Delegating(keras.optimizers.Optimizer):
@@ -22,7 +22,7 @@ class Delegating(keras.optimizers.Optimizer):
 
     _PARTS = ("default_optimizer",)  # arguments that have configs of their own
     _comes_from_config = False
-    _was_loss_scaled = False  # where that config was made
+    _wrapped_variables = None  # how many there were where that config was made, under a wrapper
 
     def __init__(self, name, clipnorm, clipvalue, global_clipnorm, **kwargs):
         name = validate_name(name)
@@ -97,10 +97,11 @@ class Delegating(keras.optimizers.Optimizer):
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
 
-    def build(self, var_list):
-        if self._comes_from_config and self._is_loss_scaled() and not self._was_loss_scaled:
-            wrapped_files.warn_of_new_wrapper()
-        super().build(var_list)
+    def _after_build(self) -> None:
+        """At the end of ``build``, where a file's state may come next."""
+        as_saved = self._wrapped_variables == len(self.variables)
+        if self._comes_from_config and self._is_loss_scaled() and not as_saved:
+            wrapped_files.warn_of_wrapper(self.name)
 
     def _is_loss_scaled(self) -> bool:
         """Whether a ``LossScaleOptimizer`` is around this one."""
@@ -131,18 +132,18 @@ class Delegating(keras.optimizers.Optimizer):
             "global_clipnorm": self.global_clipnorm,
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
-            **({_LOSS_SCALED: True} if self._is_loss_scaled() else {}),
+            **({_WRAPPED: len(self.variables)} if self._is_loss_scaled() else {}),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        was_loss_scaled = config.pop(_LOSS_SCALED, False)
+        wrapped_variables = config.pop(_WRAPPED, None)
         with keras.utils.custom_object_scope(custom_objects or {}):
             for name in cls._PARTS:
                 if isinstance(config.get(name), dict):
                     config[name] = serialization.revive(config[name], f"The config of {name}")
         optimizer = cls(**config)
         optimizer._comes_from_config = True
-        optimizer._was_loss_scaled = was_loss_scaled
+        optimizer._wrapped_variables = wrapped_variables
         return optimizer

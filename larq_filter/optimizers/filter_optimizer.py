@@ -219,6 +219,7 @@ class FilterOptimizer(Attributes, SavedByName):
         kernels = [variable for variable in var_list if binary.is_binary(variable)]
         if not (var_list and (kernels or not self._comes_from_config)):
             self.nothing_to_train = True  # its kernels were frozen before the model was saved
+            self._after_build()
             return
         real = [variable for variable in var_list if not binary.is_binary(variable)]
         refuse_variables(kernels, real, self.default_optimizer)
@@ -240,6 +241,7 @@ class FilterOptimizer(Attributes, SavedByName):
         super(Attributes, self).__setattr__("jit_compile", compiles)  # nobody else may set it
         self._layout.check_awaited()
         self._built = True
+        self._after_build()
 
     def _start_again(self, variables) -> None:
         """Does what ``build`` does, for kernels whose first values came from a file after it."""

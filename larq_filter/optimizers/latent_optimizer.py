@@ -191,8 +191,9 @@ class LatentOptimizer(Delegating):
         waits = self._comes_from_config or not variables
         if waits and not any(map(binary.is_quantized, variables)):
             self._nothing_to_train = True
-            return
-        self._build(variables)
+        else:
+            self._build(variables)
+        self._after_build()
 
     def _build(self, variables):
         if not any(map(binary.is_quantized, variables)):

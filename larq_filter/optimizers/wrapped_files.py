@@ -39,12 +39,13 @@ def _expect_nothing(nested) -> None:
     nested.load_own_variables = load_own_variables
 
 
-def warn_of_new_wrapper() -> None:
-    """Says what comes next if a file is being read."""
+def warn_of_wrapper(name: str) -> None:
+    """Says what comes next if a file is being read, and the wrapper would not find it fitting."""
     warnings.warn(
-        "The policy mixed_float16 wraps this optimizer in a LossScaleOptimizer, and its config was "
-        "saved without. If a file is being loaded, Keras can't read its state now (\"object has no "
-        'attribute \'name\'"): call tf.keras.mixed_precision.set_global_policy("float32") before '
-        "loading, which its layers compute in anyway.",
+        f"{name} is wrapped in a LossScaleOptimizer, and its config was saved without, or with "
+        "other variables to train. If a file is being loaded, Keras can't read its state so "
+        "(\"object has no attribute 'name'\"): call "
+        'tf.keras.mixed_precision.set_global_policy("float32") before loading. Each layer keeps '
+        "the policy that it was saved with.",
         stacklevel=4,
     )

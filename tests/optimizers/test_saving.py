@@ -131,13 +131,31 @@ def values_of(model):
     return [variable.numpy() for variable in variables]
 
 
-def test_a_file_of_full_precision_under_the_policy_of_mixed_is_explained(tmp_path):
-    saving_cases.first_part("quist2023").save(tmp_path / "model.keras")
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    with pytest.warns(UserWarning, match="config was saved without"), pytest.raises(AttributeError):
+@pytest.mark.filterwarnings("ignore:Keras' files .keras and .weights.h5 leave out:UserWarning")
+@pytest.mark.filterwarnings("ignore:The file was written by an optimizer that:UserWarning")
+@pytest.mark.parametrize("make", [FilterOptimizer, lambda: LatentOptimizer("adam", "sgd")])
+@pytest.mark.parametrize("policies", [("float32", "mixed_float16"), ("mixed_float16",) * 2])
+def test_what_keras_wrapper_can_not_load_is_explained(make, policies, tmp_path):
+    """A file of another policy, and one whose layers were frozen after the training."""
+    kernel = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    keras.mixed_precision.set_global_policy(policies[0])
+    model = saving_cases.train(saving_cases.build(make(), **kernel), 0, 1)
+    model.layers[0].trainable = policies[0] != policies[1]
+    model.save(tmp_path / "model.keras")
+    keras.mixed_precision.set_global_policy(policies[1])
+    with (
+        pytest.warns(UserWarning, match="wrapped in a LossScaleOptimizer"),
+        pytest.raises(AttributeError, match="name"),  # the wrapper's own end
+    ):
         keras.models.load_model(tmp_path / "model.keras")
-    keras.mixed_precision.set_global_policy("float32")
-    assert keras.models.load_model(tmp_path / "model.keras").optimizer.iterations == 20
+    keras.mixed_precision.set_global_policy("float32")  # as the warning says
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    before = [v.numpy() for v in model.layers[0].weights]
+    saving_cases.train(loaded, 1, 2)
+    assert loaded.optimizer.iterations == 40
+    assert loaded.layers[2].compute_dtype == policies[0].removeprefix("mixed_")
+    frozen = [np.array_equal(a, b) for a, b in zip(before, loaded.layers[0].weights, strict=True)]
+    assert all(frozen) == (not loaded.layers[0].trainable)
 
 
 def test_what_is_excluded_from_weight_decay_stays_excluded(tmp_path):
