@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from larq_filter._keras import keras
-from larq_filter.binary.kernels import is_binary
+from larq_filter.binary.kernels import is_binary, is_quantized
 
 
 def require_built(model) -> None:
@@ -52,11 +52,16 @@ def binary_kernels(model: keras.Model, trainable_only: bool = True) -> list[tupl
 
 def binary_kernels_of(layer: Any) -> Iterator[tuple[str, Any, Any]]:
     """``(prefix, quantizer, variable)`` for each 1-bit kernel of one layer, by its attributes."""
+    return (found for found in quantized_kernels_of(layer) if is_binary(found[2]))
+
+
+def quantized_kernels_of(layer: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The same for each kernel with a quantizer, of any number of bits."""
     for attribute in [key for key in vars(layer) if key.endswith("_quantizer")]:
         prefix = attribute.removesuffix("_quantizer")
         for name in (prefix, f"{prefix}_kernel"):
             variable = getattr(layer, name, None)
-            if prefix != "input" and is_binary(variable):
+            if prefix != "input" and is_quantized(variable):
                 yield prefix, getattr(layer, attribute), variable
 
 

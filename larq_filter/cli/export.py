@@ -35,7 +35,7 @@ flags.adopt_module_key_flags(user_code)
 # What
 flags.DEFINE_string("output", None, "The file to write. Default: beside the model, by its name.")
 flags.DEFINE_list(
-    "allow_float", [], "Names of binary layers that may stay float, QuantDense ones for example."
+    "allow_float", [], "Names of quantized layers that may stay float, QuantDense ones for example."
 )
 flags.DEFINE_list(
     "allow",

@@ -81,12 +81,13 @@ class Export:
         content = self._content(target.name)
         contents = {report: files.as_json(content), page: self._page(content)}
         if self.outcome != FAILED:
-            contents[preparation.beside(target)] = files.as_json(self.prepare.to_json())
+            images = preparation.beside(target)
+            contents[images] = files.as_json(self.prepare.to_json())
             contents[target] = self.flatbuffer
         with files.plain_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_together(contents)
-        return [target, report, page] if target in contents else [report, page]
+        return [target, images, report, page] if target in contents else [report, page]
 
     def _content(self, name: str) -> dict:
         file = None

@@ -79,8 +79,13 @@ class Interpreter:
         """The outputs for a batch of ``inputs``, in the order of the flatbuffer.
 
         Raises:
-            ValueError: inputs of another shape, or none.
+            ValueError: inputs of another shape, or none; a file that takes other numbers.
         """
+        kinds = [np.dtype(kind).name for kind in self._interpreter.input_types]
+        if kinds != ["float32"]:
+            raise ValueError(
+                f"the file takes {', '.join(kinds)}: it is quantised, and no file of `convert`."
+            )
         inputs, shapes = np.asarray(inputs, np.float32), self._interpreter.input_shapes
         if not len(inputs) or [inputs.shape[1:]] != [tuple(shape[1:]) for shape in shapes]:
             needed = " and ".join(f"(n{''.join(f', {x}' for x in shape[1:])})" for shape in shapes)

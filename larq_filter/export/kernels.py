@@ -68,6 +68,16 @@ def problems(model) -> list[tuple[str, str]]:
     return found
 
 
+def unmarked(model) -> list[tuple[str, str]]:
+    """The layers whose kernels are binary without Larq's mark, and for each the fix."""
+    return [
+        (layer.name, what)
+        for layer in binary.layers_of(model)
+        for _, _, kernel in binary.quantized_kernels_of(layer)
+        if (what := binary.probe_unmarked(kernel))
+    ]
+
+
 def signs_in_file(layer, quantizer, kernel) -> np.ndarray:
     """The sign bits of a convolution's kernel in the file's order (outputs, height, width, in)."""
     return np.moveaxis(values_of(quantizer, kernel) < 0, -1, 0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
-from larq_filter.binary import binary_kernels_of
+from larq_filter.binary import binary_kernels_of, quantized_kernels_of
 from larq_filter.export import causes, graphs, kernels
 
 import larq
@@ -51,7 +51,7 @@ def lint(model: keras.Model) -> list[LintFinding]:
     """What would go wrong or be lost in an export, layer by layer, and what to do.
 
     Looks at the network, not at the values of its weights: for use before training. Of layers
-    without a binary kernel only those are named that are called with ``training=True``; of those
+    without a quantized kernel only those are named that are called with ``training=True``; of those
     inside a custom layer, whose connections are not known, only what they are themselves is.
 
     Args:
@@ -76,16 +76,21 @@ def lint(model: keras.Model) -> list[LintFinding]:
 
 def binary_calls_of(model) -> list:
     """The calls of layers with binary kernels, those inside custom layers too."""
-    return [call for call in _calls_and_parts(model) if has_binary_kernel(call.layer)]
+    return [call for call in quantized_calls_of(model) if has_binary_kernel(call.layer)]
+
+
+def quantized_calls_of(model) -> list:
+    """The calls of layers with quantized kernels, those inside custom layers too."""
+    return [call for call in _calls_and_parts(model) if _quantized(call.layer)]
 
 
 def _calls_and_parts(model):
-    """All calls of layers; after that of a custom layer the ones with binary kernels inside it."""
+    """All calls of layers; after that of a custom layer those with quantized kernels inside it."""
     for call in graphs.calls_of(model):
         yield call
-        if not has_binary_kernel(call.layer):
+        if not _quantized(call.layer):
             for part in call.layer._flatten_layers(include_self=False):
-                if any(True for _ in binary_kernels_of(part)):
+                if _quantized(part):
                     name = f"{call.name}/{part.name}"
                     yield dataclasses.replace(
                         call, name=name, layer=part, trains=False, holder=call
@@ -101,7 +106,10 @@ def findings_of(call) -> list[LintFinding]:
         )
         return [LintFinding(call.name, problem, "leave training=True out of the call", WRONG)]
     if not has_binary_kernel(call.layer):
-        return []
+        return [
+            LintFinding(call.name, *_more_bits(quantizer, kernel), FLOAT)
+            for quantizer, kernel in _quantized(call.layer)[:1]
+        ]
     kind = _kind(call) or (call.holder and _hidden_input(call))
     if kind is not None:
         return [LintFinding(call.name, *kind, FLOAT)]
@@ -127,6 +135,12 @@ def causes_of(calls: list) -> str:
 def has_binary_kernel(layer) -> bool:
     """Whether a layer, or the one that it wraps, has a kernel that Larq marks as 1 bit wide."""
     return any(True for part in _parts(layer) for _ in binary_kernels_of(part))
+
+
+def _quantized(layer) -> list[tuple]:
+    """The quantizers and kernels of a layer, or the one that it wraps, of less than 32 bits."""
+    found = [each[1:] for part in _parts(layer) for each in quantized_kernels_of(part)]
+    return [(quantizer, kernel) for quantizer, kernel in found if (kernel.precision or 1) < 32]
 
 
 def is_binary_convolution(layer) -> bool:
@@ -185,6 +199,16 @@ def _kind(call):
     if not is_binary_convolution(layer):
         return f"{type(layer).__name__} is never accelerated", "use QuantConv2D"
     return None
+
+
+def _more_bits(quantizer, kernel):
+    name, bits = binary.name_of(quantizer), kernel.precision
+    return (
+        f"its kernel_quantizer {name} has {f'{bits} bits' if bits else 'no `precision`'}, and LCE "
+        "runs kernels of 1 bit",
+        'use a quantizer of -1 and +1, "ste_sign" for one; a function of your own that gives '
+        "them gets the attribute precision = 1",
+    )
 
 
 def _ternary_input(call):

@@ -40,7 +40,7 @@ class Report:
     Attributes:
         model: name of the model.
         claims: all claims.
-        float_layers: the layers with binary kernels that stay float, with the reason.
+        float_layers: the layers with quantized kernels that stay float, with the reason.
         diagnosis: which layers are wrong; None if there was no need for a closer look.
     """
 

@@ -53,21 +53,22 @@ def verify(
             dict, if the model has its input in one.
         labels: their labels, whole numbers (n,) from 0 to the number of classes - 1, or None. A
             model with one output between 0 and 1 has the classes 0 and 1.
-        allow_float: names of binary layers that may stay float, as a QuantDense does; of one inside
-            a custom layer, after the name of that one: "block/conv".
+        allow_float: names of quantized layers that may stay float, as a QuantDense and kernels of
+            more than 1 bit do; of one inside a custom layer, after the name of that one:
+            "block/conv".
 
     Raises:
         ImportError: the extra ``lce`` is not installed.
         TypeError: a subclassed model; a flatbuffer that isn't bytes; inputs that are no array.
         ValueError: a wrong shape, NaN or infinity in the inputs, labels that are no classes of this
-            model, ``allow_float`` names a layer that isn't binary, or a flatbuffer that is no whole
-            .tflite file.
+            model, ``allow_float`` names a layer that isn't quantized, or a flatbuffer that is no
+            whole .tflite file.
     """
     engine.load()  # if it is not installed, that is said at once
     graphs.require(model)
     inputs, labels = _checked_inputs(model, inputs), _checked_labels(model, labels, inputs)
     original, model = model, conversions.in_float32(model)
-    calls = linting.binary_calls_of(model)
+    calls = linting.quantized_calls_of(model)
     allow_float = reports.as_names(allow_float)
     _require_known(allow_float, calls)
     floats = _float_layers(calls, flatbuffer)
@@ -114,7 +115,7 @@ def _require_known(allow_float, calls: list) -> None:
     unknown = set(allow_float) - {call.name for call in calls}
     if unknown:
         raise ValueError(
-            f"`allow_float` names {', '.join(sorted(unknown))}; the layers with binary kernels "
+            f"`allow_float` names {', '.join(sorted(unknown))}; the layers with quantized kernels "
             f"are {', '.join(call.name for call in calls)}."
         )
 
@@ -177,10 +178,10 @@ def _require_classes(model, expected: np.ndarray) -> None:
 
 
 def _kernels(model) -> Claim:
-    found = kernels.problems(model)
+    found = [*kernels.problems(model), *kernels.unmarked(model)]
     count = sum(1 for layer in binary.layers_of(model) for _ in binary_kernels_of(layer))
     numbers = {"kernels": count, "problems": found}
-    if not count:
+    if not count and not found:
         details = (
             "the model has none: no layer has a kernel_quantizer that gives -1 and +1 (ste_sign, "
             "for one), or kernels of the optimizer's"
@@ -211,7 +212,7 @@ def _float_layers(calls: list, flatbuffer: bytes) -> dict[str, str]:
     for call in calls:
         match = None
         if linting.is_binary_convolution(call.layer):
-            ((_, quantizer, kernel),) = binary_kernels_of(call.layer)
+            ((_, quantizer, kernel),) = binary.quantized_kernels_of(call.layer)
             bits = kernels.signs_in_file(call.layer, quantizer, kernel)
             same = (i for i, k in enumerate(left) if kernels.equal_but_for_negation(bits, k))
             match = next(same, None)
@@ -230,13 +231,14 @@ def _float_layers(calls: list, flatbuffer: bytes) -> dict[str, str]:
 
 def _operators(calls: list, floats: dict, flatbuffer: bytes, allowed: set) -> Claim:
     count = engine.operators(flatbuffer).count(engine.BINARY_CONVOLUTION)
-    details = f"{count} {engine.BINARY_CONVOLUTION} for {len(calls)} calls of binary layers"
+    binary_calls = sum(linting.has_binary_kernel(call.layer) for call in calls)
+    details = f"{count} {engine.BINARY_CONVOLUTION} for {binary_calls} calls of binary layers"
     for ok, word in [(False, "stays float"), (True, "stays float, as allowed")]:
         found = (
             (name, f"{word}: {why}") for name, why in floats.items() if (name in allowed) == ok
         )
         details += "".join(f"; {line}" for line in causes.by_cause(found))
-    numbers = {"operators": count, "binary_layers": len(calls), "float_layers": floats}
+    numbers = {"operators": count, "binary_layers": binary_calls, "float_layers": floats}
     return Claim("operators on bits", set(floats) <= allowed, details, numbers)
 
 

@@ -139,7 +139,11 @@ class OwnSign(lq.quantizers.Quantizer):
         return super().call(own_sign(inputs))
 
 
-@pytest.mark.parametrize("quantizer", [own_sign, OwnSign()])
+def straight_sign(x):
+    return x + tf.stop_gradient(tf.where(x < 0, -1.0, 1.0) - x)
+
+
+@pytest.mark.parametrize("quantizer", [own_sign, OwnSign(), straight_sign])
 def test_a_binary_kernel_without_the_mark_is_named(quantizer):
     """Else the default optimizer would train it, and nobody would know."""
     model = keras.Sequential(

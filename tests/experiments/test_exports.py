@@ -26,15 +26,18 @@ def exported(allowed=(), flatbuffer=b"the file", **changes):
 @pytest.mark.parametrize(
     ("made", "earlier", "names"),
     [
-        (exported(), False, ["m.tflite", *REPORT]),
-        (exported(["outputs"]), True, ["m.tflite", *REPORT]),
+        (exported(), False, ["m.tflite", "m.images.json", *REPORT]),
+        (exported(["outputs"]), True, ["m.tflite", "m.images.json", *REPORT]),
         (exported(outputs=False), False, REPORT),
         (exported(outputs=None), True, ["m.failed.report.json", "m.failed.report.html"]),
         (exported(["top-1"], outputs=False), False, REPORT),
         (
             exported(["outputs"], outputs=False),
             True,
-            ["m.unproven.tflite", "m.unproven.report.json", "m.unproven.report.html"],
+            [
+                f"m.unproven.{end}"
+                for end in ("tflite", "images.json", "report.json", "report.html")
+            ],
         ),
         (exported(export.ALLOWABLE, binary_kernels=False), False, REPORT),
         (exported(export.ALLOWABLE, None, conversion=False), False, REPORT),
@@ -47,8 +50,6 @@ def test_files_of_each_outcome(made, earlier, names, tmp_path):
         other.write_bytes(b"earlier")
     assert [each.name for each in made.write(path)] == names
     expected = {*names, *[each.name for each in others]}
-    if names[0].endswith(".tflite"):
-        expected.add(names[0].replace(".tflite", ".images.json"))
     assert {each.name for each in tmp_path.iterdir()} == expected
     for other in others:
         assert (other.read_bytes() == b"earlier") == (other.name not in names)

@@ -320,6 +320,31 @@ def test_a_dense_layer_stays_float_unless_that_is_allowed():
         export.verify(model, flatbuffer, x, allow_float="dens")
 
 
+def straight_sign(x):
+    return x + tf.stop_gradient(tf.where(x < 0, -1.0, 1.0) - x)
+
+
+@extras
+def test_kernels_that_larq_does_not_mark_as_binary_are_seen():
+    """Of 2 bits they stay float, at 32 times the size; signs without a mark nobody would check."""
+    two_bits = settled(classifier(conv(), conv(kernel_quantizer="ste_tern", name="ternary")))
+    x = inputs_of(two_bits)
+    assert [f.layer for f in export.lint(two_bits)] == ["ternary"]
+    flatbuffer = export.convert(two_bits)
+    report = export.verify(two_bits, flatbuffer, x)
+    assert report.missing() == ("operators on bits",)
+    details = (
+        "1 LceBconv2d for 1 calls of binary layers; ternary: stays float: its kernel_quantizer"
+    )
+    assert details in claim(report, "operators on bits").details
+    assert export.verify(two_bits, flatbuffer, x, allow_float=["ternary"]).ok
+
+    unmarked = settled(classifier(conv(), conv(kernel_quantizer=straight_sign, name="own")))
+    report = export.verify(unmarked, export.convert(unmarked), x)
+    assert report.missing() == ("binary kernels",)
+    assert "own: its quantizer straight_sign" in claim(report, "binary kernels").details
+
+
 class Block(layers.Layer):
     """A binary convolution inside a custom layer, where no graph shows it."""
 
@@ -688,6 +713,7 @@ SEPARABLE = {"depthwise_quantizer": "ste_sign", "pointwise_quantizer": "ste_sign
         ),
         (lambda: conv(input_quantizer="ste_heaviside"), (8, 8, 32), "SteHeaviside gives other"),
         (lambda: conv(kernel_quantizer="ste_heaviside"), (8, 8, 32), "gives 0 and 1"),
+        (lambda: conv(kernel_quantizer="ste_tern"), (8, 8, 32), "SteTern has 2 bits"),
         (lambda: conv(pad_values=-1), (8, 8, 32), "pad_values=-1"),
         (lambda: conv(groups=2), (8, 8, 32), "2 groups of 16 input channels"),
         (lambda: conv(data_format="channels_first"), (32, 8, 8), "channels_first"),
