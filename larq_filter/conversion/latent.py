@@ -27,9 +27,9 @@ def to_latent_free(model: Any, scales: str = "fold") -> Any:
     Every 1-bit kernel quantizer (``kernel_quantizer``, ``depthwise_quantizer``,
     ``pointwise_quantizer``) becomes ``NoOp(precision=1)``, its constraint and regularizer go, its
     initializer becomes ``RandomSign``. The kernels hold -1 and +1: the signs of what the quantizer
-    gave. All other variables are copied; input quantizers, kernels of more than 1 bit and kernels
-    under plain functions without a ``precision`` stay as they are. Nested models, shared layers and
-    ``TimeDistributed`` are followed. ``model`` itself is not touched.
+    gave. All other variables are copied; input quantizers and kernels of more than 1 bit stay as
+    they are. Nested models, shared layers and ``TimeDistributed`` are followed. ``model`` itself is
+    not touched.
 
     Predictions stay the same: bit for bit for quantizers that give -1 and +1, up to rounding where
     a scale is folded into a batch normalisation (see the module's text); in a deep network that
@@ -52,7 +52,8 @@ def to_latent_free(model: Any, scales: str = "fold") -> Any:
     Raises:
         TypeError: a subclassed model, or Larq layers hidden inside a custom layer.
         ValueError: the model is not built or has no binary kernel; a quantizer gives something
-            else than a scale per channel times -1 and +1; a scale can't be folded.
+            else than a scale per channel times -1 and +1, or -1 and +1 without a ``precision``; a
+            scale can't be folded.
 
     Example:
         >>> free = lf.to_latent_free(larq_zoo.literature.BiRealNet18(weights=None))

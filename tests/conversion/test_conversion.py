@@ -159,7 +159,7 @@ def test_other_values_than_scaled_signs_are_refused(quantizer, seen):
 
 def test_wider_kernels_and_functions_without_precision_stay():
     def plain(w):
-        return tf.sign(w)
+        return tf.clip_by_value(tf.round(w), -1, 1)
 
     stays = [larq.quantizers.DoReFa(2, mode="weights"), larq.quantizers.SteTern(), plain]
     model = trained(chain(*[conv(q) for q in stays], conv("ste_sign"), norm()))
@@ -171,6 +171,8 @@ def test_wider_kernels_and_functions_without_precision_stay():
         np.testing.assert_array_equal(binary.latent(new.kernel), binary.latent(old.kernel))
     assert free.layers[2].kernel_quantizer is plain
     assert_latent_free(free, kernels=1)
+    with pytest.raises(ValueError, match="quantizer sign .*sign.precision = 1"):
+        to_latent_free(chain(conv(tf.sign), conv("ste_sign"), norm()))
 
 
 def test_configuration_of_a_converted_layer():
