@@ -51,6 +51,8 @@ from larq_filter.experiments.checkpoints import Tables
 from larq_filter.experiments.epoch_lines import EpochLines
 from larq_filter.optimizers import FilterOptimizer
 
+import larq  # isort: skip
+
 logger = logging.getLogger(__name__)
 
 Config, Result = run_folder.Config, run_folder.Result  # what users of this module name
@@ -146,7 +148,8 @@ def run(
         raise ValueError(f'`verbose` is {shown(verbose)}; it must be "auto", 0, 1 or 2.')
     callbacks = _validated(callbacks)
     way = _Way(verbose, report, strategy, synchronized, test, data, model, callbacks)
-    with memory.graphs_forgotten():
+    # A layer call that raised leaves Larq's scope open, in which latent weights read as signs.
+    with memory.graphs_forgotten(), larq.context.quantized_scope(False):
         return _run(config, pathlib.Path(output_dir), way)
 
 

@@ -15,14 +15,12 @@ from typing import Any
 
 from larq_filter import binary, latent_rules, serialization
 from larq_filter._keras import keras, tf
-from larq_filter.optimizers import nested, wrapped_files
+from larq_filter.optimizers import forgotten_scope, nested, wrapped_files
 from larq_filter.optimizers.arguments import validate_default_optimizer
 from larq_filter.optimizers.delegating import Delegating
 from larq_filter.optimizers.rule_files import RulesInFiles
 from larq_filter.optimizers.rule_steps import RuleRates, RuleSteps
 from larq_filter.optimizers.saved_layout import no_states_yet
-
-import larq  # isort: skip
 
 for _value in vars(latent_rules).values():
     if isinstance(_value, type) and issubclass(_value, latent_rules.Rule):
@@ -223,6 +221,7 @@ class LatentOptimizer(Delegating):
         **kwargs: Any,
     ) -> Any:
         """Takes one step, as Keras' optimizers do."""
+        forgotten_scope.close()
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
         with tf.name_scope(name or self.name), tf.init_scope():
@@ -234,18 +233,15 @@ class LatentOptimizer(Delegating):
         if self.clipnorm or self.clipvalue or self.global_clipnorm:
             clipped = self._clip_gradients([gradient for gradient, _ in pairs])
             pairs = [(new, variable) for new, (_, variable) in zip(clipped, pairs, strict=True)]
-        # A layer call that raised leaves Larq's scope open: kernels would then read as their signs,
-        # and constraints would write these into the latent weights.
-        with larq.context.quantized_scope(False):
-            (_, kernels), (_, rest) = self._parts(pairs, lambda pair: pair[1])
-            self._follow()
-            self._steps.step(
-                kernels, self.iterations, lambda part: self._step_with(self.kernel_optimizer, part)
-            )
-            for _, kernel in kernels:
-                if hasattr(kernel.quantizer, "after_step"):
-                    kernel.quantizer.after_step(kernel, self.kernel_optimizer)
-            self._step_with(self.default_optimizer, rest)
+        (_, kernels), (_, rest) = self._parts(pairs, lambda pair: pair[1])
+        self._follow()
+        self._steps.step(
+            kernels, self.iterations, lambda part: self._step_with(self.kernel_optimizer, part)
+        )
+        for _, kernel in kernels:
+            if hasattr(kernel.quantizer, "after_step"):
+                kernel.quantizer.after_step(kernel, self.kernel_optimizer)
+        self._step_with(self.default_optimizer, rest)
         return self.iterations.assign_add(1)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
@@ -281,6 +277,7 @@ class LatentOptimizer(Delegating):
 
         Keras saves the rest of both optimizers by itself.
         """
+        forgotten_scope.warn_of_signs()
         store["iterations"] = self.iterations.numpy()
         nested.write(store, self._nested())
         self._files.write(store)

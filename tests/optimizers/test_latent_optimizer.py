@@ -282,9 +282,9 @@ def test_two_replicas_reach_the_kernels_of_one_device(rules, strategy):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
-def test_a_failed_layer_call_before_changes_no_step():
-    """Larq leaves its quantized scope open then."""
-    trained = []
+def test_a_failed_layer_call_before_changes_no_step(tmp_path):
+    """Larq leaves its quantized scope open then, in which files get signs."""
+    trained, path = [], tmp_path / "all.weights.h5"
     for fails in (False, True):
         model = latent_model()
         model.compile(make("momentum"), "sparse_categorical_crossentropy")
@@ -295,7 +295,17 @@ def test_a_failed_layer_call_before_changes_no_step():
                 with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
                     layer.call(tf.zeros([2, 1]))
                 assert larq.context.should_quantize()
-            model.fit(x, y, 64, epochs=2, shuffle=False, verbose=0)
+                with pytest.warns(UserWarning, match="gets signs in place of latent weights"):
+                    model.save_weights(path)
+                with pytest.warns(UserWarning, match="It is closed now"):
+                    model.fit(x, y, 64, epochs=2, shuffle=False, verbose=0)
+                assert not larq.context.should_quantize()
+                model.save_weights(path)
+            else:
+                model.fit(x, y, 64, epochs=2, shuffle=False, verbose=0)
         trained.append(values(model.trainable_variables))
-    for mine, theirs in zip(*trained, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    model.load_weights(path)
+    trained.append(values(model.trainable_variables))
+    for ours, *others in zip(*trained, strict=True):
+        for each in others:
+            np.testing.assert_array_equal(ours, each)
