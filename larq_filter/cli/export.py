@@ -188,6 +188,7 @@ def main():
     model = serialization.load_model(source)
     data, prepare = as_trained(load_data(run), source)
     networks.refuse_other_classes(model, data)
+    networks.refuse_other_images(model, data)
     keep_what_is_another_models(path, source, prepare)
     images, labels = validation_images(data, FLAGS.images)
     made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}

@@ -104,6 +104,26 @@ def refuse_other_classes(model, data: datasets.ImageData) -> None:
         )
 
 
+def refuse_other_images(model, data: datasets.ImageData) -> None:
+    """Raises ValueError if the model takes images of another size, or with other channels."""
+    if len(model.inputs or ()) != 1:
+        return
+    takes, given = tuple(model.inputs[0].shape[1:]), tuple(data.input_shape)
+    if len(takes) != 3 or all(a in (b, None) for a, b in zip(takes, given, strict=True)):
+        return
+    if takes[2] not in (given[2], None):
+        colours = {1: "grey images (1 channel)", 3: "colour images (3 channels)"}
+        needed = colours.get(takes[2], f"images of {takes[2]} channels")
+        fix = f"It needs {needed}: save the files so, or give other data by --dataset."
+    elif takes[0] == takes[1]:
+        fix = f"Have them resized, as in training: --image_size={takes[0]}."
+    else:
+        fix = "Give the data that it was trained on: --dataset."
+    raise ValueError(
+        f"{model.name} takes images of {takes}; those of {data.name} are {given}. {fix}"
+    )
+
+
 def _are_alike(known: tuple, names: tuple) -> bool:
     """Whether class names agree; those of a training without names are numbers."""
     numbers = tuple(map(str, range(len(names))))

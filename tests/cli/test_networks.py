@@ -120,6 +120,23 @@ def test_data_of_another_number_of_classes_are_refused(outputs, wrong):
         networks.refuse_other_classes(model, data)
 
 
+@pytest.mark.parametrize(
+    ("takes", "said"),
+    [
+        ((4, 4, 1), None),
+        ((None, None, 1), None),
+        ((16, 16, 1), r"net takes images of \(16, 16, 1\).* are \(4, 4, 1\).*--image_size=16"),
+        ((8, 16, 1), "--dataset"),
+        ((4, 4, 3), r"needs colour images \(3 channels\).*--dataset"),
+    ],
+)
+def test_data_of_another_shape_are_refused(takes, said):
+    layers = [keras.Input(takes), keras.layers.GlobalMaxPool2D(), keras.layers.Dense(2)]
+    model, data = keras.Sequential(layers, name="net"), datasets.from_arrays(*[(GREY, LABELS)] * 3)
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
+        networks.refuse_other_images(model, data)
+
+
 def test_what_is_missing_of_a_run_is_said(typed, tmp_path):
     typed(run=str(tmp_path / "nothing"))
     with pytest.raises(FileNotFoundError, match="there is no folder .*nothing"):

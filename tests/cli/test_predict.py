@@ -1,5 +1,6 @@
 """Classes by command are those of ``model.predict`` on the images as the training made them."""
 
+import json
 import os
 import pathlib
 import re
@@ -133,6 +134,10 @@ def test_what_a_network_is_not_made_for(tmp_path):
         preparation.beside(model).write_text(content)
         with pytest.raises(ValueError, match="model.images.json is damaged"):
             prediction.load(model)
+    preparation.beside(model).write_text(json.dumps(whole.preparation().to_json()))
+    build((8, 8, 1), 2).save(model)  # another one since
+    with pytest.raises(ValueError, match=r"images of shape \(4, 4, 1\): .*expected shape"):
+        prediction.load(model).probabilities(grey[:1, ..., None])
     with pytest.raises(ValueError, match="must end in .keras or .tflite"):
         prediction.load(pathlib.Path("model.h5"))
 
