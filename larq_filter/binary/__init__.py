@@ -37,6 +37,7 @@ from larq_filter.binary.layers import (
     describe,
     layers_of,
     nodes_of,
+    quantized_kernels,
     quantized_kernels_of,
     require_built,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "nodes_of",
     "probe",
     "probe_unmarked",
+    "quantized_kernels",
     "quantized_kernels_of",
     "replicas",
     "require_built",

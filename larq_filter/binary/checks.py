@@ -13,7 +13,12 @@ import numpy as np
 
 from larq_filter._keras import keras, tf
 from larq_filter.binary.kernels import fresh, holds_signs, is_quantized, latent, name_of
-from larq_filter.binary.layers import binary_kernels, layers_of, require_built
+from larq_filter.binary.layers import (
+    binary_kernels,
+    layers_of,
+    quantized_kernels,
+    require_built,
+)
 
 
 def probe(variable) -> str | None:
@@ -157,13 +162,11 @@ def check(model: keras.Model) -> list[Finding]:
 
 def _unmarked(model) -> list[Finding]:
     """An error for each trainable kernel that is binary and not marked."""
-    problems = {
-        id(variable.latent_variable): (layer.name, problem)
-        for layer in layers_of(model)
-        for variable in layer.trainable_weights
+    return [
+        Finding(layer.name, problem)
+        for layer, variable in quantized_kernels(model)
         if (problem := probe_unmarked(variable))
-    }
-    return [Finding(*found) for found in problems.values()]
+    ]
 
 
 NO_BINARY_KERNEL = (

@@ -41,11 +41,16 @@ def binary_kernels(model: keras.Model, trainable_only: bool = True) -> list[tupl
         model: a built Keras model.
         trainable_only: leave out the kernels of layers with ``trainable=False``.
     """
+    return [found for found in quantized_kernels(model, trainable_only) if is_binary(found[1])]
+
+
+def quantized_kernels(model: keras.Model, trainable_only: bool = True) -> list[tuple]:
+    """The same for every kernel with a quantizer, of any number of bits."""
     kernels = {}
     for layer in layers_of(model):
         if layer.trainable or not trainable_only:
             for variable in layer._trainable_weights:
-                if is_binary(variable):
+                if is_quantized(variable):
                     kernels.setdefault(id(variable.latent_variable), (layer, variable))
     return list(kernels.values())
 

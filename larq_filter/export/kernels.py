@@ -72,8 +72,7 @@ def unmarked(model) -> list[tuple[str, str]]:
     """The layers whose kernels are binary without Larq's mark, and for each the fix."""
     return [
         (layer.name, what)
-        for layer in binary.layers_of(model)
-        for _, _, kernel in binary.quantized_kernels_of(layer)
+        for layer, kernel in binary.quantized_kernels(model, trainable_only=False)
         if (what := binary.probe_unmarked(kernel))
     ]
 

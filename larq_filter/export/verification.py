@@ -29,11 +29,12 @@ def verify(
     """Runs the converted model by LCE's interpreter and compares it with the Keras model.
 
     The claims: the kernels are binary; a model of another precision gives in float32 what it gives
-    itself, within 0.1 of the spread at the median input; each binary layer has an operator on bits
-    with its very kernel; the outputs agree; so do the predicted classes, those of the model in its
-    own precision, of which there must be 3 or all, else the claim is not tested (a constant
-    answer would agree too); the accuracy, where there are labels, within 2 percentage points or
-    what chance gives (near-ties become right and wrong alike); the file is smaller than TFLite's.
+    itself, within 0.1 of the spread at the median input; each layer with a quantized kernel has an
+    operator on bits with its very kernel; the outputs agree; so do the predicted classes, those of
+    the model in its own precision, of which there must be 3 or all, else the claim is not tested (a
+    constant answer would agree too); the accuracy, where there are labels, within 2 percentage
+    points or what chance gives (near-ties become right and wrong alike); the file is smaller than
+    TFLite's.
 
     Outputs agree if every output column of every input is within 0.001 of the column's own spread
     over the inputs (``distances.spread``: outliers do not widen it). Rounding differs between Keras
