@@ -70,6 +70,7 @@ class _Way:
     data: Any = None
     model: Any = None
     callbacks: tuple = ()
+    described: dict | None = None  # of a stage: what ``user_inputs.describe`` says
 
     @property
     def scale(self) -> dict | None:
@@ -79,8 +80,8 @@ class _Way:
     def write_config(self, folder: pathlib.Path, config: run_folder.Config, data) -> None:
         """Writes config.json and classes.json, once for all machines."""
         if strategies.is_chief(self.strategy):
-            described = user_inputs.describe(config, data, self.model)
-            run_folder.write_config(folder, config, self.scale, described, data.preparation())
+            images = data.preparation()
+            run_folder.write_config(folder, config, self.scale, self.described, images)
 
     def alone(self, folder: pathlib.Path):
         """``run_folder.alone``; workers but the first write elsewhere."""
@@ -163,15 +164,22 @@ def _validated(callbacks) -> tuple:
 def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_folder.Result:
     """Looks the run up, or makes all of its stages."""
     run_folder.refuse_other_run(folder, config, way.scale)
-    run_folder.refuse_other_own(folder, user_inputs.describe(config, way.data, way.model))
+    data = way.data
+    if data is None and user_inputs.has_code(way.model):
+        data = load_data(config)
+    described = user_inputs.describe(config, data, way.model)
+    run_folder.refuse_other_own(folder, described)
     result = run_folder.read_result(folder)
     if result is not None:
         logger.info("%s holds the finished run of this config: nothing to train.", folder)
         return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
-    data = load_data(config) if way.data is None else way.data
-    run_folder.refuse_other_own(folder, user_inputs.describe(config, data, way.model))
+    if data is None:
+        data = load_data(config)
+        described = user_inputs.describe(config, data, way.model)
+        run_folder.refuse_other_own(folder, described)
+    way = dataclasses.replace(way, described=described)
     steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
         if stage is None:

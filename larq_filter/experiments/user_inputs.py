@@ -7,8 +7,8 @@
 
 A config is text, and text never becomes code here. Whoever has a function hands it over beside the
 config: a program of its own accord, a command only for a module that stands on its own command
-line. A run of such a model wants it again to be continued. What can be known again without text, a
-file by its hash, images by their fingerprint, config.json holds under "own".
+line. A run of such a model wants it again to be continued. By what they are known again, a file by
+its hash, images and what a function makes by their fingerprints, config.json holds under "own".
 
 Rejected: to import the module that a config names, in ``models.build``. To continue, export or
 compare a folder from somebody else would then run code of their choice.
@@ -19,6 +19,7 @@ import hashlib
 import inspect
 import pathlib
 import re
+import weakref
 
 import numpy as np
 
@@ -26,10 +27,12 @@ from larq_filter import conversion, datasets, models, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import first_line, shown
 from larq_filter.datasets import preparation
+from larq_filter.experiments import model_fingerprints
 
 FROM_PYTHON = "from Python: "
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _ALIKE = 0.2  # deviations that means and deviations of two sets of like images may differ by
+_MADE = weakref.WeakSet()  # by functions
 _OF_DATA = ("data_dir", "download", "train_examples", "validation_examples", "image_size")
 
 
@@ -137,19 +140,29 @@ def to_type_again(config: dict) -> str:
     return ""
 
 
+def has_code(model) -> bool:
+    """Whether a function was handed over: only with the data can be told what it makes."""
+    return model is not None and not isinstance(model, keras.Model)
+
+
 def describe(config, data=None, model=None) -> dict:
     """What config.json says of them besides their text: enough to know them again.
 
     Args:
         config: as ``named`` gives it.
         data: loaded or handed over; None if they are not loaded yet.
-        model: that was handed over.
+        model: that was handed over; a function is called if there are data.
+
+    Raises:
+        TypeError, ValueError: what a function makes does not fit the data.
     """
     found = {}
     if data is not None and (data.fingerprint or config.dataset.startswith(FROM_PYTHON)):
         found["data"] = data.describe()
     if isinstance(model, keras.Model):
-        found["model"] = {"structure": _structure(model)}
+        found["model"] = model_fingerprints.fingerprint(model)
+    elif has_code(model) and data is not None:
+        found["model"] = model_fingerprints.fingerprint(build(config, data, model))
     elif model is None and is_file(config.model) and pathlib.Path(config.model).is_file():
         content = pathlib.Path(config.model).read_bytes()
         found["model"] = {"sha256": hashlib.sha256(content).hexdigest()}
@@ -157,14 +170,6 @@ def describe(config, data=None, model=None) -> dict:
     if path is not None and path.is_file():
         found["teacher"] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return found
-
-
-def _structure(model) -> str:
-    """Hash of the kinds of layers and the shapes of their weights; Keras numbers the names."""
-    layers = [
-        (type(each).__name__, [tuple(w.shape) for w in each.weights]) for each in model.layers
-    ]
-    return hashlib.sha256(repr(layers).encode()).hexdigest()
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -186,7 +191,7 @@ def build(config, data, model=None):
         arguments["width"] = config.width
     if model is None and not is_file(config.model):
         return models.build(config.model, **arguments)
-    if not isinstance(model, keras.Model) and model is not None:
+    if has_code(model):
         made = _made(config.model, model, arguments)
     elif config.width is not None:
         raise ValueError(
@@ -222,6 +227,12 @@ def _made(text: str, function, arguments: dict):
     made = function(**taken)
     if not isinstance(made, keras.Model):
         raise TypeError(f"{text} gave {shown(made)}; a tf.keras.Model is needed, not compiled.")
+    if made in _MADE:
+        raise ValueError(
+            f"{text} gave the same model twice. Each run begins with a new one: have the function "
+            "make it inside, or hand over the model itself, which is copied."
+        )
+    _MADE.add(made)
     return made
 
 

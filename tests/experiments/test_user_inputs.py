@@ -309,6 +309,55 @@ def test_a_function_beside_its_text_is_trained_by_comparisons_too(tmp_path):
         comparison.Comparison(tmp_path, jobs, data=data_of(IMAGES[::-1]), model=build)
 
 
+def edited(input_shape, num_classes, width=8):
+    """What stands under the name of ``build`` after an edit; its weights have the same shapes."""
+    model = build(input_shape, num_classes, width)
+    return keras.Sequential([*model.layers[:-1], keras.layers.Dropout(0.1), model.layers[-1]])
+
+
+def test_a_function_that_was_edited_makes_another_model(tmp_path):
+    config = dataclasses.replace(
+        SMALL, model="mymodels:build", width=8, epochs=1, train_examples=300, batch_size=50
+    )
+    with pytest.raises(Stop):
+        training.run(config, tmp_path / "half", 0, stop_after(1), model=build)
+    training.run(config, tmp_path / "results" / "adam-seed0", 0, model=build)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for folder in (tmp_path / "half", tmp_path / "results" / "adam-seed0"):
+        with pytest.raises(run_folder.RunExists, match=r"another model of the same .*\(built: '"):
+            training.run(config, folder, verbose=0, model=edited)
+    jobs = [comparison.Job(dataclasses.replace(config, seed=seed), "") for seed in (0, 1)]
+    with pytest.raises(
+        run_folder.RunExists, match="another model of the same .*\n.*results folder"
+    ):
+        comparison.Comparison(tmp_path / "results", jobs, model=edited)
+    assert {path: path.read_bytes() for path in before} == before
+    comparison.Comparison(tmp_path / "results", jobs[:1], model=build)
+    training.run(config, tmp_path / "half", verbose=0, model=build)
+
+
+@pytest.mark.extras
+def test_a_search_ranks_trials_of_one_model(tmp_path):
+    pytest.importorskip("optuna")
+    config = dataclasses.replace(
+        SMALL, model="mymodels:build", width=8, epochs=1, train_examples=300, batch_size=50
+    )
+    sweep = studies.Sweep(config, spaces.build("adam", ["learning_rate"]))
+    place = tmp_path / "sweep", 1, str(tmp_path / "study.sqlite"), "s"
+    studies.work(sweep, *place, model=build)
+    with pytest.raises(studies.StudyError, match="searches something else .own"):
+        studies.work(sweep, *place, model=edited)
+    assert len(studies.work(sweep, *place, model=build)) == 1
+
+
+def test_a_function_makes_a_new_model_each_time(tmp_path):
+    """Else the second run of a comparison would begin where the first one ended."""
+    model = build((8, 8, 1), 3)
+    with pytest.raises(ValueError, match="gave the same model twice.*hand over the model itself"):
+        training.run(SMALL, tmp_path / "run", verbose=0, data=data_of(), model=lambda: model)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_comparison_holds_runs_of_the_same_images(pets, tmp_path):
     config = dataclasses.replace(
         SMALL, dataset=str(pets), model="mlp", width=8, batch_size=5, epochs=1

@@ -86,8 +86,10 @@ class Comparison:
 
     Raises:
         OSError: the folder can't be written.
-        ValueError: a method can't be trained with its knobs and epochs.
-        run_folder.RunExists: a run in it was made with another config than its job has now.
+        ValueError: a method can't be trained with its knobs and epochs, or what ``model`` makes
+            does not fit the data.
+        run_folder.RunExists: a run in it was made with another config, other images or another
+            model than its job has now.
     """
 
     def __init__(self, folder, jobs: Sequence[Job], data=None, model=None):
@@ -129,7 +131,7 @@ class Comparison:
         if left:
             described = _check_shared_part(left[0].config, **self.given)
             for job in self.jobs:  # finished ones too: all of a table are of the same images
-                run_folder.refuse_other_own(self.folder / job.name, described or {})
+                run_folder.refuse_other_own(self.folder / job.name, described)
         progress = _Progress(self.jobs)
         waited_for = None
         while left:
@@ -214,10 +216,12 @@ class Comparison:
 
     def _refuse_other_runs(self) -> None:
         """Raises at once, not hours later when the job's turn comes."""
+        shared = None
         for job in self.jobs:
             try:
                 run_folder.refuse_other_run(self.folder / job.name, job.config)
-                described = user_inputs.describe(job.config, **self.given)
+                shared = shared or _describe_shared(job.config, **self.given)
+                described = user_inputs.describe(job.config) | shared
                 run_folder.refuse_other_own(self.folder / job.name, described)
             except run_folder.RunExists as error:
                 raise run_folder.RunExists(
@@ -262,9 +266,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def _describe_shared(config: run_folder.Config, data=None, model=None) -> dict:
+    """``user_inputs.describe`` of what all jobs share; a function wants the data for it."""
+    if data is None and user_inputs.has_code(model):
+        data = training.load_data(config)
+    described = user_inputs.describe(config, data, model)
+    return {name: entry for name, entry in described.items() if name != "teacher"}
+
+
 def _check_shared_part(config: run_folder.Config, data=None, model=None) -> dict:
-    """Raises for what would make every job fail the same way; returns ``user_inputs.describe``."""
+    """Raises for what would make every job fail the same way; returns ``_describe_shared``."""
     data = training.load_data(config) if data is None else data
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
     user_inputs.build(config, data, model)
-    return user_inputs.describe(config, data, model)
+    return _describe_shared(config, data, model)

@@ -76,8 +76,8 @@ class Sweep:
 def with_own(sweep: Sweep, data=None, model=None) -> Sweep:
     """The sweep of ``data`` and ``model`` in place of what its config names.
 
-    Those that share a study must agree on the images, so that those of a folder or an ``.npz`` file
-    are loaded here, before the first trial.
+    Those that share a study must agree on the images and on what a function makes for them, so that
+    images are loaded here, before the first trial, if they or the model have no name.
 
     Args:
         sweep: what is searched.
@@ -88,7 +88,8 @@ def with_own(sweep: Sweep, data=None, model=None) -> Sweep:
         TypeError, ValueError, OSError: they can't be had.
     """
     config = user_inputs.named(sweep.config, data, model)
-    if data is None and sources.stamp(config.dataset, config.data_dir) is not None:
+    changing = sources.stamp(config.dataset, config.data_dir) is not None
+    if data is None and (changing or user_inputs.has_code(model)):
         data = training.load_data(config)
     described = user_inputs.describe(config, data, model) or None
     return dataclasses.replace(sweep, config=config, described=described)

@@ -289,7 +289,7 @@ def instant(monkeypatch):
 
     broken = set()
     monkeypatch.setattr(training, "run", run)
-    monkeypatch.setattr(comparison.jobs, "_check_shared_part", lambda config: None)
+    monkeypatch.setattr(comparison.jobs, "_check_shared_part", lambda config: {})
     monkeypatch.setattr(comparison.jobs, "POLL", 0.02)
     run.started, run.broken = started, broken
     return run
