@@ -16,7 +16,7 @@ SOURCE = '''
 import functools
 import larq as lq
 import tensorflow as tf
-import tf_keras as keras
+from larq_filter._keras import keras
 
 
 class Scale(keras.layers.Layer):
@@ -165,7 +165,7 @@ def test_another_process_finds_the_same(plain, tmp_path):
 
 def test_a_subclassed_model_is_known_by_its_code(made):
     source = """
-import tf_keras as keras
+from larq_filter._keras import keras
 
 class Net(keras.Model):
     def __init__(self):
