@@ -11,7 +11,9 @@ from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 import larq  # isort: skip
 
 
-def result_of(folder: pathlib.Path, model, monitor, *, epochs, seconds, tested, before) -> Result:
+def result_of(
+    folder: pathlib.Path, model, monitor, *, epochs, seconds, validated, tested, before
+) -> Result:
     """The result of a run that has just trained its last epoch.
 
     Args:
@@ -20,6 +22,8 @@ def result_of(folder: pathlib.Path, model, monitor, *, epochs, seconds, tested, 
         monitor: its ``FlipMonitor``.
         epochs: trained by this stage.
         seconds: its wall time.
+        validated: what ``evaluate`` said of the validation images; empty if the last epoch's row
+            of the table holds for the model.
         tested: what ``evaluate`` said of the test images; empty if nobody asked.
         before: the result of the stage before it, or None.
     """
@@ -31,8 +35,8 @@ def result_of(folder: pathlib.Path, model, monitor, *, epochs, seconds, tested, 
     return Result(
         output_dir=str(folder),
         epochs=epochs + (before.epochs if before else 0),
-        accuracy=float(last["val_accuracy"]),
-        loss=float(last[f"val_{loss}"]),
+        accuracy=validated.get("accuracy", float(last["val_accuracy"])),
+        loss=validated.get(loss, float(last[f"val_{loss}"])),
         train_accuracy=float(last["accuracy"]),
         train_loss=float(last[loss]),
         test_accuracy=tested.get("accuracy"),

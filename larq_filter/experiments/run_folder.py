@@ -111,7 +111,7 @@ class Result:
     Attributes:
         output_dir: the run folder.
         epochs: epochs trained in all, those of a first stage included.
-        accuracy: on the validation images after the last epoch, in [0, 1].
+        accuracy: of the saved model on the validation images, in [0, 1].
         loss: cross-entropy there, in nats.
         test_accuracy, test_loss: the same on the test images, read once after the last epoch; None
             for a run that is to be chosen from, as those of a search, and for a first stage.

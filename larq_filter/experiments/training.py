@@ -282,12 +282,18 @@ def _train_alone(config: run_folder.Config, data, earlier, model, folder, way: _
             *([] if way.report is None else [_Report(way.report)]),
         ]
         epochs = _fit(config, data, earlier, model, way, first_epoch, loggers)
-    tested = {}
-    if way.test:
-        images = strategies.sharded(data.test(config.batch_size), way.strategy)
-        tested = model.evaluate(images, verbose=0, return_dict=True)
+    # Callbacks may change the weights at the end: `EarlyStopping` restores the best ones.
+    validated = _evaluated(model, data.validation, config, way) if way.callbacks else {}
+    tested = _evaluated(model, data.test, config, way) if way.test else {}
     config = dataclasses.replace(config, epochs=epochs)  # a callback may have ended it
-    return _finish(config, folder, model, monitor, float(saver.seconds), before, tested)
+    seconds = float(saver.seconds)
+    return _finish(config, folder, model, monitor, seconds, before, validated, tested)
+
+
+def _evaluated(model, images, config: run_folder.Config, way: _Way) -> dict:
+    """The metrics of the model that is saved; ``images``: ``data.validation`` or ``data.test``."""
+    sharded = strategies.sharded(images(config.batch_size), way.strategy)
+    return model.evaluate(sharded, verbose=0, return_dict=True)
 
 
 def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch, loggers) -> int:
@@ -340,7 +346,7 @@ class _Report(keras.callbacks.Callback):
         self.report(epoch, dict(logs or {}))
 
 
-def _finish(config, folder, model, monitor, seconds, before, tested) -> run_folder.Result:
+def _finish(config, folder, model, monitor, seconds, before, validated, tested):
     """Writes the trained model, then the result that marks the run as finished."""
     strategy = model.distribute_strategy
     mine = strategies.own_folder(folder, strategy)
@@ -363,6 +369,7 @@ def _finish(config, folder, model, monitor, seconds, before, tested) -> run_fold
         monitor,
         epochs=config.epochs,
         seconds=seconds,
+        validated=validated,
         tested=tested,
         before=before,
     )
