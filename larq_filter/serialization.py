@@ -25,6 +25,7 @@ import json
 import pathlib
 import re
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -93,7 +94,12 @@ _CLASS = re.compile(r"[A-Z]\w*")  # `load_model` and `get_file` are functions of
 _DATA = ("__tensor__", "__numpy__", "__bytes__")
 _FUNCTIONS = ("activations", "losses", "metrics")
 # TensorFlow's functions by name, which Keras calls while it rebuilds a model: numbers only.
-_OPERATIONS = re.compile(r"((math|nn|image|linalg|signal|__operators__)\.\w+|[a-z]\w*)")
+# Many call their older forms, `compat.v1`; of these with bare names some write files.
+_OPERATIONS = re.compile(
+    r"(compat\.v1\.)?(math|nn|image|linalg|signal|__operators__)\.\w+|[a-z]\w*|compat\.v1\."
+    "(batch_gather|batch_to_space|boolean_mask|expand_dims|gather|gather_nd|norm|ones_like|pad|"
+    "reverse_sequence|shape|size|squeeze|transpose|where|zeros_like)"
+)
 _NO_OPERATIONS = {
     "function",
     "load_library",
@@ -103,6 +109,24 @@ _NO_OPERATIONS = {
     "py_function",
 }
 _LARGEST = 100 * 2**20  # bytes of a model's config; QuickNetLarge has 0.2 MB
+
+
+def file_config(model) -> dict:
+    """What a ``.keras`` file of ``model`` says of how it is built, as ``refuse_foreign`` reads it.
+
+    Raises:
+        ValueError: Keras can't write it.
+    """
+    try:
+        with warnings.catch_warnings():  # of lambdas, which `refuse_foreign` speaks of
+            warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+            return json.loads(json.dumps(keras.utils.serialize_keras_object(model)))
+    except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        dots = " Write x[:, :, :, :4] in place of x[..., :4]." if "ellipsis" in reason else ""
+        raise ValueError(
+            f"Keras can't save the model {model.name} in a .keras file: {reason}{dots}"
+        ) from error
 
 
 def load_model(path):
@@ -204,8 +228,12 @@ def _problem(item: dict) -> str | None:
         return None if known else _refused(f"the function {_short(inner)}", module)
     if "config" in item and not isinstance(inner, dict):
         return f"gives {_short(name)} the config {_short(inner)}, which must be a dict."
-    if name in ("__lambda__", "__typespec__"):
-        return f"holds a {name}, which may run code."
+    if name == "Lambda" and isinstance(inner, dict) and inner.get("function_type") == "lambda":
+        name = "Lambda layer"
+    if name in ("__lambda__", "__typespec__", "Lambda layer"):
+        return (
+            f"holds a {name}, which may run code. Write a layer class of your own, and register it."
+        )
     if name in _DATA or _is_registered(registered):
         return None
     at_home = (module or "keras").split(".")[0] in _HOMES
@@ -214,7 +242,10 @@ def _problem(item: dict) -> str | None:
     if name in ("TFOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"):
         operation = inner.get("function", "") if isinstance(inner, dict) else ""
         if name != "TFOpLambda" or not _is_operation(operation):
-            return f"calls {_short(operation)} of TensorFlow, which may be more than a computation."
+            return (
+                f"calls {_short(operation)} of TensorFlow, which may be more than a computation. "
+                "Write a layer class of your own that calls it, and register it."
+            )
     return None
 
 

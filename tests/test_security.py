@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from larq_filter import filters, models, serialization
-from larq_filter._keras import keras
+from larq_filter._keras import keras, tf
 from larq_filter.filters import EMA, Cascade
 from larq_filter.optimizers import FilterOptimizer
 from paths import ROOT
@@ -143,13 +143,13 @@ def with_layer(path, layer: dict):
     return path
 
 
-def write_file(marker):
+def write_file(marker, name="io.write_file"):
     """A layer that writes a file while Keras rebuilds the model, in its safe mode too."""
     return {
         "class_name": "TFOpLambda",
         "module": "keras.src.layers.core.tf_op_layer",
         "registered_name": "TFOpLambda",
-        "config": {"name": "w", "trainable": True, "dtype": "float32", "function": "io.write_file"},
+        "config": {"name": "w", "trainable": True, "dtype": "float32", "function": name},
         "name": "w",
         "inbound_nodes": [["_CONSTANT_VALUE", -1, str(marker), {"contents": "x"}]],
     }
@@ -169,6 +169,11 @@ def a_class(module, name, registered_name=None, config=None):
 
 FOREIGN = {
     "writes a file": (write_file, ["io.write_file", "more than a computation"]),
+    "writes a file, as of old": (
+        lambda m: write_file(m, "compat.v1.write_file"),
+        ["compat.v1.write_file", "layer class of your own"],
+    ),
+    "runs Python": (lambda m: write_file(m, "compat.v1.py_func"), ["compat.v1.py_func"]),
     "system": (
         lambda m: function("os", "system", f"touch '{m}'"),
         ["'system'", "'os'", "register"],
@@ -190,6 +195,31 @@ def test_a_model_file_that_names_more_than_a_model(kind, tmp_path, marker):
     with pytest.raises(ValueError) as error:
         serialization.load_model(path)
     assert not [word for word in [*words, "model.keras"] if word not in str(error.value)]
+
+
+COMPUTATIONS = {
+    "pad": lambda x: tf.pad(x, [[0, 0], [0, 0], [0, 0], [2, 2]]),
+    "shuffle": lambda x: tf.reshape(
+        tf.transpose(tf.reshape(x, [-1, 4, 4, 2, 2]), [0, 1, 2, 4, 3]), [-1, 4, 4, 4]
+    ),
+    "permute": lambda x: keras.backend.permute_dimensions(x, [0, 2, 1, 3]),
+    "gather": lambda x: tf.gather(x, [1, 0, 2, 3], axis=-1),
+    "squeeze": lambda x: tf.squeeze(tf.expand_dims(x, 1), 1),
+    "shape": lambda x: tf.reshape(x, [tf.shape(x)[0], 4, 4, 4]),
+    "norm": lambda x: x / tf.norm(x, axis=-1, keepdims=True),
+    "where": lambda x: tf.where(x > 0, x, tf.zeros_like(x)),
+    "halves": lambda x: tf.concat(tf.split(x, 2, axis=-1)[::-1], axis=-1),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTATIONS)
+def test_a_model_that_computes_by_functions_of_tensorflow(name, tmp_path):
+    image = keras.Input((4, 4, 4))
+    model = keras.Model(image, COMPUTATIONS[name](image))
+    model.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
+    loaded = serialization.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), COMPUTATIONS[name](tf.constant(x)))
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

@@ -1,33 +1,31 @@
 """By what a model is known again that has no file: how it is built, not what its weights are.
 
-The configs of its layers, how they are connected, the shapes of their weights, and the code of
-layers, quantizers and functions of the user's own. What Keras numbers, the names, and seeds don't
-count, nor do comments.
+Its structure: the configs of its layers, how they are connected, the shapes of their weights. What
+Keras numbers, the names, and seeds don't count. And the user's own code in it (``own_code``).
 
-Rejected: the source of the module that the function stands in. It misses what that imports, and a
-comment in it would make another model. Rejected too: what the model computes of a fixed image. It
-differs between machines in the last digits, and a sign makes much of these.
+Rejected: the source of the module that the function stands in. A comment in it would make another
+model, and so would an edit while a long comparison runs. Rejected too: what the model computes of a
+fixed image. It differs between machines in the last digits, and a sign makes much of these.
 """
 
 import hashlib
-import inspect
 import json
 import sys
-import types
 import warnings
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
-
-_LIBRARIES = {"keras", "tf_keras", "tensorflow", "larq", "larq_filter", "larq_zoo", "numpy"}
-_PLAIN = (bool, int, float, str, type(None))
+from larq_filter.experiments import own_code
 
 
 def fingerprint(model: keras.Model) -> dict:
-    """``{"layers", "weights", "built"}``: two counts for people, and a hash of all.
+    """``{"layers", "weights", "structure"}``: two counts and a hash; of own code another hash.
+
+    Bytecode is of one version of Python, so that the key of that hash names it: another version
+    compares the structure only.
 
     Args:
-        model: built. Code that its own code calls is not seen, nor are values that it reads.
+        model: built.
     """
     layers = list(model._flatten_layers())
     names = {layer.name: number for number, layer in enumerate(layers)}
@@ -36,14 +34,30 @@ def fingerprint(model: keras.Model) -> dict:
         for layer in layers
     ]
     wiring = [_calls(each, names) for each in layers if getattr(each, "_nodes_by_depth", None)]
-    own = [_own_code(part) for layer in layers for part in (layer, *vars(layer).values())]
-    known = [_without_names(parts, names), wiring, own]
-    text = json.dumps(known, sort_keys=True, default=_as_json)
-    return {
+    found = {
         "layers": len(layers),
         "weights": model.count_params(),
-        "built": hashlib.sha256(text.encode()).hexdigest(),
+        "structure": _hash([_without_names(parts, names), wiring]),
     }
+    own = own_code.of(part for layer in layers for part in (layer, *vars(layer).values()))
+    if own:
+        version = ".".join(map(str, sys.version_info[:2]))
+        found[f"code (Python {version})"] = _hash(own)
+    return found
+
+
+def _hash(content) -> str:
+    text = json.dumps(content, sort_keys=True, default=_as_json)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_json(value):
+    """Arrays as lists; of other objects the class, since their text may hold an address."""
+    if isinstance(value, tf.DType):
+        return value.name
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
 
 
 def _config(layer):
@@ -58,25 +72,14 @@ def _config(layer):
             warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
             config = layer.get_config()
     except Exception:  # whatever a class of the user's makes of it
-        return _plain(layer)
+        return None
+    if config.get("output_shape_type") == "lambda":
+        del config["output_shape"]
     return {k: v for k, v in config.items() if not _is_listed(getattr(layer, k, None))}
 
 
 def _is_listed(value) -> bool:
     return isinstance(value, keras.layers.Layer) or getattr(value, "__name__", "") == "<lambda>"
-
-
-def _calls(model, names: dict) -> list:
-    """Which layer is called, with the outputs of which and with which constants."""
-    return [
-        (names[node.layer.name], [names[p.layer.name] for p in node.parent_nodes], _constants(node))
-        for node in binary.nodes_of(model)
-    ]
-
-
-def _constants(node) -> list:
-    given = [*node.call_args, *sorted(node.call_kwargs.items())]
-    return [each for each in tf.nest.flatten(given) if not tf.is_symbolic_tensor(each)]
 
 
 def _without_names(value, names: dict):
@@ -91,54 +94,22 @@ def _without_names(value, names: dict):
     return value
 
 
-def _as_json(value):
-    """Arrays as lists; of other objects the class, since their text may hold an address."""
-    if hasattr(value, "numpy"):
-        value = value.numpy()
-    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
+def _calls(model, names: dict) -> list:
+    """Which layer is called, with which outputs of which calls and which constants; the outputs."""
+    nodes = binary.nodes_of(model)
+    order = {id(node): number for number, node in enumerate(nodes)}
 
+    def source(tensor):
+        layer, node, output = tensor._keras_history
+        return names[layer.name], order.get(id(layer._inbound_nodes[node])), output
 
-def _plain(thing) -> dict:
-    """The numbers and texts among the public attributes of an object."""
-    found = vars(thing).items() if hasattr(thing, "__dict__") else ()
-    return {k: v for k, v in found if not k.startswith("_") and isinstance(v, _PLAIN)}
-
-
-def _own_code(thing) -> list:
-    """The code of a function, or of the class of an object, if it is no library's."""
-    thing = inspect.unwrap(thing)  # of tf.custom_gradient
-    if isinstance(thing, types.FunctionType):
-        return _code(thing) if _is_own(thing) else []
-    methods = [
-        inspect.unwrap(getattr(entry, "__func__", getattr(entry, "fget", entry)))
-        for kind in type(thing).__mro__
-        if _is_own(kind)
-        for entry in vars(kind).values()
+    calls = [
+        (names[node.layer.name], [source(each) for each in node.keras_inputs], _constants(node))
+        for node in nodes
     ]
-    code = [_code(method) for method in methods if isinstance(method, types.FunctionType)]
-    return [_plain(thing), *code] if code else []
+    return [calls, [source(each) for each in model.outputs]]
 
 
-def _is_own(thing) -> bool:
-    root = str(thing.__module__).partition(".")[0]
-    return root not in _LIBRARIES and (root == "__main__" or root not in sys.stdlib_module_names)
-
-
-def _code(function: types.FunctionType) -> list:
-    """What a function does and with which numbers, without the lines it stands on."""
-    cells = inspect.getclosurevars(function).nonlocals.values()
-    given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells]
-    plain = [each if isinstance(each, _PLAIN) else type(each).__name__ for each in given]
-    return [plain, *_of_code_object(function.__code__, function.__doc__)]
-
-
-def _of_code_object(code: types.CodeType, doc: str | None = None) -> list:
-    found = [code.co_code.hex(), list(code.co_names)]
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found.append(_of_code_object(constant))
-        elif isinstance(constant, frozenset):  # in another order in each process
-            found.append(sorted(map(repr, constant)))
-        elif doc is None or constant != doc:
-            found.append(repr(constant))
-    return found
+def _constants(node) -> list:
+    given = [*node.call_args, *sorted(node.call_kwargs.items())]
+    return [each for each in tf.nest.flatten(given) if not tf.is_symbolic_tensor(each)]

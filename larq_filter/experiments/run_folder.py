@@ -191,7 +191,12 @@ def refuse_other_own(folder: pathlib.Path, described: dict) -> None:
     """
     found = read_described(folder) if (folder / "config.json").exists() else {}
     for name in sorted({*found} & {*described}):
-        differs = differences(found[name], described[name])
+        # What only one of both knows, such as bytecode of another Python, tells nothing.
+        there, now = found[name], described[name]
+        common = there.keys() & now.keys()
+        differs = differences(
+            {key: there[key] for key in common}, {key: now[key] for key in common}
+        )
         if differs:
             what = "other images" if name == "data" else f"another {name}"
             raise RunExists(

@@ -128,7 +128,8 @@ def run(
             ``from_datasets``. To continue the run hand the same ones over again.
         model: in place of the one that the config names: a function of ``input_shape`` and
             ``num_classes`` that makes a new one, or a Keras model, a copy of which is trained from
-            its weights. It ends in a softmax. To continue the run hand it over again.
+            its weights. It ends in a softmax. To continue the run hand it over again. It is known
+            by how it is built, not by its weights: for other ones choose another folder.
         callbacks: Keras callbacks, loggers among them; they come after the flip counter, whose
             numbers they see in ``logs``, and before the tables and the checkpoint. What they keep
             in memory is in no checkpoint: one that decides on the training (``EarlyStopping``)
@@ -182,16 +183,32 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     way = dataclasses.replace(way, described=described)
     steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
+        # What is wrong is found before the first stage, and before the last one is to be saved.
+        if stage is not None or way.model is not None:
+            model = user_inputs.build(config, data, way.model)
+            _require_file(model, stage is not None)
         if stage is None:
             return _train(config, data, user_inputs.teacher(config, data), folder, way)
-        # What is wrong is found before the first stage, not after it.
-        model = user_inputs.build(config, data, way.model)
         methods.METHODS[config.method].needs(model, user_inputs.teacher(config, data))
         way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
         second = dataclasses.replace(config, epochs=stage.own_epochs)
         return _train(second, data, earlier, folder, way, before)
+
+
+def _require_file(model, stages: bool) -> None:
+    """Raises if Keras can't save the model, or if a later stage could not open what it saved.
+
+    Warns in the log if commands could not.
+    """
+    config = serialization.file_config(model)
+    try:
+        serialization.refuse_foreign(config, f"The model {model.name}")
+    except ValueError as error:
+        if stages:
+            raise ValueError(f"{error} The method's second stage begins with its file.") from error
+        logger.warning("%s No command will open the model.keras of this run.", error)
 
 
 def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _Way):

@@ -151,7 +151,8 @@ def describe(config, data=None, model=None) -> dict:
     Args:
         config: as ``named`` gives it.
         data: loaded or handed over; None if they are not loaded yet.
-        model: that was handed over; a function is called if there are data.
+        model: that was handed over; a function is called if there are data, after Keras' random
+            seed was set to 0: what it draws must be the same each time, whatever the run's seed.
 
     Raises:
         TypeError, ValueError: what a function makes does not fit the data.
@@ -162,6 +163,7 @@ def describe(config, data=None, model=None) -> dict:
     if isinstance(model, keras.Model):
         found["model"] = model_fingerprints.fingerprint(model)
     elif has_code(model) and data is not None:
+        keras.utils.set_random_seed(0)
         found["model"] = model_fingerprints.fingerprint(build(config, data, model))
     elif model is None and is_file(config.model) and pathlib.Path(config.model).is_file():
         content = pathlib.Path(config.model).read_bytes()

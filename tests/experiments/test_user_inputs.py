@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import sys
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from interrupted import Stop, left_behind, stop_after
-from larq_filter import datasets, models
+from larq_filter import datasets, models, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import comparison, run_folder, training, user_inputs
 from larq_filter.experiments.methods.knobs import Knobs
@@ -337,7 +338,7 @@ def test_a_function_that_was_edited_makes_another_model(tmp_path):
     training.run(config, tmp_path / "results" / "adam-seed0", 0, model=build)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for folder in (tmp_path / "half", tmp_path / "results" / "adam-seed0"):
-        with pytest.raises(run_folder.RunExists, match=r"another model of the same .*\(built: '"):
+        with pytest.raises(run_folder.RunExists, match="another model of the same .*structure: '"):
             training.run(config, folder, verbose=0, model=edited)
     jobs = [comparison.Job(dataclasses.replace(config, seed=seed), "") for seed in (0, 1)]
     with pytest.raises(
@@ -361,6 +362,81 @@ def test_a_search_ranks_trials_of_one_model(tmp_path):
     with pytest.raises(studies.StudyError, match="searches something else .own"):
         studies.work(sweep, *place, model=edited)
     assert len(studies.work(sweep, *place, model=build)) == 1
+
+
+def test_what_a_function_draws_is_drawn_again(tmp_path):
+    """Channels in an order of chance: a run and a comparison of several seeds know them again."""
+
+    def drawn(input_shape, num_classes):
+        image = keras.Input(input_shape)
+        order = np.random.permutation(8)
+        return keras.Model(image, build(input_shape, num_classes)(tf.gather(image, order, axis=1)))
+
+    with pytest.raises(Stop):
+        training.run(SMALL, tmp_path / "half", 0, stop_after(1), data=data_of(), model=drawn)
+    np.random.seed(5)
+    half = training.run(SMALL, tmp_path / "half", verbose=0, data=data_of(), model=drawn)
+    whole = training.run(SMALL, tmp_path / "adam-seed0", verbose=0, data=data_of(), model=drawn)
+    assert half.loss == whole.loss
+    jobs = [comparison.Job(dataclasses.replace(SMALL, seed=seed), "") for seed in (0, 1)]
+    comparison.Comparison(tmp_path, jobs, data=data_of(), model=drawn).train()
+    comparison.Comparison(tmp_path, jobs, data=data_of(), model=drawn)
+
+
+def computed(middle):
+    def build_it(input_shape, num_classes):
+        image = keras.Input(input_shape)
+        return keras.Model(image, build(input_shape, num_classes)(middle(image)))
+
+    return build_it
+
+
+def unregistered(x):
+    return lq.math.sign(x)
+
+
+unregistered.precision = 1
+
+
+def with_own_quantizer(x):
+    quantizers = {"kernel_quantizer": unregistered, "input_quantizer": "ste_sign"}
+    return lq.layers.QuantConv2D(1, 3, padding="same", use_bias=False, **quantizers)(x)
+
+
+def test_what_keras_can_not_save_is_not_trained(tmp_path):
+    dots = computed(lambda x: x[..., :1])
+    with pytest.raises(
+        ValueError, match=r"Keras can't save the model .*ellipsis.*x\[:, :, :, :4\]"
+    ):
+        training.run(SMALL, tmp_path / "run", verbose=0, data=data_of(), model=dots)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("middle", "words"),
+    [
+        (keras.layers.Lambda(lambda x: 2 * x), "holds a Lambda layer.*layer class of your own"),
+        (with_own_quantizer, "names the function 'unregistered'.*register_keras_serializable"),
+    ],
+)
+def test_what_no_stage_and_no_command_can_open(middle, words, tmp_path, caplog):
+    config = dataclasses.replace(SMALL, method="two_step")
+    given = {"data": data_of(), "model": computed(middle)}
+    with pytest.raises(ValueError, match=f"{words}.* second stage begins with its file"):
+        training.run(config, tmp_path / "run", verbose=0, **given)
+    assert not (tmp_path / "run").exists()
+    training.run(SMALL, tmp_path / "run", verbose=0, **given)
+    assert re.search(f"{words}.* No command will open", caplog.text)
+    with pytest.raises(ValueError, match=f"model.keras {words}"):
+        serialization.load_model(tmp_path / "run" / "model.keras")
+
+
+def test_a_shortcut_that_is_padded_is_trained_in_two_stages(tmp_path):
+    config = dataclasses.replace(SMALL, method="two_step")
+    padded = computed(lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])[:, 1:-1, 1:-1])
+    training.run(config, tmp_path / "run", verbose=0, data=data_of(), model=padded)
+    found = serialization.load_model(tmp_path / "run" / "model.keras")
+    assert found.output_shape == (None, 3)
 
 
 def test_a_function_makes_a_new_model_each_time(tmp_path):

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from larq_filter import serialization
 from larq_filter._validation import first_line
 from larq_filter.experiments import files, methods, run_folder, training, user_inputs
 from larq_filter.experiments.comparison.settings import Setting
@@ -278,5 +279,5 @@ def _check_shared_part(config: run_folder.Config, data=None, model=None) -> dict
     """Raises for what would make every job fail the same way; returns ``_describe_shared``."""
     data = training.load_data(config) if data is None else data
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
-    user_inputs.build(config, data, model)
+    serialization.file_config(user_inputs.build(config, data, model))
     return _describe_shared(config, data, model)
