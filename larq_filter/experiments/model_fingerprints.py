@@ -12,21 +12,43 @@ import hashlib
 import json
 import sys
 import warnings
+from collections.abc import Iterable
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import own_code
 
+_PYTHON = ".".join(map(str, sys.version_info[:2]))
 
-def fingerprint(model: keras.Model) -> dict:
+
+def fingerprint(models: Iterable[keras.Model]) -> dict:
     """``{"layers", "weights", "structure"}``: two counts and a hash; of own code another hash.
 
     Bytecode is of one version of Python, so that the key of that hash names it: another version
     compares the structure only.
 
     Args:
-        model: built.
+        models: one, or two that a function made one after the other, best of a generator: what its
+            layers count, and names that Keras numbers, differ then, and do not count.
     """
+    found = [
+        {
+            "layers": len(list(model._flatten_layers())),
+            "weights": model.count_params(),
+            "structure": _structure(model),
+            f"code (Python {_PYTHON})": own_code.of(_things(model)),
+        }
+        for model in models
+    ]
+    alike = _agreed([json.loads(json.dumps(each, default=_as_json)) for each in found])
+    return {name: _hash(v) if isinstance(v, list) else v for name, v in alike.items() if v != []}
+
+
+def _things(model):
+    return (part for layer in model._flatten_layers() for part in (layer, *vars(layer).values()))
+
+
+def _structure(model) -> list:
     layers = list(model._flatten_layers())
     names = {layer.name: number for number, layer in enumerate(layers)}
     parts = [
@@ -34,21 +56,21 @@ def fingerprint(model: keras.Model) -> dict:
         for layer in layers
     ]
     wiring = [_calls(each, names) for each in layers if getattr(each, "_nodes_by_depth", None)]
-    found = {
-        "layers": len(layers),
-        "weights": model.count_params(),
-        "structure": _hash([_without_names(parts, names), wiring]),
-    }
-    own = own_code.of(part for layer in layers for part in (layer, *vars(layer).values()))
-    if own:
-        version = ".".join(map(str, sys.version_info[:2]))
-        found[f"code (Python {version})"] = _hash(own)
-    return found
+    return [_without_names(parts, names), wiring]
+
+
+def _agreed(contents: list):
+    """The first of them, with None for what is not the same in all."""
+    first = contents[0]
+    if all(isinstance(each, dict) and each.keys() == first.keys() for each in contents):
+        return {key: _agreed([each[key] for each in contents]) for key in first}
+    if all(isinstance(each, list) and len(each) == len(first) for each in contents):
+        return [_agreed(list(parts)) for parts in zip(*contents, strict=True)]
+    return first if all(each == first for each in contents) else None
 
 
 def _hash(content) -> str:
-    text = json.dumps(content, sort_keys=True, default=_as_json)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _as_json(value):

@@ -151,8 +151,8 @@ def describe(config, data=None, model=None) -> dict:
     Args:
         config: as ``named`` gives it.
         data: loaded or handed over; None if they are not loaded yet.
-        model: that was handed over; a function is called if there are data, after Keras' random
-            seed was set to 0: what it draws must be the same each time, whatever the run's seed.
+        model: that was handed over; a function is called twice if there are data, after Keras'
+            random seed was set to 0: what it draws must be the same, whatever the run's seed.
 
     Raises:
         TypeError, ValueError: what a function makes does not fit the data.
@@ -161,10 +161,9 @@ def describe(config, data=None, model=None) -> dict:
     if data is not None and (data.fingerprint or config.dataset.startswith(FROM_PYTHON)):
         found["data"] = data.describe()
     if isinstance(model, keras.Model):
-        found["model"] = model_fingerprints.fingerprint(model)
+        found["model"] = model_fingerprints.fingerprint([model])
     elif has_code(model) and data is not None:
-        keras.utils.set_random_seed(0)
-        found["model"] = model_fingerprints.fingerprint(build(config, data, model))
+        found["model"] = model_fingerprints.fingerprint(_twice(config, data, model))
     elif model is None and is_file(config.model) and pathlib.Path(config.model).is_file():
         content = pathlib.Path(config.model).read_bytes()
         found["model"] = {"sha256": hashlib.sha256(content).hexdigest()}
@@ -172,6 +171,13 @@ def describe(config, data=None, model=None) -> dict:
     if path is not None and path.is_file():
         found["teacher"] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return found
+
+
+def _twice(config, data, function):
+    """A function's model, and another that draws the same."""
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        yield build(config, data, function)
 
 
 # Models -------------------------------------------------------------------------------------------

@@ -161,19 +161,19 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(made):
-    return model_fingerprints.fingerprint(made())
+    return model_fingerprints.fingerprint([made()])
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_makes_another_model(change, plain, made):
-    found = model_fingerprints.fingerprint(made(*CHANGES[change]))
+    found = model_fingerprints.fingerprint([made(*CHANGES[change])])
     assert found != plain
 
 
 @pytest.mark.parametrize("change", ALIKE)
 def test_what_does_not(change, plain, made):
     keras.layers.Dense(1)  # Keras numbers the next ones otherwise
-    assert model_fingerprints.fingerprint(made(*ALIKE[change])) == plain
+    assert model_fingerprints.fingerprint([made(*ALIKE[change])]) == plain
 
 
 def test_counts_are_for_people(plain, made):
@@ -187,7 +187,7 @@ def test_another_process_finds_the_same(plain, tmp_path):
     """Sets have another order there, and objects other addresses."""
     (tmp_path / "mymodels.py").write_text(SOURCE)
     code = "import larq_filter, mymodels; from larq_filter.experiments import model_fingerprints; "
-    code += "print(model_fingerprints.fingerprint(mymodels.build()))"
+    code += "print(model_fingerprints.fingerprint([mymodels.build()]))"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(tmp_path)}
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
@@ -212,9 +212,36 @@ def build():
     model.build((None, 4))
     return model
 """
-    one, same = (model_fingerprints.fingerprint(made(source=source)) for _ in range(2))
-    other = model_fingerprints.fingerprint(made("self.b(self.a(x))", "self.a(self.b(x))", source))
+    one, same = (model_fingerprints.fingerprint([made(source=source)]) for _ in range(2))
+    other = model_fingerprints.fingerprint([made("self.b(self.a(x))", "self.a(self.b(x))", source)])
     assert one == same and one["structure"] == other["structure"] and one != other
+
+
+class Numbered(keras.layers.Layer):
+    """Counts its layers, and has a name of Keras under a key of its own."""
+
+    COUNT = 0
+
+    def __init__(self, power=1, partner=None, **kwargs):
+        super().__init__(**kwargs)
+        self.power, self.partner = power, partner or keras.layers.ReLU().name
+        Numbered.COUNT += 1
+        self.number = Numbered.COUNT
+
+    def call(self, x):
+        return x**self.power
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power, "partner": self.partner}
+
+
+def test_what_counts_itself_does_not_count():
+    def twice(power=1):
+        networks = (keras.Sequential([keras.Input((4,)), Numbered(power)]) for _ in range(2))
+        return model_fingerprints.fingerprint(networks)
+
+    first = twice()
+    assert first == twice() and first != twice(power=2)
 
 
 def test_code_of_libraries_is_not_read():
