@@ -183,6 +183,7 @@ def test_counts_are_for_people(plain, made):
     assert plain["layers"] == 1 + len(inside)
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same(plain, tmp_path):
     """Sets have another order there, and objects other addresses."""
     (tmp_path / "mymodels.py").write_text(SOURCE)

@@ -160,6 +160,7 @@ def test_a_model_is_copied_and_trained_from_its_weights(tmp_path):
         training.run(config, tmp_path / "run", verbose=0, data=data_of(), model=other)
 
 
+@pytest.mark.slow
 def test_a_keras_file_is_a_model(tmp_path):
     build((8, 8, 1), 3).save(tmp_path / "m.keras")
     config = dataclasses.replace(SMALL, model=str(tmp_path / "m.keras"), method="two_step")
@@ -351,6 +352,7 @@ def test_a_function_that_was_edited_makes_another_model(tmp_path):
 
 
 @pytest.mark.extras
+@pytest.mark.slow
 def test_a_search_ranks_trials_of_one_model(tmp_path):
     pytest.importorskip("optuna")
     config = dataclasses.replace(
@@ -364,6 +366,7 @@ def test_a_search_ranks_trials_of_one_model(tmp_path):
     assert len(studies.work(sweep, *place, model=build)) == 1
 
 
+@pytest.mark.slow
 def test_what_a_function_draws_is_drawn_again(tmp_path):
     """Channels in an order of chance: a run and a comparison of several seeds know them again."""
 
@@ -412,6 +415,7 @@ def test_what_keras_can_not_save_is_not_trained(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("middle", "words"),
     [
@@ -431,6 +435,7 @@ def test_what_no_stage_and_no_command_can_open(middle, words, tmp_path, caplog):
         serialization.load_model(tmp_path / "run" / "model.keras")
 
 
+@pytest.mark.slow
 def test_a_shortcut_that_is_padded_is_trained_in_two_stages(tmp_path):
     config = dataclasses.replace(SMALL, method="two_step")
     padded = computed(lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])[:, 1:-1, 1:-1])
