@@ -13,6 +13,7 @@ from larq_filter.binary.checks import (
     WARNING,
     Finding,
     check,
+    has_trained_statistics,
     probe,
     probe_unmarked,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "binary_kernels",
     "binary_kernels_of",
     "check",
+    "has_trained_statistics",
     "describe",
     "fresh",
     "holds_signs",

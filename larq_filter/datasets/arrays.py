@@ -63,9 +63,16 @@ def _pairs(path, keys: list) -> dict:
         return {"train": ("images", "labels")}
     missing = [key for pair in ({"train": KEYS["train"]} | pairs).values() for key in pair]
     missing = [key for key in missing if key not in keys]
-    if missing:
+    known = {"class_names", *(key for pair in KEYS.values() for key in pair)}
+    strange = [key for key in keys if key.lower().startswith(("x_", "y_")) and key not in known]
+    if missing or strange:
+        lacks = (
+            f"lacks {', '.join(missing)}"
+            if missing
+            else f"of these {', '.join(strange)} would not be read"
+        )
         raise _Wrong(
-            f"{path} holds {', '.join(keys) or 'nothing'}, and lacks {', '.join(missing)}. Needed "
+            f"{path} holds {', '.join(keys) or 'nothing'}, and {lacks}. Needed "
             "are x_train and y_train, besides x_validation, y_validation, x_test and y_test as "
             "far as you have them; or images and labels."
         )

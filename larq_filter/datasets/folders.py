@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 SHARE = 0.1  # of the images of each class, for each part that is held out
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what TensorFlow decodes, in any case
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_OTHER_NAMES = ("training", "valid", "dev", "eval", "evaluation", "testing")  # of parts, elsewhere
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -160,6 +161,7 @@ def _split_folders(root: pathlib.Path) -> dict:
     others = [name for name in named if name.lower() not in PARTS]
     parts = [PARTS[name.lower()] for name in splits]
     if "train" not in parts or (others and len(splits) == 1):
+        _refuse_other_names(root, named)
         return {"train": root}  # `train` among others is a class of vehicles
     if others:
         raise ValueError(
@@ -171,6 +173,21 @@ def _split_folders(root: pathlib.Path) -> dict:
             f"{root} holds {', '.join(splits)}, two of them for one part: keep one of the two."
         )
     return {part: root / name for part, name in zip(parts, splits, strict=True)}
+
+
+def _refuse_other_names(root: pathlib.Path, named: list) -> None:
+    """Raises where folders without an image of their own are named as parts are elsewhere."""
+    wrong = [
+        name
+        for name in named
+        if name.lower() in (*PARTS, *_OTHER_NAMES)
+        and not any(map(is_image, (root / name).iterdir()))
+    ]
+    if len(wrong) > 1:
+        raise ValueError(
+            f"{root} holds {', '.join(wrong)}, folders of folders: they look like parts of a data "
+            "set, not like classes. Name the parts train, validation (or val) and test."
+        )
 
 
 def _folders(path: pathlib.Path) -> list:

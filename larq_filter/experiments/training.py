@@ -340,8 +340,11 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
 def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
     model = user_inputs.build(config, data, way.model)
+    trained = earlier is None and binary.has_trained_statistics(model)
     total = steps_per_epoch(config, data) * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
+    if trained:
+        _warn_of_start(config, model.optimizer)
     if isinstance(model.optimizer, FilterOptimizer):
         findings = binary.check(model)
         errors = [str(each) for each in findings if each.severity == binary.ERROR]
@@ -350,6 +353,22 @@ def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
         for warning in findings:
             logger.warning("%s", warning)
     return model
+
+
+def _warn_of_start(config: run_folder.Config, optimizer) -> None:
+    """Of a model that brings trained kernels, what the method does not take them for."""
+    if config.method == "frozen":
+        logger.warning(
+            "%s was trained before: its binary kernels are frozen as they are, not at random.",
+            config.model,
+        )
+    elif isinstance(optimizer, FilterOptimizer) and optimizer.warm_start is None:
+        logger.warning(
+            "%s was trained before, but the filters of method %s start at zero: its binary kernels "
+            "are set anew by the first steps. To go on from them choose a latent method (adam), or "
+            "in Python FilterOptimizer(warm_start=0.3).",
+            *(config.model, config.method),
+        )
 
 
 class _Report(keras.callbacks.Callback):

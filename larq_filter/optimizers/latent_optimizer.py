@@ -286,7 +286,8 @@ class LatentOptimizer(Delegating):
         """Reads what ``save_own_variables`` wrote.
 
         Warns:
-            UserWarning: the states of what has been frozen since are left out.
+            UserWarning: the states of what has been frozen since are left out; the file holds other
+                rates than this one was made with.
 
         Raises:
             ValueError: it was written with other rules, with what was found and what is expected;
@@ -299,11 +300,18 @@ class LatentOptimizer(Delegating):
         taken = int(store["iterations"][()])
         if taken and not (getattr(self, "_built", False) or self._nothing_to_train):
             raise no_states_yet(self.name)
-        self._files.read(store)
-        self.iterations.assign(taken)
-        self._counters_are_loaded()
-        if taken:
-            nested.read(store, self._nested(), self.name)
+        with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
+            self._files.read(store)
+            self.iterations.assign(taken)
+            self._counters_are_loaded()
+            if taken:
+                nested.read(store, self._nested(), self.name)
+
+    def _constant_rates(self) -> dict:
+        return {
+            f"{name}.learning_rate": nested.learning_rate_of(each)
+            for name, each in self._nested().items()
+        }
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = dict(super()._trackable_children(save_type, **kwargs))

@@ -6,7 +6,9 @@ Rejected: to set them to the outer counter at each step, which gave an Adam with
 correction of step 2,000, and first steps of three times the learning rate.
 """
 
+import contextlib
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,6 +45,38 @@ def learning_rate_of(optimizer):
     """The variable, which Keras' files leave out; None if the learning rate is a schedule."""
     learning_rate = getattr(optimizer, "_learning_rate", None)
     return learning_rate if isinstance(learning_rate, tf.Variable) else None
+
+
+@contextlib.contextmanager
+def rates_of_file(rates: Callable[[], dict], name: str, silent: bool):
+    """Says which rates a file that is read inside sets otherwise than the optimizer was made.
+
+    Args:
+        rates: gives them by name, as variables; None is left out.
+        name: of the optimizer, for people.
+        silent: if it was made from a config itself, whose rates nobody has chosen just now.
+
+    Warns:
+        UserWarning: some are others than before.
+    """
+
+    def values():
+        return {rate: float(v.numpy()) for rate, v in rates().items() if v is not None}
+
+    before = values()
+    yield
+    after = values()
+    changed = [
+        f"{rate} {after[rate]:g}, not {before[rate]:g}"
+        for rate in sorted(before.keys() & after.keys())
+        if abs(after[rate] - before[rate]) > 1e-6 * abs(before[rate])
+    ]
+    if changed and not silent:
+        warnings.warn(
+            f"{name} goes on with the rates of the file: {'; '.join(changed)}. To train with "
+            "others set them after loading.",
+            stacklevel=4,
+        )
 
 
 def write(store, optimizers: dict) -> None:

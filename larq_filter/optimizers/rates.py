@@ -218,6 +218,10 @@ class Rates:
         """The variable of every rate by its name."""
         return dict(self._variables)
 
+    def constant(self) -> dict:
+        """The variables of those that no schedule gives."""
+        return {name: v for name, v in self._variables.items() if name not in self._schedules}
+
     def values(self) -> dict[str, float]:
         """Every rate by its name as it was at the last step."""
         return {name: float(variable.numpy()) for name, variable in self._variables.items()}

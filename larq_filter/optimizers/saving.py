@@ -9,7 +9,7 @@ import warnings
 from larq_filter import serialization
 from larq_filter._keras import tf
 from larq_filter._validation import shown
-from larq_filter.optimizers import file_kernels, wrapped_files
+from larq_filter.optimizers import file_kernels, nested, wrapped_files
 from larq_filter.optimizers.delegating import Delegating
 
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
@@ -111,7 +111,8 @@ class SavedByName(Delegating):
         Rates that are constant come from the file, as the rest of the state.
 
         Warns:
-            UserWarning: the file holds nothing for an optimizer.
+            UserWarning: the file holds nothing for an optimizer, or other rates than this one was
+                made with.
 
         Raises:
             ValueError: it was written by another filter, flip rule, kind of default optimizer or
@@ -126,8 +127,15 @@ class SavedByName(Delegating):
             return
         if wrapped_files.read(store, self):
             return
-        self._layout.read(store)
+        with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
+            self._layout.read(store)
         self._counters_are_loaded()
+
+    def _constant_rates(self) -> dict:
+        return {
+            **self._rates.constant(),
+            "learning_rate": nested.learning_rate_of(self.default_optimizer),
+        }
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""

@@ -258,6 +258,11 @@ def test_unreadable_files_are_named_all_at_once(tmp_path, monkeypatch):
         (["train/cat/1.png", "test/cat/1.png", "valid/cat/1.png"], "and others: valid"),
         (["train/cat/1.png", "train/dog/1.png", "test/1.png"], "test holds no class folders"),
         (["train/cat/1.png", "val/cat/1.png", "validation/cat/1.png"], "two of them for one part"),
+        (
+            ["train/cat/1.png", "train/dog/1.png", "valid/cat/1.png"],
+            "holds train, valid, .*like parts",
+        ),
+        (["training/cat/1.png", "Dev/cat/1.png"], "Name the parts train, validation .or val. and"),
         (["cat/1.png", "dog/1.png"], "too few images to hold some out"),
     ],
 )

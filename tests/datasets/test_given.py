@@ -155,6 +155,10 @@ FLOATS = IMAGES.astype(np.float32)
         ({"x_train": IMAGES}, "holds x_train, and lacks y_train"),
         ({"images": IMAGES}, "lacks x_train, y_train"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "lacks y_test"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS, "x_val": IMAGES, "y_val": LABELS},
+            "of these x_val, y_val would not be read. Needed .* x_validation, y_validation",
+        ),
         ({"x_train": IMAGES.astype(int), "y_train": LABELS}, "int64; images are uint8 or floats"),
         ({"x_train": IMAGES[0], "y_train": LABELS[:6]}, None),
         ({"x_train": IMAGES[:, 0, 0], "y_train": LABELS}, r"has the shape \(60, 3\)"),

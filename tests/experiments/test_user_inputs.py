@@ -160,6 +160,34 @@ def test_a_model_is_copied_and_trained_from_its_weights(tmp_path):
         training.run(config, tmp_path / "run", verbose=0, data=data_of(), model=other)
 
 
+@pytest.mark.parametrize(
+    ("method", "words", "kept"),
+    [
+        ("filter", "filters of method filter start at zero: .*choose a latent method", False),
+        ("frozen", "trained before: its binary kernels are frozen as they are", True),
+        ("adam", None, True),
+    ],
+)
+def test_what_a_method_makes_of_a_trained_model(method, words, kept, tmp_path, caplog):
+    def built():
+        image = keras.Input((8, 8, 1))
+        x = keras.layers.BatchNormalization(momentum=0.5)(keras.layers.Flatten()(image))
+        x = lq.layers.QuantDense(64, kernel_quantizer="ste_sign", kernel_constraint="weight_clip")(
+            x
+        )
+        return keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+
+    fresh = dataclasses.replace(SMALL, epochs=1)
+    training.run(fresh, tmp_path / "a", verbose=0, data=data_of(), model=built)
+    assert "was trained before" not in caplog.text
+    path = str(tmp_path / "a" / "model.keras")
+    config = dataclasses.replace(SMALL, model=path, method=method, epochs=1, steps_per_epoch=1)
+    training.run(config, tmp_path / "b", verbose=0, data=data_of())
+    assert bool(re.search(words, caplog.text)) if words else "was trained before" not in caplog.text
+    before, after = (np.sign(max(weights(tmp_path / n), key=np.size)) for n in "ab")
+    assert (np.mean(before == after) > 0.99) == kept
+
+
 @pytest.mark.slow
 def test_a_keras_file_is_a_model(tmp_path):
     build((8, 8, 1), 3).save(tmp_path / "m.keras")

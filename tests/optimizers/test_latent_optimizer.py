@@ -169,7 +169,10 @@ def test_weights_of_a_file_take_learning_rates_along_and_need_a_built_optimizer(
     with pytest.raises(ValueError, match=r"no states yet .* Call model.optimizer.build\("):
         other.load_weights(tmp_path / "w.weights.h5")
     other.optimizer.build(other.trainable_variables)
-    other.load_weights(tmp_path / "w.weights.h5")
+    with pytest.warns(
+        UserWarning, match="rates of the file: .*learning_rate 0.25, not 0.003; kern"
+    ):
+        other.load_weights(tmp_path / "w.weights.h5")
     rates = other.optimizer.learning_rate, other.optimizer.kernel_learning_rate
     assert [float(rate) for rate in rates] == [0.25, 0.125]
     for each in (model, other):
