@@ -66,6 +66,7 @@ def test_goes_on_as_if_it_had_never_stopped(format, interrupted, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:FilterOptimizer goes on with the rates:UserWarning")  # as here
 @pytest.mark.parametrize("format", [".weights.h5", "Checkpoint, read before build"])
 def test_rates_that_were_set_come_from_the_file(format, interrupted, tmp_path):
     model, expected = interrupted("set by a callback")
@@ -100,6 +101,26 @@ def test_the_scale_of_the_loss_is_lost_by_name(format, tmp_path):
     model = saving_cases.first_part("loss scale")
     with pytest.warns(UserWarning, match="leave out the current scale"):
         saving_cases.write("loss scale", format, tmp_path / "case", model)
+
+
+def test_rates_of_a_file_that_are_others_are_said(tmp_path):
+    def make(alpha, learning_rate):
+        default = keras.optimizers.Adam(learning_rate)
+        return FilterOptimizer(filters.EMA(alpha), default_optimizer=default)
+
+    model = trained(make(0.1, 1e-2))
+    model.save_weights(tmp_path / "w.weights.h5")
+    model.optimizer.alpha = 0.05
+    model.save(tmp_path / "m.keras")
+    other, same = built(make(1e-3, 1e-5)), built(make(0.1, 1e-2))
+    with pytest.warns(UserWarning, match="alpha 0.1, not 0.001; learning_rate 0.01, not 1e-05. To"):
+        other.load_weights(tmp_path / "w.weights.h5")
+    assert float(other.optimizer.learning_rate) == pytest.approx(1e-2)
+    same.load_weights(tmp_path / "w.weights.h5")  # warnings are errors
+    scheduled = built(make(keras.optimizers.schedules.CosineDecay(0.2, 9), 1e-2))
+    scheduled.load_weights(tmp_path / "w.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert float(loaded.optimizer.alpha) == pytest.approx(0.05)
 
 
 @pytest.mark.filterwarnings("ignore:Keras' files .keras and .weights.h5 leave out:UserWarning")
