@@ -71,9 +71,10 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
         )
     if known.pixels != here.pixels:
         units = {"uint8": "pixels in [0, 255]", "float32": "numbers of units of their own"}
-        typed = (f"--{name}={_joined(255 * getattr(known, name))}" for name in ("mean", "std"))
+        unit, said = (255, " / 255") if np.max(known.mean) <= 1 else (1, " as floats")
+        typed = (f"--{name}={_joined(unit * getattr(known, name))}" for name in ("mean", "std"))
         divided = (
-            f" If they were pixels / 255, move {path} away and add {' '.join(typed)}."
+            f" If they were pixels{said}, move {path} away and add {' '.join(typed)}."
             if here.pixels == "uint8"
             else ""
         )

@@ -93,11 +93,14 @@ def test_images_of_other_units_are_refused(typed, tmp_path):
     typed()
     data = datasets.from_arrays(*[(GREY, LABELS)] * 3)
     divided = datasets.from_arrays(*[(GREY / 255, LABELS)] * 3)
+    as_floats = datasets.from_arrays(*[(GREY.astype(np.float32), LABELS)] * 3)
     path = tmp_path / "model.images.json"
-    path.write_text(json.dumps(divided.preparation().to_json()))
     mean, std = (f"{float(each[0]):.6g}" for each in (data.mean, data.std))
-    with pytest.raises(ValueError, match=rf"of units of their own; .* --mean={mean}.* --std={std}"):
-        networks.recorded(path, data)
+    for trained_on, said in ((divided, "pixels / 255"), (as_floats, "pixels as floats")):
+        path.write_text(json.dumps(trained_on.preparation().to_json()))
+        words = rf"of units of their own; .*{said}, .* --mean={mean}.* --std={std}"
+        with pytest.raises(ValueError, match=words):
+            networks.recorded(path, data)
     path.write_text(json.dumps(data.preparation().to_json()))
     with pytest.raises(ValueError, match=r"pixels in \[0, 255\]; .* in an .npz file\.$"):
         networks.recorded(path, divided)
