@@ -364,11 +364,12 @@ def _warn_of_start(config: run_folder.Config, optimizer) -> None:
         )
     elif isinstance(optimizer, FilterOptimizer) and optimizer.warm_start is None:
         logger.warning(
-            "%s was trained before, but the filters of method %s start at zero: its binary kernels "
-            "are set anew by the first steps. To go on from them choose a latent method (adam), or "
-            "in Python FilterOptimizer(warm_start=0.3).",
+            "%s was trained before, but the filters of method %s can only start at zero: its "
+            "binary kernels are set anew by the first steps. Choose another method to go on.",
             *(config.model, config.method),
         )
+    else:
+        logger.info("%s was trained before: its binary kernels are gone on from.", config.model)
 
 
 class _Report(keras.callbacks.Callback):

@@ -66,7 +66,7 @@ def test_goes_on_as_if_it_had_never_stopped(format, interrupted, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:FilterOptimizer goes on with the rates:UserWarning")  # as here
+@pytest.mark.filterwarnings("ignore:FilterOptimizer goes on with the rates:UserWarning")
 @pytest.mark.parametrize("format", [".weights.h5", "Checkpoint, read before build"])
 def test_rates_that_were_set_come_from_the_file(format, interrupted, tmp_path):
     model, expected = interrupted("set by a callback")
@@ -595,6 +595,9 @@ def test_real_valued_layers_frozen_after_training(name, tmp_path):
 # Files of this release ----------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings(
+    "ignore:FilterOptimizer goes on with the rates:UserWarning"
+)  # so they were set
 @pytest.mark.parametrize("format", fixtures.FORMATS)
 def test_a_file_of_an_earlier_release(format):
     """Every value as it was noted when the file was written, and as many further steps on."""

@@ -14,6 +14,10 @@ from larq_filter.optimizers import FilterOptimizer, default_alpha
 import larq  # isort: skip
 
 
+KEPT = 0.3
+"""The ``warm_start`` that keeps a trained model in place (docs/using.md)."""
+
+
 def _alpha(knobs: Knobs, steps: int):
     """The adaptation rate over the run, as number or schedule."""
     if knobs.alpha_schedule == "default":
@@ -57,10 +61,18 @@ class Preset:
                 own[argument.removeprefix("1 - ")] = one_minus(getattr(knobs, knob))
             else:
                 own[argument] = _over_the_run(knob, knobs, steps)
-        optimizer = self._make(**own, default_optimizer=_adam(knobs, steps))
+        own["default_optimizer"] = _adam(knobs, steps)
+        optimizer = self._warm(own) if binary.has_trained_statistics(model) else self._make(**own)
         model = to_latent_free(model)
         optimizer.build(model.trainable_variables)
         return model, optimizer
+
+    def _warm(self, own: dict):
+        """For a model that was trained before: from its kernels, where the filter can."""
+        try:
+            return self._make(**own, warm_start=KEPT)
+        except ValueError:  # it is not linear
+            return self._make(**own)
 
 
 def _over_the_run(knob: str, knobs: Knobs, steps: int):
@@ -105,14 +117,14 @@ fgd_ma, fgd_ar, fgd_kalman = (
 )
 
 
-def _erlang(*, alpha=2e-2, gamma=0.1, default_optimizer) -> FilterOptimizer:
+def _erlang(*, alpha=2e-2, gamma=0.1, **kwargs) -> FilterOptimizer:
     """Smoothing, then two equal averages: their impulse response rises before it falls.
 
     At the same mean delay ``gamma`` and one average flip five times as often on white noise (delay
     of 1,000 steps, gamma 0.1: 3.3e-3 against 6.3e-4 of the weights per step). Not published.
     """
     averages = [filters.EMA(rate) for rate in (gamma, alpha, alpha)]
-    return FilterOptimizer(filters.Cascade(averages), default_optimizer=default_optimizer)
+    return FilterOptimizer(filters.Cascade(averages), **kwargs)
 
 
 erlang = Preset(_erlang, _AVERAGES)
