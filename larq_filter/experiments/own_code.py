@@ -35,7 +35,11 @@ def of(things: Iterable) -> list:
 def _is_own(thing) -> bool:
     """Whether a function or class is of no library, or an object of no library's class."""
     home = thing if isinstance(thing, types.FunctionType | type) else type(thing)
-    root = str(home.__module__).partition(".")[0]
+    return _is_own_module(str(home.__module__))
+
+
+def _is_own_module(name: str) -> bool:
+    root = name.partition(".")[0]
     return root not in _LIBRARIES and (root == "__main__" or root not in sys.stdlib_module_names)
 
 
@@ -91,7 +95,7 @@ def _function(function: types.FunctionType, seen: set) -> list:
     names, outside = _names(function.__code__), function.__globals__
     read = [(name, outside[name]) for name in sorted(names) if name in outside]
     for _, module in [pair for pair in read if isinstance(pair[1], types.ModuleType)]:
-        if _is_own_module(module):
+        if _is_own_module(module.__name__):
             attributes = sorted(name for name in names if hasattr(module, name))
             read += [(name, getattr(module, name)) for name in attributes]
     known = [(name, _described(value, seen)) for name, value in read]
@@ -103,11 +107,6 @@ def _content(cell):
         return cell.cell_contents
     except ValueError:  # not filled yet
         return None
-
-
-def _is_own_module(module) -> bool:
-    root = module.__name__.partition(".")[0]
-    return root not in _LIBRARIES and root not in sys.stdlib_module_names
 
 
 def _names(code: types.CodeType) -> set:

@@ -183,13 +183,10 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     way = dataclasses.replace(way, described=described)
     steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
-        # What is wrong is found before the first stage, and before the last one is to be saved.
         if stage is not None or way.model is not None:
-            model = user_inputs.build(config, data, way.model)
-            _require_file(model, stage is not None)
+            _refuse_unfit(config, data, way, stage is not None)
         if stage is None:
             return _train(config, data, user_inputs.teacher(config, data), folder, way)
-        methods.METHODS[config.method].needs(model, user_inputs.teacher(config, data))
         way.write_config(folder, config, data)
         before, earlier = _first_stage(config, stage, folder, way)
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
@@ -197,18 +194,22 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
         return _train(second, data, earlier, folder, way, before)
 
 
-def _require_file(model, stages: bool) -> None:
-    """Raises if Keras can't save the model, or if a later stage could not open what it saved.
+def _refuse_unfit(config: run_folder.Config, data, way: _Way, stages: bool) -> None:
+    """Raises, before the first stage, if a later one or the saving at the end would fail.
 
-    Warns in the log if commands could not.
+    Warns in the log if commands could not open what is saved. A function of its own, so that its
+    model is gone while another one is trained.
     """
-    config = serialization.file_config(model)
+    model = user_inputs.build(config, data, way.model)
+    file_config = serialization.file_config(model)
     try:
-        serialization.refuse_foreign(config, f"The model {model.name}")
+        serialization.refuse_foreign(file_config, f"The model {model.name}")
     except ValueError as error:
         if stages:
             raise ValueError(f"{error} The method's second stage begins with its file.") from error
         logger.warning("%s No command will open the model.keras of this run.", error)
+    if stages:
+        methods.METHODS[config.method].needs(model, user_inputs.teacher(config, data))
 
 
 def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _Way):
@@ -362,14 +363,14 @@ def _warn_of_start(config: run_folder.Config, optimizer) -> None:
             "%s was trained before: its binary kernels are frozen as they are, not at random.",
             config.model,
         )
-    elif isinstance(optimizer, FilterOptimizer) and optimizer.warm_start is None:
+    elif config.method == "larq_bop" or getattr(optimizer, "warm_start", True) is None:
         logger.warning(
             "%s was trained before, but the filters of method %s can only start at zero: its "
             "binary kernels are set anew by the first steps. Choose another method to go on.",
             *(config.model, config.method),
         )
     else:
-        logger.info("%s was trained before: its binary kernels are gone on from.", config.model)
+        logger.info("%s was trained before: training goes on from its kernels.", config.model)
 
 
 class _Report(keras.callbacks.Callback):
