@@ -363,7 +363,9 @@ def _warn_of_start(config: run_folder.Config, optimizer) -> None:
             "%s was trained before: its binary kernels are frozen as they are, not at random.",
             config.model,
         )
-    elif config.method == "larq_bop" or getattr(optimizer, "warm_start", True) is None:
+    elif config.method == "larq_bop" or (
+        config.method != "translated" and getattr(optimizer, "warm_start", True) is None
+    ):
         logger.warning(
             "%s was trained before, but the filters of method %s can only start at zero: its "
             "binary kernels are set anew by the first steps. Choose another method to go on.",

@@ -86,6 +86,7 @@ TUNED = {
     "dqt": Knobs(gain=1e-2),
     "larq_bop": Knobs(alpha=1e-2, threshold=1e-6),
     "erlang": Knobs(alpha=5e-2),
+    "translated": Knobs(kernel_learning_rate=1.0),
     "sgd": Knobs(kernel_learning_rate=1.0),
     "adam": Knobs(kernel_learning_rate=1e-2, weight_decay=1e-4),
     "two_step": Knobs(kernel_learning_rate=1e-2, learning_rate=1e-2),
@@ -98,7 +99,7 @@ TUNED = {
 }
 LATENT_FREE = {*presets.PRESETS, "filter", "erlang", "larq_bop", "one_step", "distilled"} - {
     "quist2023"
-}
+} | {"translated"}
 
 FINISHED = {"proxquant", "md_tanh", "bnew"}  # binary at the end, and frozen then
 
@@ -222,6 +223,51 @@ def test_nesterov_looks_ahead(nesterov):
 def test_nesterov_belongs_to_momentum():
     with pytest.raises(ValueError, match="nesterov='yes' means nothing to the method sgd"):
         methods.resolve("sgd", Knobs(nesterov="yes"))
+
+
+@pytest.mark.parametrize(
+    ("decay", "schedule", "nesterov"),
+    [
+        (0.0, "constant", "no"),
+        (0.3, "constant", "no"),
+        (0.3, "cosine", "no"),
+        (0.1, "cosine", "yes"),
+    ],
+)
+def test_translated_has_the_binary_weights_of_latent_sgd(decay, schedule, nesterov):
+    """Rounding aside: a latent weight that passes 0 within 1e-7 may turn a step later."""
+    knobs = {
+        "kernel_learning_rate": 0.3,
+        "learning_rate_schedule": schedule,
+        "weight_decay": decay,
+        "nesterov": nesterov,
+    }
+    unclipped = {"weight_clip": math.inf, "quantizer": "identity"}
+    found, began = {}, None
+    for method, own in (("momentum", unclipped), ("translated", {})):
+        keras.utils.set_random_seed(0)
+        model = latent_mlp()
+        began = signs(model)
+        model = methods.compile_for(method, model, Knobs(**knobs, **own), 32)
+        model.fit(dataset(), epochs=2, verbose=0)
+        found[method] = signs(model)
+    pairs = list(zip(found["momentum"], found["translated"], began, strict=True))
+    assert len(pairs) == 2
+    for latent, free, start in pairs:
+        assert np.mean(latent != start) > 0.05  # else there was nothing to agree on
+        assert np.mean(latent != free) <= 1e-3
+
+
+def test_translated_starts_with_the_latent_weights():
+    """At a rate of almost nothing no weight turns: the filter knows how far each is from 0."""
+    keras.utils.set_random_seed(0)
+    model = latent_mlp()
+    began = signs(model)
+    knobs = Knobs(kernel_learning_rate=1e-9)
+    model = methods.compile_for("translated", model, knobs, 16)
+    model.fit(dataset(), verbose=0)
+    for now, start in zip(signs(model), began, strict=True):
+        np.testing.assert_array_equal(now, start)
 
 
 def test_a_penalty_is_not_counted_as_loss():

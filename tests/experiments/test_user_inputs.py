@@ -165,6 +165,7 @@ def test_a_model_is_copied_and_trained_from_its_weights(tmp_path):
     [
         ("filter", None, True),
         ("erlang", None, True),
+        ("translated", None, True),
         ("larq_bop", "method larq_bop can only start at zero", False),
         ("bop_second_order", "method bop_second_order can only start at zero", False),
         ("frozen", "trained before: its binary kernels are frozen as they are", True),

@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Callable
 
-from larq_filter import binary, filters, presets
+import numpy as np
+
+from larq_filter import binary, filters, hyperparameters, presets
 from larq_filter._keras import keras
 from larq_filter._validation import one_minus
 from larq_filter.conversion import to_latent_free
@@ -128,6 +130,28 @@ def _erlang(*, alpha=2e-2, gamma=0.1, **kwargs) -> FilterOptimizer:
 
 
 erlang = Preset(_erlang, _AVERAGES)
+
+
+def translated(model, knobs, steps, earlier, seed):
+    """``prepare`` of the filter that latent SGD with the knobs of ``momentum`` is.
+
+    It starts where the latent weights of ``model`` would. The binary weights are those of
+    ``momentum`` with ``weight_clip=inf`` and ``quantizer="identity"``, which nothing clips.
+    """
+    rate = schedule(knobs.learning_rate_schedule, knobs.kernel_learning_rate, steps=steps)
+    translation = hyperparameters.filter_from_sgd(
+        rate, knobs.weight_decay, knobs.momentum, nesterov=knobs.nesterov == "yes"
+    )
+    states = [
+        translation.initial_state(np.array(binary.latent(kernel)))
+        for _, kernel in binary.binary_kernels(model)
+    ]
+    model = to_latent_free(model)
+    optimizer = FilterOptimizer(translation.filter, default_optimizer=_adam(knobs, steps))
+    optimizer.build(model.trainable_variables)
+    for (_, kernel), state in zip(binary.binary_kernels(model), states, strict=True):
+        optimizer.set_filter_state(kernel, state)
+    return model, optimizer
 
 
 def larq_bop(model, knobs, steps, earlier, seed):

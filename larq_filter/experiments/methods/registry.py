@@ -10,6 +10,7 @@ methods train it by the optimizer of the kernels, as the publications do.
 | ``bop`` ... ``equal_bits`` | latent-free: ``larq_filter.presets`` of that name |
 | ``bayes_binn``, ``dqt``, ``fgd_ma``, ``fgd_ar``, ``fgd_kalman`` | the same |
 | ``erlang`` | latent-free: a filter of this project, whose memory rises before it falls |
+| ``translated`` | latent-free: the filter that ``momentum`` with the same knobs is, unclipped |
 | ``larq_bop`` | latent-free: Larq's own ``Bop`` in a ``CaseOptimizer``; legacy Adam for the rest |
 | ``sgd``, ``momentum`` | latent: SGD of momentum 0 and 0.9 (or Nesterov's), L2 on the kernels |
 | ``sgdw`` | latent: SGD with momentum, decoupled decay |
@@ -165,6 +166,7 @@ _DECAY = {"alpha_schedule": "linear"}  # of the gain
 _QUIST = {**latent_free.quist2023.defaults, "alpha": 1e-2}  # published without a number
 _CLIP = {"weight_clip": None, "standardization": "none", "quantizer": None}
 _SGD = {"kernel_learning_rate": 0.1, **_REST, "rest": "adam", "weight_decay": None, **_CLIP}
+_MOMENTUM = {"momentum": 0.9, "nesterov": "no"}
 _FREE = {"weight_clip": math.inf, "standardization": "zscore"}
 _ADAM = {**_SGD, "kernel_learning_rate": 1e-3}
 _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNet's
@@ -245,6 +247,11 @@ _LATENT_FREE = {
         {**latent_free.erlang.defaults, **_LINEAR, **_REST},
         latent_free.erlang,
     ),
+    "translated": Method(
+        "the filter that latent SGD with these knobs is",
+        {**_REST, "kernel_learning_rate": 0.1, "weight_decay": 0.0, **_MOMENTUM},
+        latent_free.translated,
+    ),
     "larq_bop": Method(
         "Larq's own Bop",
         {**latent_free.bop.defaults, **_LINEAR, **_REST},
@@ -268,7 +275,7 @@ _LATENT = {
     "sgd": Method("latent SGD", {**_SGD, "momentum": 0.0}, latent.sgd),
     "momentum": Method(
         "latent SGD with momentum, Nesterov's if asked for",
-        {**_SGD, "momentum": 0.9, "nesterov": "no"},
+        {**_SGD, **_MOMENTUM},
         latent.sgd,
     ),
     "sgdw": Method(
