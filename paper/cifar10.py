@@ -57,7 +57,13 @@ SPACES = {
     "recu": SGD,
     "bireal": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
 }
-LATER = ("ir_net", "recu", "bireal")  # the last wave, from a tag that has them
+LATER = ("ir_net", "recu", "bireal")  # wave 6, from a tag that has them
+# Wave 7, made before wave 5: latent SGD that nothing clips (no weight comes near to 1e6), and the
+# filter that it is.
+TWINS = {
+    "latent": ("momentum", {"weight_clip": 1e6, "quantizer": "identity"}),
+    "filter": ("translated", {}),
+}
 ROWS = (*SPACES, "frozen")
 METHOD = {"first_order": "filter"}
 FIXED = {"first_order": {"gamma": 1.0}}
@@ -227,11 +233,21 @@ def jobs() -> list[Job]:
     listed.append(long if row else dataclasses.replace(long, knobs=None))
     listed.append(carried("long/two_step", "two_step", 100))
     first = ("filter", "two_step", "adam", "momentum", "bop")
-    for part in (first, [row for row in rows if row not in first]):
-        listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in part]
+    listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in first]
+    listed += [twin(name, seed) for seed in range(3) for name in TWINS]
+    others = [row for row in rows if row not in first]
+    listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in others]
     for row in LATER:
         listed += searches(row)
     return listed + [carried(f"main/{r}-seed{s}", r, 20, s) for s in range(3) for r in LATER]
+
+
+def twin(name: str, seed: int) -> Job:
+    """5 epochs of the best latent recipe of `momentum`, as it is or translated."""
+    method, own = TWINS[name]
+    job = carried(f"twins/{name}-seed{seed}", "momentum", 5, seed)
+    knobs = None if job.knobs is None else {**job.knobs, **own}
+    return dataclasses.replace(job, method=method, knobs=knobs)
 
 
 def searches(row: str) -> list[Job]:

@@ -76,30 +76,40 @@ def search_rows() -> list[dict]:
     ]
 
 
-def runs_of(row: str) -> dict[int, dict]:
-    """Seed to the finished 20-epoch run of a row."""
-    found = {seed: read(f"main/{row}-seed{seed}") for seed in SEEDS}
+def runs_of(row: str, wave: str = "main") -> dict[int, dict]:
+    """Seed to the finished run of a row, of 20 epochs in ``main``."""
+    found = {seed: read(f"{wave}/{row}-seed{seed}") for seed in SEEDS}
     return {seed: run for seed, run in found.items() if run is not None}
 
 
-def _accuracies(row: str, part: str) -> dict[int, float]:
-    return {seed: run["result"][part] for seed, run in runs_of(row).items()}
+def _accuracies(row: str, part: str, wave: str = "main") -> dict[int, float]:
+    return {seed: run["result"][part] for seed, run in runs_of(row, wave).items()}
 
 
 def main_rows() -> list[dict]:
     """Of each row with a 20-epoch run: accuracies, and how far it is from two-step training."""
+    return compared((*cifar10.ROWS, "two_step_20+20", *cifar10.PUBLISHED), REFERENCE, "main")
+
+
+def twin_rows() -> list[dict]:
+    """The same of a latent recipe and its translation."""
+    return compared(tuple(cifar10.TWINS), "latent", "twins")
+
+
+def compared(rows: tuple[str, ...], reference: str, wave: str) -> list[dict]:
+    """Accuracies of the rows that have a run, and how far each is from ``reference``."""
     found = []
-    for row in (*cifar10.ROWS, "two_step_20+20", *cifar10.PUBLISHED):
-        test = _accuracies(row, "test_accuracy")
+    for row in rows:
+        test = _accuracies(row, "test_accuracy", wave)
         if test:
-            apart = summaries.paired_difference(test, _accuracies(REFERENCE, "test_accuracy"))
+            apart = summaries.paired_difference(test, _accuracies(reference, "test_accuracy", wave))
             found.append(
                 {
                     "row": f"`{row}`",
                     "seeds": len(test),
-                    "validation": _spread(_accuracies(row, "accuracy")),
+                    "validation": _spread(_accuracies(row, "accuracy", wave)),
                     "test": _spread(test),
-                    f"test, above `{REFERENCE}`": _difference(apart) if row != REFERENCE else None,
+                    f"test, above `{reference}`": _difference(apart) if row != reference else None,
                 }
             )
     return found
@@ -161,6 +171,14 @@ def section() -> str:
             "10 epochs, `two_step_20+20` twice as many as all others.",
             tables.markdown(rows),
             f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
+        ]
+    rows = twin_rows()
+    if rows:
+        parts += [
+            "**A latent recipe and its translation.** 5 epochs of `momentum` without clipping, at "
+            "the best values of its search, and of the filter that `--method=translated` makes of "
+            "them.",
+            tables.markdown(rows),
         ]
     for wave, title in (
         ("carry", "**5 epochs.** The best three of a search again: is their order kept?"),

@@ -44,7 +44,7 @@ def table(text, title):
 
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
-    assert ", main 6 of 45, long 0 of 2)." in text and "100 epochs" not in text
+    assert ", main 6 of 45, long 0 of 2, twins 0 of 6)." in text and "100 epochs" not in text
     found = table(text, "20 epochs.")
     assert list(found) == [*ROWS]
     for column, row in enumerate(ROWS):
@@ -59,10 +59,24 @@ def test_the_page_says_what_the_files_say(results):
     trials = sorted((results / "search").glob("filter-*.json"))[:12]
     values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
     near = int((values.max() - values <= 0.01).sum())
+    assert "translation" not in text  # it has no run
+
     assert table(text, "Search.")["filter"] == [
         "2", f"{values.max():.3f}", f"{np.median(values):.3f}", f"{values.min():.3f}",
         f"{near} of 12",
     ]  # fmt: skip
+
+
+def test_a_recipe_and_its_translation_are_compared_by_seed(results):
+    (results / "twins").mkdir()
+    for row, source in (("latent", "two_step"), ("filter", "filter")):
+        for seed in range(3):
+            content = (results / "main" / f"{source}-seed{seed}.json").read_text()
+            (results / "twins" / f"{row}-seed{seed}.json").write_text(content)
+    text = cifar10_page.section()
+    expected = table(text, "20 epochs.")
+    found = table(text, "A latent recipe and its translation.")
+    assert found == {"latent": expected["two_step"], "filter": expected["filter"]}
 
 
 def test_a_row_is_searched_when_all_of_its_trials_are_there(results):
