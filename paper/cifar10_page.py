@@ -4,6 +4,7 @@
 
 It trains nothing and takes seconds. What is missing is named, and left out. It reads only `result`,
 `metrics` and the seed of a run's file, so that later names of flags and knobs do not concern it.
+The values of a trial are those of its number in the sequence.
 
 Rejected: tables written by hand from `cifar10.py --list`, which would be wrong after the next run.
 """
@@ -15,13 +16,13 @@ import numpy as np
 from absl import app, flags
 
 import cifar10
-from larq_filter import plots
+from larq_filter import filters, plots
 from larq_filter.experiments import files, tables
 from larq_filter.experiments.comparison import summaries
 
 PAGE = cifar10.ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- from here by paper/cifar10_page.py -->\n", "<!-- to here -->\n"
-PICTURES = {"search": "cifar10_search.png", "curves": "cifar10_curves.png"}
+PICTURES = {name: f"cifar10_{name}.png" for name in ("search", "flips", "curves")}
 NEAR = 0.01  # one point of accuracy
 SEEDS, REFERENCE = range(3), "two_step"
 
@@ -71,9 +72,69 @@ def search_rows() -> list[dict]:
             "worst": f"{values.min():.3f}",
             "within one point of the best": f"{np.sum(values >= values.max() - NEAR)} of "
             f"{len(values)}",
+            "never flipped, best": f"{_never_flipped(f'search/{row}-{values.argmax():02d}'):.0%}",
         }
         for row, values in searched().items()
     ]
+
+
+def _never_flipped(name: str) -> float:
+    """The share of binary weights whose sign has never changed in a run."""
+    return read(name)["metrics"][-1]["never_flipped"][-1]
+
+
+LINEAR = {  # rows of a linear filter and flips.Sign, and the rates that fall to 0
+    "filter": (filters.CascadedEMA, ["alpha"]),
+    "first_order": (filters.EMA, ["alpha"]),
+    "erlang": (
+        lambda alpha, gamma: filters.Cascade([filters.EMA(r) for r in (gamma, alpha, alpha)]),
+        ["alpha_1", "alpha_2"],
+    ),
+}
+
+
+def flips() -> dict[str, np.ndarray]:
+    """Row to flip ratios of its trials in the second epoch, (2, trials): predicted and measured."""
+    found = {}
+    for row, (make, falling) in LINEAR.items():
+        if row in searched():
+            pairs = []
+            for name, values in cifar10.trials(row)[: cifar10.TRIALS]:
+                measured = read(name)["metrics"][-1]["flip_ratio"][-1]
+                pairs.append((flips_on_noise(make(**values), falling), measured))
+            found[row] = np.transpose(pairs)
+    return found
+
+
+def flips_on_noise(f: filters.Filter, falling: list[str], weights: int = 2000) -> float:
+    """The flip ratio of ``f`` in the second half of SEARCH_STEPS, on white noise.
+
+    Its steps themselves, the rates named by ``falling`` falling to 0. For a filter in balance with
+    constant rates, `analysis.expected_flip_ratio` is too high: the signal still has the size of a
+    larger rate.
+    """
+    random, steps = np.random.default_rng(0), cifar10.SEARCH_STEPS
+    signal, flipped, rates = np.zeros(weights), [], f.rates_at(0)
+    state = f.zero_state(signal, np)
+    for step in range(steps):
+        now = {**rates, **{name: rates[name] * (1 - step / steps) for name in falling}}
+        before = signal
+        signal, state = f.step(random.normal(size=weights), state, now, np)
+        flipped.append(np.mean((signal < 0) != (before < 0)))
+    return float(np.mean(flipped[steps // 2 :]))
+
+
+def flips_text(found: dict[str, np.ndarray]) -> str:
+    """The numbers of `flips` in sentences."""
+    predicted, measured = np.concatenate(list(found.values()), axis=1)
+    shares = measured / predicted
+    low, middle, high = np.quantile(shares, (0, 0.5, 1))
+    return (
+        f"**Flips.** {len(shares)} trials in the second of their two epochs. Predicted: the same "
+        "filter, with the same falling alpha, on gradients that are white noise. From "
+        f"{predicted.min():.1e} to {predicted.max():.1e} of the weights per step, the measured "
+        f"ratio is {low:.2f} to {high:.2f} of the predicted one, {middle:.2f} in the median."
+    )
 
 
 def runs_of(row: str, wave: str = "main") -> dict[int, dict]:
@@ -159,10 +220,14 @@ def section() -> str:
         parts += [
             "**Search.** Validation accuracy after 500 steps, 12 trials a row, "
             "[one run each](protocol.md#rows-in-order-of-importance). Rows whose trials are not "
-            "complete are left out.",
+            "complete are left out. Never flipped: the share of binary weights whose sign never "
+            "changed in the best trial (of `two_step` in its second step).",
             tables.markdown(rows),
             f"![12 trials of each row](figures/{PICTURES['search']})",
         ]
+    found = flips()
+    if found:
+        parts += [flips_text(found), f"![predicted and measured](figures/{PICTURES['flips']})"]
     rows = main_rows()
     if rows:
         parts += [
@@ -202,6 +267,18 @@ def draw() -> dict:
         axes["a"].set_ylim(-0.6, len(accuracies) - 0.4)
         axes["a"].set_xlabel("validation accuracy after 500 steps; a dot is a trial")
         found["search"] = figure
+    ratios = flips()
+    if ratios:
+        figure, axes = plots.panels("a", 3.2)
+        ends = [np.min(list(ratios.values())), np.max(list(ratios.values()))]
+        axes["a"].plot(ends, ends, color="0.6", linewidth=1, label="as predicted")
+        for (row, (predicted, measured)), marker in zip(ratios.items(), "os^", strict=False):
+            axes["a"].plot(predicted, measured, marker, alpha=0.7, label=row)
+        axes["a"].set(xscale="log", yscale="log")
+        axes["a"].set_xlabel("predicted flips, share of the weights per step")
+        axes["a"].set_ylabel("measured")
+        axes["a"].legend(frameon=False)
+        found["flips"] = figure
     curves = {
         row: [run["metrics"][-1]["val_accuracy"] for run in runs.values()]
         for row in cifar10.ROWS

@@ -60,11 +60,26 @@ def test_the_page_says_what_the_files_say(results):
     values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
     near = int((values.max() - values <= 0.01).sum())
     assert "translation" not in text  # it has no run
+    flipped = json.loads((results / "search" / "filter-02.json").read_text())["metrics"][-1]
+    assert values.argmax() == 2 and f"{flipped['never_flipped'][-1]:.0%}" == "25%"
 
     assert table(text, "Search.")["filter"] == [
         "2", f"{values.max():.3f}", f"{np.median(values):.3f}", f"{values.min():.3f}",
-        f"{near} of 12",
+        f"{near} of 12", "25%",
     ]  # fmt: skip
+
+
+def test_predicted_flips_are_those_of_noise_through_the_filter(results):
+    predicted, measured = cifar10_page.flips()["filter"][:, 7]
+    content = json.loads((results / "search" / "filter-07.json").read_text())
+    alpha, gamma = (content["config"]["knobs"][name] for name in ("alpha", "gamma"))
+    random, slow, signal, flips = np.random.default_rng(0), np.zeros(4000), np.zeros(4000), []
+    for step in range(500):
+        slow += gamma * (random.normal(size=4000) - slow)
+        before, signal = signal, signal + alpha * (1 - step / 500) * (slow - signal)
+        flips.append(np.mean((signal < 0) != (before < 0)))
+    assert predicted == pytest.approx(np.mean(flips[250:]), rel=0.05)
+    assert measured == content["metrics"][-1]["flip_ratio"][1]
 
 
 def test_a_recipe_and_its_translation_are_compared_by_seed(results):
