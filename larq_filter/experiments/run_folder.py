@@ -101,6 +101,8 @@ class Config:
             if field.name != "knobs":
                 value = _validated(field, getattr(self, field.name))
                 object.__setattr__(self, field.name, value)
+        # As a shell completes the name of a folder.
+        object.__setattr__(self, "dataset", self.dataset.rstrip("/") or self.dataset)
         methods.resolve(self.method, self.knobs)
 
 

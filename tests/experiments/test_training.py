@@ -524,6 +524,13 @@ def run_script(*flags, name="train.py"):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("pets/", "pets"), ("/a/pets//", "/a/pets"), ("/", "/")]
+)
+def test_a_folder_is_the_same_however_it_is_completed(typed, meant):
+    assert run_folder.Config(dataset=typed) == run_folder.Config(dataset=meant)
+
+
 def test_a_word_without_flag_is_refused(tmp_path):
     ended = run_script("bop", f"--output_dir={tmp_path / 'run'}")
     assert ended.returncode != 0
