@@ -66,6 +66,7 @@ class KernelStates:
         self._listeners = []  # the only strong references: kernels outlive an optimizer
         self._changed = {}  # positions of kernels changed from outside: where, a tensor of bool
         self._origins = {}  # positions of kernels changed from outside: step, signs and state then
+        self._had_memory = False  # of any of them when it was changed
         self._awaited_at, self._arrived = -1, None
         self._awaited = {}  # positions of kernels that a file is to bring: the signature, or None
         self._signal_of = {}  # positions of kernels whose states were set by hand: a function
@@ -213,7 +214,8 @@ class KernelStates:
             if not bool(tf.reduce_any(turned[0])) or self._is_awaited(state, turned[0]):
                 return
             if not self._changed:
-                self._changed_at = int(self._count().numpy())
+                self._changed_at, self._had_memory = int(self._count().numpy()), False
+            self._had_memory = self._had_memory or self._has_memory(variable, state)
             known = self._changed.get(state.position, tf.zeros_like(turned[0]))
             self._changed[state.position] = tf.not_equal(known, turned[0])
             before, values = self._origin(state, before)
@@ -231,6 +233,15 @@ class KernelStates:
                 copies = zip(binary.replicas(array), olds, turned, swaps, strict=True)
                 for copy, old, where, order in copies:
                     copy.assign(_turned(old, where, order, mirror))
+
+    def _has_memory(self, variable, state: KernelState) -> bool:
+        """Whether the filter knows a kernel, or will start from it: else the next step sets it."""
+        seen = (
+            tf.reduce_any(tf.not_equal(tf.convert_to_tensor(binary.replicas(array)[0]), 0))
+            for array in state.filter
+            if array.shape == variable.shape
+        )
+        return self._warm_start is not None or any(map(bool, seen))
 
     def _origin(self, state: KernelState, before) -> tuple:
         """Signs and filter state of a kernel before all changes from outside since the last step.
@@ -314,15 +325,18 @@ class KernelStates:
         """Whether a weight that is turned over keeps its memory, or starts at zero."""
         return filters.odd_states(self._filter) is not None
 
-    def take_changes(self) -> tuple[int, int]:
-        """Weights and kernels changed from outside that steps were taken from; each told once."""
+    def take_changes(self) -> tuple[int, int, bool]:
+        """Weights and kernels changed from outside that steps were taken from; each told once.
+
+        And whether the filter knew any of them then.
+        """
         if self._arrived is not None and int(self._count().numpy()) != self._awaited_at:
             self._awaited, self._arrived = {}, None  # it holds what was read
         if not self._changed or int(self._count().numpy()) == self._changed_at:
-            return 0, 0
+            return 0, 0, False
         counts = [int(tf.math.count_nonzero(where)) for where in self._changed.values()]
         self.forget_changes()
-        return sum(counts), sum(count > 0 for count in counts)
+        return sum(counts), sum(count > 0 for count in counts), self._had_memory
 
     def forget_changes(self) -> None:
         """Also for a file whose kernels and states belong together."""

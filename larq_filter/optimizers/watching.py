@@ -128,12 +128,13 @@ class _Method:
         return result
 
 
-def report(weights: int, kernels: int, keeps_memory: bool) -> None:
+def report(weights: int, kernels: int, had_memory: bool, keeps_memory: bool) -> None:
     """Says that somebody changed weights, if anybody did.
 
     Args:
         weights: how many.
         kernels: how many kernels they are in.
+        had_memory: whether the filter had seen gradients of any of them.
         keeps_memory: whether the filter goes on from what it remembered of them.
 
     Warns:
@@ -146,10 +147,16 @@ def report(weights: int, kernels: int, keeps_memory: bool) -> None:
         if keeps_memory
         else "starts at zero, as this filter does not treat gradients of both signs alike"
     )
+    became = (
+        f"Training has gone on from them: what the filter remembered of these weights {kept}. "
+        "optimizer.reset_filters() forgets everything instead."
+        if had_memory
+        else "The filter had seen no gradients yet and knew nothing of them, so the first ones have "
+        "decided, whatever the weights were. To go on from such weights load them again, under "
+        "FilterOptimizer(..., warm_start=0.3)."
+    )
     warnings.warn(
         f"{weights:,} weights of {kernels} binary kernels had been changed from outside "
-        "(set_weights, load_weights, a callback). Training has gone on from them: what the "
-        f"filter remembered of these weights {kept}. optimizer.reset_filters() forgets "
-        "everything instead.",
+        f"(set_weights, load_weights, a callback). {became}",
         stacklevel=4,
     )

@@ -49,6 +49,24 @@ def moved(optimizer=None, steps=1):
     return model, early
 
 
+# Before the first step ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [None, 0.3])
+def test_what_becomes_of_weights_loaded_before_the_first_step_is_said(start):
+    """Without a warm start there is nothing to turn: the first gradients decide, and it says so."""
+    trained = [np.where(w < 0, -1, 1) for w in values(moved()[0])]
+    model = saving_cases.build(slow(warm_start=start))
+    model.optimizer.build(model.trainable_variables)
+    for kernel, value in zip(kernels_of(model), trained, strict=True):
+        kernel.assign(value.astype("float32"))
+    words = "has been turned with them" if start else "knew nothing of them.*load them again"
+    with pytest.warns(UserWarning, match=f"{CHANGED}.*{words}"):
+        saving_cases.train(model, 0, 1)
+    kept = np.mean([np.mean(a == b) for a, b in zip(values(model), trained, strict=True)])
+    assert kept > 0.95 if start else kept < 0.8
+
+
 # How weights come back ----------------------------------------------------------------------------
 
 
