@@ -9,6 +9,7 @@ The values of a trial are those of its number in the sequence.
 Rejected: tables written by hand from `cifar10.py --list`, which would be wrong after the next run.
 """
 
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -55,7 +56,7 @@ def searched() -> dict[str, np.ndarray]:
     """Row to the validation accuracies of its first trials, for rows that have all of them."""
     found = {}
     for row in cifar10.SPACES:
-        runs = [read(f"search/{row}-{number:02d}") for number in range(cifar10.TRIALS)]
+        runs = [read(_trial(row, number)) for number in range(cifar10.TRIALS)]
         if all(runs):
             found[row] = np.array([run["result"]["accuracy"] for run in runs])
     return found
@@ -72,15 +73,19 @@ def search_rows() -> list[dict]:
             "worst": f"{values.min():.3f}",
             "within one point of the best": f"{np.sum(values >= values.max() - NEAR)} of "
             f"{len(values)}",
-            "never flipped, best": f"{_never_flipped(f'search/{row}-{values.argmax():02d}'):.0%}",
+            "never flipped, best": f"{_last(_trial(row, values.argmax()), 'never_flipped'):.0%}",
         }
         for row, values in searched().items()
     ]
 
 
-def _never_flipped(name: str) -> float:
-    """The share of binary weights whose sign has never changed in a run."""
-    return read(name)["metrics"][-1]["never_flipped"][-1]
+def _trial(row: str, number: int) -> str:
+    return f"search/{row}-{number:02d}"
+
+
+def _last(name: str, column: str) -> float:
+    """A metric of the last epoch of a finished run."""
+    return read(name)["metrics"][-1][column][-1]
 
 
 LINEAR = {  # rows of a linear filter and flips.Sign, and the rates that fall to 0
@@ -95,24 +100,23 @@ LINEAR = {  # rows of a linear filter and flips.Sign, and the rates that fall to
 
 def flips() -> dict[str, np.ndarray]:
     """Row to flip ratios of its trials in the second epoch, (2, trials): predicted and measured."""
-    found = {}
-    for row, (make, falling) in LINEAR.items():
-        if row in searched():
-            pairs = []
-            for name, values in cifar10.trials(row)[: cifar10.TRIALS]:
-                measured = read(name)["metrics"][-1]["flip_ratio"][-1]
-                pairs.append((flips_on_noise(make(**values), falling), measured))
-            found[row] = np.transpose(pairs)
+    found, rows = {}, searched()
+    for row in (row for row in LINEAR if row in rows):
+        predicted = [flips_on_noise(row, number) for number in range(cifar10.TRIALS)]
+        measured = [_last(_trial(row, number), "flip_ratio") for number in range(cifar10.TRIALS)]
+        found[row] = np.array([predicted, measured])
     return found
 
 
-def flips_on_noise(f: filters.Filter, falling: list[str], weights: int = 2000) -> float:
-    """The flip ratio of ``f`` in the second half of SEARCH_STEPS, on white noise.
+@functools.cache
+def flips_on_noise(row: str, number: int, weights: int = 2000) -> float:
+    """The flip ratio of a trial's filter in the second epoch, if all gradients were white noise.
 
-    Its steps themselves, the rates named by ``falling`` falling to 0. For a filter in balance with
-    constant rates, `analysis.expected_flip_ratio` is too high: the signal still has the size of a
-    larger rate.
+    By its steps themselves, with alpha falling to 0. `analysis.expected_flip_ratio`, for a filter
+    in balance with constant rates, is too high: the signal still has the size of a larger alpha.
     """
+    make, falling = LINEAR[row]
+    f = make(**cifar10.points(cifar10.SPACES[row], cifar10.TRIALS)[number])
     random, steps = np.random.default_rng(0), cifar10.SEARCH_STEPS
     signal, flipped, rates = np.zeros(weights), [], f.rates_at(0)
     state = f.zero_state(signal, np)

@@ -358,14 +358,15 @@ def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
 
 def _warn_of_start(config: run_folder.Config, optimizer) -> None:
     """Of a model that brings trained kernels, what the method does not take them for."""
+    keeps = methods.METHODS[config.method].keeps_kernels
+    if keeps is None:
+        keeps = getattr(optimizer, "warm_start", True) is not None
     if config.method == "frozen":
         logger.warning(
             "%s was trained before: its binary kernels are frozen as they are, not at random.",
             config.model,
         )
-    elif config.method == "larq_bop" or (
-        config.method != "translated" and getattr(optimizer, "warm_start", True) is None
-    ):
+    elif not keeps:
         logger.warning(
             "%s was trained before, but the filters of method %s can only start at zero: its "
             "binary kernels are set anew by the first steps. Choose another method to go on.",

@@ -134,7 +134,7 @@ def report(weights: int, kernels: int, had_memory: bool, keeps_memory: bool) -> 
     Args:
         weights: how many.
         kernels: how many kernels they are in.
-        had_memory: whether the filter had seen gradients of any of them.
+        had_memory: whether the filter remembered gradients of any of them.
         keeps_memory: whether the filter goes on from what it remembered of them.
 
     Warns:
@@ -151,9 +151,9 @@ def report(weights: int, kernels: int, had_memory: bool, keeps_memory: bool) -> 
         f"Training has gone on from them: what the filter remembered of these weights {kept}. "
         "optimizer.reset_filters() forgets everything instead."
         if had_memory
-        else "The filter had seen no gradients yet and knew nothing of them, so the first ones "
-        "have decided, whatever the weights were. To go on from such weights load them again, "
-        "with FilterOptimizer(..., warm_start=0.3)."
+        else "The filter remembered nothing of them, so nothing has held them against the first "
+        "gradients. To go on from such weights load them again, with "
+        "FilterOptimizer(..., warm_start=0.3)."
     )
     warnings.warn(
         f"{weights:,} weights of {kernels} binary kernels had been changed from outside "

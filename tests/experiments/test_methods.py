@@ -97,9 +97,9 @@ TUNED = {
     **dict.fromkeys(("reactnet", "adam_bnn"), Knobs(kernel_learning_rate=1e-2, learning_rate=1e-2)),
     "binaryconnect": Knobs(kernel_learning_rate=3e-2),
 }
-LATENT_FREE = {*presets.PRESETS, "filter", "erlang", "larq_bop", "one_step", "distilled"} - {
-    "quist2023"
-} | {"translated"}
+LATENT_FREE = {name for name in presets.PRESETS if name != "quist2023"} | {
+    *("filter", "erlang", "translated", "larq_bop", "one_step", "distilled")
+}
 
 FINISHED = {"proxquant", "md_tanh", "bnew"}  # binary at the end, and frozen then
 
@@ -243,7 +243,7 @@ def test_translated_has_the_binary_weights_of_latent_sgd(decay, schedule, nester
         "nesterov": nesterov,
     }
     unclipped = {"weight_clip": math.inf, "quantizer": "identity"}
-    found, began = {}, None
+    found = {}
     for method, own in (("momentum", unclipped), ("translated", {})):
         keras.utils.set_random_seed(0)
         model = latent_mlp()

@@ -60,7 +60,7 @@ def test_what_becomes_of_weights_loaded_before_the_first_step_is_said(start):
     model.optimizer.build(model.trainable_variables)
     for kernel, value in zip(kernels_of(model), trained, strict=True):
         kernel.assign(value.astype("float32"))
-    words = "has been turned with them" if start else "knew nothing of them.*load them again"
+    words = "has been turned with them" if start else "remembered nothing of them.*load them again"
     with pytest.warns(UserWarning, match=f"{CHANGED}.*{words}"):
         saving_cases.train(model, 0, 1)
     kept = np.mean([np.mean(a == b) for a, b in zip(values(model), trained, strict=True)])

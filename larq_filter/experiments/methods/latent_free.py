@@ -3,8 +3,6 @@
 import inspect
 from collections.abc import Callable
 
-import numpy as np
-
 from larq_filter import binary, filters, hyperparameters, presets
 from larq_filter._keras import keras
 from larq_filter._validation import one_minus
@@ -143,7 +141,7 @@ def translated(model, knobs, steps, earlier, seed):
         rate, knobs.weight_decay, knobs.momentum, nesterov=knobs.nesterov == "yes"
     )
     states = [
-        translation.initial_state(np.array(binary.latent(kernel)))
+        translation.initial_state(binary.latent(kernel))
         for _, kernel in binary.binary_kernels(model)
     ]
     model = to_latent_free(model)

@@ -41,6 +41,8 @@ class Method:
         needs: ``needs(model, teacher)`` raises for a network that neither it nor a stage before it
             can train, and for a teacher named by the knob; None is no such teacher.
         is_latent: whether binary kernels are trained through real-valued weights.
+        keeps_kernels: whether it goes on from the kernels of a model that was trained before; None:
+            if its optimizer has a ``warm_start``, or needs none.
     """
 
     summary: str
@@ -52,3 +54,4 @@ class Method:
     lessons: attention.Lessons | None = None
     needs: Callable = lambda model, teacher=None: None
     is_latent: bool = False
+    keeps_kernels: bool | None = None

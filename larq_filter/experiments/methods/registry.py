@@ -251,11 +251,13 @@ _LATENT_FREE = {
         "the filter that latent SGD with these knobs is",
         {**_REST, "kernel_learning_rate": 0.1, "weight_decay": 0.0, **_MOMENTUM},
         latent_free.translated,
+        keeps_kernels=True,
     ),
     "larq_bop": Method(
         "Larq's own Bop",
         {**latent_free.bop.defaults, **_LINEAR, **_REST},
         latent_free.larq_bop,
+        keeps_kernels=False,
     ),
     "one_step": Method(
         "gradient filter with the rates of two_step",
