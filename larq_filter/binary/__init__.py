@@ -14,6 +14,7 @@ from larq_filter.binary.checks import (
     Finding,
     check,
     has_trained_statistics,
+    is_trained,
     probe,
     probe_unmarked,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "is_binary",
     "is_low",
     "is_quantized",
+    "is_trained",
     "latent",
     "layers_of",
     "name_of",

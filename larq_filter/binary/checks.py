@@ -200,6 +200,28 @@ def has_trained_statistics(model) -> bool:
     )
 
 
+def is_trained(model) -> bool:
+    """Whether a bias, a scale or a moving mean has left the 0 or 1 at which its layer starts it.
+
+    A layer says so by an attribute ``NAME_initializer`` beside the variable ``NAME``. A model that
+    has no such variable counts as new.
+    """
+    return any(_has_left_its_start(layer) for layer in layers_of(model))
+
+
+_STARTS = {keras.initializers.Zeros: 0, keras.initializers.Ones: 1}
+
+
+def _has_left_its_start(layer) -> bool:
+    for attribute, initializer in vars(layer).items():
+        start = _STARTS.get(type(initializer))
+        variable = getattr(layer, attribute.removesuffix("_initializer"), None)
+        if attribute.endswith("_initializer") and start is not None and variable is not None:
+            if np.any(variable.numpy() != start):
+                return True
+    return False
+
+
 def _slow_statistics(model) -> list[Finding]:
     """A warning of batch normalisations with Keras' default momentum, one for all of them."""
     slow = [
@@ -237,6 +259,11 @@ def _scale_problem(variable) -> str | None:
     output = fresh(variable.quantizer)(values)
     if bool(tf.reduce_all(tf.equal(tf.abs(output), 1))):
         return None
+    if bool(tf.reduce_all(tf.equal(output, values))):
+        return (
+            "it holds other values than -1 and +1, an average of kernels perhaps, and the network "
+            "computes with them as they are until the next step: assign their signs."
+        )
     return (
         "its quantizer scales the kernel by its magnitudes, and the batch normalisation after it "
         "has learned that scale: fold it first with larq_filter.to_latent_free."

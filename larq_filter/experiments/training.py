@@ -341,7 +341,7 @@ def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch
 def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
     model = user_inputs.build(config, data, way.model)
-    trained = earlier is None and binary.has_trained_statistics(model)
+    trained = earlier is None and binary.is_trained(model)
     total = steps_per_epoch(config, data) * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if trained:

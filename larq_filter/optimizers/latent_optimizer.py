@@ -259,6 +259,7 @@ class LatentOptimizer(Delegating):
     @property
     def variables(self):
         """The step counter and the states of both optimizers, without their own counters."""
+        self._rates.settle()
         variables = super().variables
         for optimizer in (self.kernel_optimizer, self.default_optimizer):
             variables.extend(v for v in optimizer.variables if v is not optimizer.iterations)
@@ -267,10 +268,14 @@ class LatentOptimizer(Delegating):
     def set_weights(self, weights):
         """Sets all variables, in the order of ``variables``, which HDF5 files keep.
 
+        Warns:
+            UserWarning: constant rates of the rules change with it.
+
         Raises:
             ValueError: another number of arrays, or other shapes.
         """
-        self._assign_all(self.variables, weights)
+        with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
+            self._assign_all(self.variables, weights)
 
     def save_own_variables(self, store):
         """Writes the counter, learning rates, and what belongs to the rules.
@@ -308,10 +313,11 @@ class LatentOptimizer(Delegating):
                 nested.read(store, self._nested(), self.name)
 
     def _constant_rates(self) -> dict:
-        return {
+        learning_rates = {
             f"{name}.learning_rate": nested.learning_rate_of(each)
             for name, each in self._nested().items()
         }
+        return {**learning_rates, **self._rates.constant()}
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = dict(super()._trackable_children(save_type, **kwargs))

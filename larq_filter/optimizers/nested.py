@@ -49,7 +49,7 @@ def learning_rate_of(optimizer):
 
 @contextlib.contextmanager
 def rates_of_file(rates: Callable[[], dict], name: str, silent: bool):
-    """Says which rates a file that is read inside sets otherwise than the optimizer was made.
+    """Says which rates are set inside, by a file or a list, that differ from those before.
 
     Args:
         rates: gives them by name, as variables; None is left out.
@@ -73,7 +73,7 @@ def rates_of_file(rates: Callable[[], dict], name: str, silent: bool):
     ]
     if changed and not silent:
         warnings.warn(
-            f"{name} goes on with the rates of the file: {'; '.join(changed)}. To train with "
+            f"{name} goes on with the rates that were loaded: {'; '.join(changed)}. To train with "
             "others set them after loading.",
             stacklevel=4,
         )

@@ -2,6 +2,12 @@
 
 A schedule writes its variable at the start of a step, a callback writes that of a constant rate. So
 a compiled step never holds a stale number, and saving the variables saves what a callback set.
+
+The variable of a scheduled rate is no state: what it was in another training is nothing for a rate
+that is constant here. As Keras does with a learning rate, a constant then keeps what it had before
+loading. Formats that restore variables by themselves have no moment for that after it, so the value
+waits in a variable of its own, and takes its place when somebody looks, or at the next step.
+Rejected: no variable for scheduled rates. Files go by the number of variables.
 """
 
 import warnings
@@ -81,6 +87,10 @@ class Rates:
                 # Not tf.cast: it would round a Python number to float32 first.
                 start = tf.cast(rate(0), variable.dtype) if name in self._schedules else rate
                 variable.assign(start)
+            once = tf.VariableAggregation.ONLY_FIRST_REPLICA  # as Keras' own counters
+            self._nothing = np.full(len(rates), np.nan)  # in float64, which every rate goes into
+            self._kept = tf.Variable(self._nothing, trainable=False, aggregation=once)
+        self._may_keep = False
 
     def __contains__(self, name: str) -> bool:
         return name in self._variables or name in self._aliases
@@ -96,6 +106,7 @@ class Rates:
         The tensor has an ``assign`` for callbacks, which writes, or says why it can't.
         """
         own = self._aliases.get(name, name).removeprefix(_ONE_MINUS)
+        self.settle()
         variable, complement = self._variables[own], own != self._aliases.get(name, name)
         if own not in self._schedules and not complement:
             return variable
@@ -134,6 +145,7 @@ class Rates:
             # One of a cascade and of a flip rule has another name there, an alias too.
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"`{name}` can't be set so: {error}") from None
+        self.settle()
         self._variables[own].assign(value)
 
     def _check(self, name: str, value) -> None:
@@ -176,12 +188,13 @@ class Rates:
 
     def at(self, step) -> list[tuple]:
         """Name and value of each rate at ``step``, the value a tensor."""
+        constant = self._settled()
         return [
             (
                 name,
                 tf.cast(self._schedules[name](step), variable.dtype)
                 if name in self._schedules
-                else tf.convert_to_tensor(variable),
+                else constant[name],
             )
             for name, variable in self._variables.items()
         ]
@@ -216,14 +229,50 @@ class Rates:
 
     def variables(self) -> dict:
         """The variable of every rate by its name."""
+        self.settle()
         return dict(self._variables)
 
     def constant(self) -> dict:
         """The variables of those that no schedule gives."""
-        return {name: v for name, v in self._variables.items() if name not in self._schedules}
+        return {n: v for n, v in self.variables().items() if n not in self._schedules}
+
+    def scheduled(self) -> list[str]:
+        """The names of those that a schedule gives, for files."""
+        return [*self._schedules]
+
+    def expect(self, scheduled) -> None:
+        """The variables are about to be loaded; those of constant rates in ``scheduled`` stay."""
+        values = self.values()
+        kept = [
+            value if name in scheduled and name not in self._schedules else np.nan
+            for name, value in values.items()
+        ]
+        self._kept.assign(kept)
+        self._may_keep = True
+
+    def settle(self) -> None:
+        """After loading, outside of graphs: gives constant rates the values that they keep."""
+        if self._may_keep and tf.executing_eagerly():
+            self._may_keep = False
+            self._set_constant()
+
+    def _settled(self) -> dict:
+        """The constant rates as tensors, with the values that they keep."""
+        kept = zip(tf.unstack(self._kept), self._variables.items(), strict=True)
+        return {
+            name: tf.where(tf.math.is_nan(value), variable, tf.cast(value, variable.dtype))
+            for value, (name, variable) in kept
+            if name not in self._schedules
+        }
+
+    def _set_constant(self) -> None:
+        for name, value in self._settled().items():
+            self._variables[name].assign(value)
+        self._kept.assign(self._nothing)
 
     def values(self) -> dict[str, float]:
         """Every rate by its name as it was at the last step."""
+        self.settle()
         return {name: float(variable.numpy()) for name, variable in self._variables.items()}
 
     def current_filter(self, **changed: float):
@@ -235,7 +284,8 @@ class Rates:
         return current
 
     def advance(self, step) -> None:
-        """Sets every scheduled rate to its value at ``step``, counted from 0."""
+        """Sets every rate for ``step``, counted from 0."""
+        self._set_constant()
         for name, schedule in self._schedules.items():
             variable = self._variables[name]
             variable.assign(tf.cast(schedule(step), variable.dtype))

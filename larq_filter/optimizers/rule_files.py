@@ -3,7 +3,7 @@
 Without rules a file is what it was before there were any. With rules it names them, so that the
 state of others is never taken for theirs: in a file of Keras by an entry beside the values, in a
 checkpoint and a SavedModel by a text. As for ``FilterOptimizer``, numbers are not compared, and
-rates that are constant come from the file.
+rates that are constant come from the file, unless a schedule gave them there.
 
 A checkpoint without rules says nothing that could be looked at, so that rules begin anew after one;
 TensorFlow's ``assert_consumed`` tells. HDF5 files of whole models bring their own rules.
@@ -15,7 +15,13 @@ import warnings
 import numpy as np
 
 from larq_filter.latent_rules import Chain
-from larq_filter.optimizers.saved_layout import Text, structure
+from larq_filter.optimizers.saved_layout import (
+    SCHEDULED,
+    Text,
+    expect_scheduled,
+    structure,
+    write_scheduled,
+)
 
 _RULES = "rules."
 _NO_RULES = f"{_RULES}none"
@@ -37,10 +43,12 @@ class RulesInFiles(Text):
         self._key = _RULES + structure(rules) if rules.rules else _NO_RULES
 
     def serialize(self) -> str:
-        return json.dumps(self._key)
+        return json.dumps({_RULES: self._key, SCHEDULED: self._rates.scheduled()})
 
     def deserialize(self, string_value) -> None:
-        self._refuse_others(json.loads(np.asarray(string_value).item()))
+        found = json.loads(np.asarray(string_value).item())
+        self._refuse_others(found[_RULES])
+        self._rates.expect(found[SCHEDULED])
 
     def _refuse_others(self, found: str) -> None:
         if found != self._key:
@@ -66,6 +74,7 @@ class RulesInFiles(Text):
             store[self._key] = np.int64(self._size)
             for name, variable in self._entries().items():
                 store[name] = variable.numpy()
+            write_scheduled(store, self._rates)
 
     def read(self, store) -> None:
         """Assigns what ``write`` wrote; nothing if it does not fit.
@@ -96,6 +105,7 @@ class RulesInFiles(Text):
                 f"{list(found.values())}; expected is {list(own.values())}. Load it into the model "
                 "that it was saved from, with the same layers trainable."
             )
+        expect_scheduled(store, self._rates)
         for name, variable in entries.items():
             variable.assign(store[name][()])
 

@@ -9,7 +9,7 @@ Keras hold the entries themselves, a checkpoint and a SavedModel the layout besi
 Rejected: other names for the variables themselves. Neither format compares them.
 
 Settings are not compared: another threshold or schedule may go on from the same state, and a
-constant rate comes from the file, as the rest of the state.
+constant rate comes from the file, as the rest of the state, unless a schedule gave it there.
 """
 
 import concurrent.futures
@@ -26,6 +26,7 @@ from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.states import KernelStates
 
 _LEARNING_RATE = "default_optimizer.learning_rate"  # in files of Keras, beside the entries
+SCHEDULED = "scheduled_rates"  # their names, beside the entries
 _COUNTS = ("gradient_filter", "flip_rule", "default_optimizer", KERNELS)
 
 
@@ -62,7 +63,19 @@ def _describe(name: str, value) -> str:
 def _is_entry(name: str) -> bool:
     """Whether a name in a file of Keras is that of an entry, and nothing beside them."""
     beside = name.startswith("kernel_") and name.endswith((".signs", ".name"))
-    return name != _LEARNING_RATE and not beside
+    return name not in (_LEARNING_RATE, SCHEDULED) and not beside
+
+
+def write_scheduled(store, rates: Rates) -> None:
+    """Notes which rates a schedule gives, in a mapping that is written: an HDF5 group."""
+    if names := rates.scheduled():
+        store[SCHEDULED] = np.frombuffer(json.dumps(names).encode(), np.uint8)
+
+
+def expect_scheduled(store, rates: Rates) -> None:
+    """Prepares ``rates`` for values of which ``write_scheduled`` noted where they are from."""
+    noted = np.asarray(store[SCHEDULED][()]).tobytes() if SCHEDULED in store else b"[]"
+    rates.expect(json.loads(noted.decode()))
 
 
 def is_before_first_step(layout: dict) -> bool:
@@ -185,10 +198,13 @@ class Contents(Text):
         return entries
 
     def serialize(self) -> str:
-        return json.dumps(layout_of(self.entries()))
+        return json.dumps({**layout_of(self.entries()), SCHEDULED: self._rates.scheduled()})
 
     def deserialize(self, string_value) -> None:
-        self._expect(json.loads(np.asarray(string_value).item()))
+        found = json.loads(np.asarray(string_value).item())
+        scheduled = found.pop(SCHEDULED, ())
+        self._expect(found)
+        self._rates.expect(scheduled)
 
     def _expect(self, found: dict) -> None:
         """Raises unless a file with this layout fits; it is about to be read.
@@ -253,6 +269,7 @@ class Contents(Text):
         """
         for name, value in self.entries().items():
             store[name] = np.int64(value) if isinstance(value, int) else value.numpy()
+        write_scheduled(store, self._rates)
         for kernel in self._states:
             signature = self._states.signature(kernel.position)
             store[SIGNATURE.format(kernel.position)] = np.int64(signature)
@@ -284,6 +301,7 @@ class Contents(Text):
             raise no_states_yet(self._optimizer.name)
         self._warn_of_left_out(anew)
         entries = self.entries()
+        expect_scheduled(store, self._rates)
         for name in found:
             if isinstance(entries.get(name), tf.Variable) and (
                 more is None or not name.startswith("kernel_")

@@ -22,6 +22,7 @@ class SavedByName(Delegating):
     @property
     def variables(self):
         """All variables: the own ones, then the default optimizer's."""
+        self._rates.settle()
         variables = super().variables
         if self.default_optimizer is not None:
             variables.extend(self.default_optimizer.variables)
@@ -39,6 +40,9 @@ class SavedByName(Delegating):
             weights: an array for each variable; or for those of an optimizer that is not built,
                 which this one then becomes again.
 
+        Warns:
+            UserWarning: constant rates change with it.
+
         Raises:
             ValueError: another number of arrays, or other shapes.
         """
@@ -50,7 +54,8 @@ class SavedByName(Delegating):
         if getattr(self, "_built", False) and len(weights) == len(early) < len(variables):
             self._layout.forget_steps()
             variables = early
-        self._assign_all(variables, weights)
+        with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
+            self._assign_all(variables, weights)
         self._counters_are_loaded()
         if of_hdf5:
             self._states.await_kernels({})
@@ -108,7 +113,8 @@ class SavedByName(Delegating):
     def load_own_variables(self, store):
         """Reads what ``save_own_variables`` wrote.
 
-        Rates that are constant come from the file, as the rest of the state.
+        Rates that are constant come from the file, as the rest of the state; those that followed a
+        schedule there don't.
 
         Warns:
             UserWarning: the file holds nothing for an optimizer, or other rates than this one was

@@ -191,6 +191,47 @@ def test_check_sees_a_trained_scale_and_only_then():
     assert binary.check(plain) == []
 
 
+def test_check_names_kernels_without_signs():
+    """As an average of kernels of ``to_latent_free`` is until the next step."""
+    model = conv_model(kernel_quantizer=lq.quantizers.NoOp(precision=1), kernel_constraint=None)
+    model.get_layer("norm").moving_mean.assign(tf.ones(4))
+    (finding,) = binary.check(model)
+    assert finding.layer == "first" and "assign their signs" in finding.problem
+    binary.binarize(model.get_layer("first").kernel)
+    assert binary.check(model) == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.layers.BatchNormalization(scale=False, center=False),
+        keras.layers.LayerNormalization,
+        lambda: keras.layers.Dense(5),
+    ],
+    ids=["moving statistics", "scale and offset", "bias"],
+)
+def test_a_trained_model_is_told_from_a_new_one(make):
+    first = lq.layers.QuantDense(4, use_bias=False, **SIGN)
+    last = keras.layers.Dense(3, activation="softmax", use_bias=False)
+    model = keras.Sequential([keras.Input((8,)), first, make(), last])
+    assert not binary.is_trained(model)
+    model.compile(FilterOptimizer(jit_compile=False), "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(size=(8, 8))
+    model.fit(x, np.arange(8) % 3, verbose=0)
+    assert binary.is_trained(model)
+    assert not binary.is_trained(keras.models.clone_model(model))
+
+
+def test_a_model_without_a_start_to_leave_counts_as_new():
+    layers = [
+        lq.layers.QuantDense(4, use_bias=False, **SIGN),
+        keras.layers.Dense(3, use_bias=False),
+    ]
+    model = keras.Sequential([keras.Input((8,)), *layers])
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    assert not binary.is_trained(model)
+
+
 def test_check_warns_of_statistics_that_lag():
     """Keras' default: a mean over 100 steps. The warning keeps nobody from training."""
     (finding,) = binary.check(conv_model(momentum=0.99))

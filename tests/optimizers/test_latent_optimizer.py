@@ -170,7 +170,7 @@ def test_weights_of_a_file_take_learning_rates_along_and_need_a_built_optimizer(
         other.load_weights(tmp_path / "w.weights.h5")
     other.optimizer.build(other.trainable_variables)
     with pytest.warns(
-        UserWarning, match="rates of the file: .*learning_rate 0.25, not 0.003; kern"
+        UserWarning, match="rates that were loaded: .*learning_rate 0.25, not 0.003; kern"
     ):
         other.load_weights(tmp_path / "w.weights.h5")
     rates = other.optimizer.learning_rate, other.optimizer.kernel_learning_rate

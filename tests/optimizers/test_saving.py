@@ -10,7 +10,7 @@ import pytest
 from saved import write as fixtures
 
 import saving_cases
-from larq_filter import binary, filters, flips
+from larq_filter import binary, filters, flips, latent_rules
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer, LatentOptimizer
 
@@ -121,6 +121,65 @@ def test_rates_of_a_file_that_are_others_are_said(tmp_path):
     scheduled.load_weights(tmp_path / "w.weights.h5")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert float(loaded.optimizer.alpha) == pytest.approx(0.05)
+
+
+def ended_schedule():
+    """One that is at 0 from the second step on."""
+    return keras.optimizers.schedules.PolynomialDecay(0.1, 1, 0.0)
+
+
+def rate_of_latent(limit):
+    rules = [latent_rules.Clip(limit)]
+    return LatentOptimizer("sgd", "adam", rules=rules), "limit_0"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rate: (FilterOptimizer(filters.EMA(rate), jit_compile=False), "alpha"),
+        rate_of_latent,
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".weights.h5", "checkpoint"])
+def test_what_a_schedule_left_is_nothing_for_a_constant(suffix, make, tmp_path):
+    """As a learning rate of Keras: else alpha is 0 for good after a training to the end."""
+    (kept, name), (there, _) = make(0.1), make(ended_schedule())
+    model, other = trained(there), built(kept)
+    setattr(kept, name, 0.05)
+    path = str(tmp_path / f"w{suffix}")
+    if suffix == "checkpoint":
+        path = tf.train.Checkpoint(model).save(path)
+        saving_cases.checked(tf.train.Checkpoint(other).restore(path))
+    else:
+        model.save_weights(path)
+        other.load_weights(path)
+    assert float(getattr(there, name)) == 0 < int(there.iterations) == int(kept.iterations)
+    saving_cases.train(other, 1, 2)  # in a graph, before anybody has looked
+    assert float(getattr(kept, name)) == pytest.approx(0.05)
+
+
+def test_a_constant_is_kept_until_it_is_set_or_written(tmp_path):
+    model = trained(FilterOptimizer(filters.EMA(ended_schedule())))
+    other = built(FilterOptimizer(filters.EMA(0.1)))
+    for number, rate in enumerate([0.1, 0.02]):
+        model.save_weights(tmp_path / "w")
+        other.load_weights(tmp_path / "w")
+        assert other.optimizer.rate_values() == {"alpha": pytest.approx(rate)}, number
+        assert copy.deepcopy(other.optimizer).rate_values() == {"alpha": pytest.approx(rate)}
+        other.load_weights(tmp_path / "w")  # nobody has looked at it when it is written
+        other.save_weights(tmp_path / "again")
+        other.optimizer.alpha = 0.02
+        assert float(other.optimizer.alpha) == pytest.approx(0.02)
+        third = built(FilterOptimizer(filters.EMA(0.3)))
+        third.load_weights(tmp_path / "again")
+        assert float(third.optimizer.alpha) == pytest.approx(rate)
+
+
+def test_set_weights_says_which_rates_it_changes():
+    model = trained(FilterOptimizer(filters.EMA(ended_schedule())))
+    other = built(FilterOptimizer(filters.EMA(0.1)))
+    with pytest.warns(UserWarning, match=r"rates that were loaded: alpha 0, not 0\.1"):
+        other.optimizer.set_weights([v.numpy() for v in model.optimizer.variables])
 
 
 @pytest.mark.filterwarnings("ignore:Keras' files .keras and .weights.h5 leave out:UserWarning")
