@@ -160,7 +160,7 @@ class Rates:
                 f"`{name}` is set to a number, not {filters.shown(value)}. A schedule is given to "
                 f"the constructor of {type(owner).__name__}."
             )
-        if of_filter and new.state_size > owner.state_size:
+        if of_filter and new.state_size > self.current_filter().state_size:
             warnings.warn(
                 f"`{name}` is set to {value:g}: float32 loses digits of increments so small, "
                 "and this filter was made for a larger one, without an array for them. Make "

@@ -696,7 +696,6 @@ def _double_precision():
     [
         ("sota", "QuickNetSmall", 0.0),
         ("literature", "BiRealNet", 1e-6),
-        ("literature", "BinaryDenseNet28", 0.0),
         ("literature", "RealToBinaryNet", 0.0),
     ],
 )

@@ -67,16 +67,7 @@ def uninterrupted(tmp_path_factory):
 
 
 # One of each kind of state: filters, legacy optimizers, random numbers, latent weights, two stages.
-RESUMED = [
-    "filter",
-    "larq_bop",
-    "prob_bop",
-    "bold",
-    "sgdw",
-    "standardized",
-    "two_step",
-    "distilled",
-]
+RESUMED = ["filter", "larq_bop", "prob_bop", "standardized", "two_step", "distilled"]
 
 
 @pytest.mark.slow

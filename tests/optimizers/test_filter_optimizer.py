@@ -635,6 +635,10 @@ def test_a_rate_set_so_small_that_float32_loses_digits_is_named():
         optimizer.alpha = 1e-7
     FilterOptimizer(filters.EMA(1e-3, compensated=True)).alpha = 1e-7  # a warning is an error
     FilterOptimizer(filters.EMA(1e-7)).alpha = 1e-3
+    cascade = FilterOptimizer(filters.CascadedEMA(alpha=1e-3, gamma=0.1))
+    with pytest.warns(UserWarning, match="`alpha` is set to 1e-07"):
+        cascade.alpha = 1e-7
+    cascade.gamma = 0.2  # not named for what alpha does
 
 
 @pytest.mark.parametrize("value", ["0.1", "a", True, None, [0.1], np.array([0.1]), 2.0])
