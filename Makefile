@@ -19,7 +19,10 @@ export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test test-slow test-all test-tf215 test-newest test-distributed package docs soak \
+# Else each of the many processes compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test test-slow test-all coverage test-tf215 test-newest test-distributed package docs soak \
     lint format clean
 
 help:  ## This list
@@ -31,14 +34,15 @@ demo: .venv/installed  ## Train a small binary network and export it, a minute a
 	.venv/bin/larq-filter export --run=runs/digits-starter-filter-0
 
 test: lint  ## Lint and all tests but the slow ones; stops at the first failure
-	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow and not docs" $(COVERAGE)
+	.venv/bin/python -m pytest -n $(JOBS) -x -m "not slow and not docs"
 
 test-slow: .venv/installed  ## The slow tests
 	.venv/bin/python -m pytest -n $(JOBS) -m "slow and not docs"
 
-test-all:  ## Lint, all tests, branch coverage by the fast ones
-	$(MAKE) test COVERAGE=--cov
-	$(MAKE) test-slow
+test-all: test test-slow  ## Lint and all tests
+
+coverage: .venv/installed  ## Branch coverage by the fast tests, which take half as long again
+	.venv/bin/python -m pytest -n $(JOBS) -m "not slow and not docs" --cov
 
 test-tf215: .venv-tf215/installed  ## What meets Keras, on TensorFlow 2.15, which ships Keras 2
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not slow" $(OF_KERAS)

@@ -696,7 +696,6 @@ def _double_precision():
     [
         ("sota", "QuickNetSmall", 0.0),
         ("literature", "BiRealNet", 1e-6),
-        ("literature", "RealToBinaryNet", 0.0),
     ],
 )
 def test_zoo_models(_double_precision, room, name, tolerance):

@@ -229,7 +229,6 @@ def test_nesterov_belongs_to_momentum():
     ("decay", "schedule", "nesterov"),
     [
         (0.0, "constant", "no"),
-        (0.3, "constant", "no"),
         (0.3, "cosine", "no"),
         (0.1, "cosine", "yes"),
     ],

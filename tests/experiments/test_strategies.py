@@ -12,7 +12,6 @@ import pathlib
 import numpy as np
 import pytest
 
-import workers
 from larq_filter import (
     FilterOptimizer,
     binary,
@@ -26,6 +25,8 @@ from larq_filter._keras import keras, tf
 from larq_filter.experiments import checkpoints, progress, run_folder, strategies, training
 
 import larq
+
+pytestmark = pytest.mark.xla
 
 STEPS, BATCH = 12, 16
 SMALL = run_folder.Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
@@ -360,17 +361,6 @@ def test_a_damaged_backup_is_named_and_changes_nothing(harm, tmp_path):
     with pytest.raises(RuntimeError, match="The backup in .*backup/chief can't be read"):
         backup.restore()
     assert_same(model.get_weights(), before)
-
-
-@pytest.mark.slow
-def test_two_processes_one_of_which_is_killed(tmp_path):
-    """Started again both go on after the last epoch, and reach the kernels of one device."""
-    arguments = [*workers.TRAINING, "--epochs=8"]
-    theirs = workers.alone(tmp_path / "alone", arguments)
-    ours = tmp_path / "two"
-    ours.mkdir()
-    lost = workers.killed_and_started_again(ours, arguments, theirs, victim=0, epoch=2, delay=0)
-    assert lost is None
 
 
 # Making them --------------------------------------------------------------------------------------

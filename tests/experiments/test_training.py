@@ -21,6 +21,8 @@ from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import files, methods, progress, run_folder, training, user_inputs
 from paths import ROOT
 
+pytestmark = pytest.mark.xla
+
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
 
 
@@ -224,9 +226,10 @@ def test_every_epoch_is_reported_and_the_reporter_may_stop_it(uninterrupted, tmp
     assert [accuracy for _, accuracy in seen] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "bytes_per_weight"),
-    [("filter", 8), ("prob_bop", 4), ("larq_bop", 4), ("sgdw", 4), ("two_step", 8)],
+    [("filter", 8), ("prob_bop", 4), ("larq_bop", 4), ("two_step", 8)],
 )
 def test_optimizer_state_per_weight(method, bytes_per_weight, uninterrupted):
     result = uninterrupted(method)

@@ -463,8 +463,7 @@ def filter_run(decoupled, scheduled, mutation=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduled", [True, False])
-@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize(("decoupled", "scheduled"), [(False, True), (True, False)])
 def test_prediction_3_real_training_gives_identical_kernels(decoupled, scheduled):
     """300 steps of Keras' SGD, momentum 0.9: every binary kernel equal after every step."""
     start, history, real = latent_run(decoupled, scheduled)

@@ -392,8 +392,9 @@ def test_activations_come_back_from_their_config(layer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    ("name", "channels"), [*((name, 3) for name in SMALL), ("birealnet20", 1), ("starter", 1)]
+)
 def test_file_gives_back_the_predictions(tmp_path, name, channels):
     input_shape = (*SMALL[name]["input_shape"][:2], channels)
     model = small(name, input_shape=input_shape)
