@@ -10,7 +10,7 @@ SOURCES = larq_filter larq_filter_cli.py setup.py examples benchmarks notebooks 
 PACKAGING = setup.cfg setup.py pyproject.toml
 
 # What may come out otherwise with another TensorFlow and its Keras; and its slow tests of files.
-OF_KERAS = tests/binary tests/conversion tests/models tests/optimizers tests/quantizers \
+OF_KERAS = tests/binary tests/conversion tests/optimizers tests/quantizers \
     tests/test_callbacks.py tests/test_keras.py tests/test_presets.py
 FILES = tests/optimizers/test_latent_optimizer.py tests/optimizers/test_saving.py \
     tests/quantizers tests/test_keras.py
