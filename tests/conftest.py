@@ -5,7 +5,6 @@ import pytest
 
 from larq_filter._keras import keras, tf  # before any test imports Larq or tf.keras
 from larq_filter.experiments import memory
-from larq_filter.optimizers import fusion
 from listening import listening
 
 import larq  # isort: skip
@@ -21,13 +20,6 @@ tf.config.set_logical_device_configuration(
 # change fails by what it changes, and `make soak` searches for new ones.
 hypothesis.settings.register_profile("untimed", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("untimed")
-
-
-@pytest.fixture(autouse=True)
-def plain_updates(request, monkeypatch):
-    """Compiling takes longer than the few steps of a test; a mark asks for it where it matters."""
-    if request.node.get_closest_marker("xla") is None:
-        monkeypatch.setattr(fusion, "is_available", lambda: False)
 
 
 @pytest.fixture(autouse=True, scope="module")

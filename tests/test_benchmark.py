@@ -14,8 +14,6 @@ from larq_filter.experiments import bare_steps, methods, timing
 from larq_filter.experiments.methods.knobs import Knobs
 from paths import ROOT
 
-pytestmark = pytest.mark.xla
-
 sys.path.append(str(ROOT / "benchmarks"))
 import benchmark  # noqa: E402
 import peers  # noqa: E402

@@ -15,8 +15,6 @@ from larq_filter.optimizers import FilterOptimizer
 
 import larq as lq
 
-pytestmark = pytest.mark.xla
-
 MODULE = "users_own_rules"
 SOURCE = '''
 """What a user writes: a median of the last three gradients, and a rule with a rest period."""

@@ -26,8 +26,6 @@ from larq_filter.experiments import checkpoints, progress, run_folder, strategie
 
 import larq
 
-pytestmark = pytest.mark.xla
-
 STEPS, BATCH = 12, 16
 SMALL = run_folder.Config(model="mlp", width=16, epochs=2, train_examples=300, batch_size=50)
 

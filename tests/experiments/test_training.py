@@ -21,8 +21,6 @@ from larq_filter.datasets import preparation, splits
 from larq_filter.experiments import files, methods, progress, run_folder, training, user_inputs
 from paths import ROOT
 
-pytestmark = pytest.mark.xla
-
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
 
 
@@ -69,7 +67,8 @@ def uninterrupted(tmp_path_factory):
 
 
 # One of each kind of state: filters, legacy optimizers, random numbers, latent weights, two stages.
-RESUMED = ["filter", "larq_bop", "prob_bop", "standardized", "two_step", "distilled"]
+# A teacher's student is resumed in test_attention.py.
+RESUMED = ["filter", "larq_bop", "prob_bop", "standardized", "two_step"]
 
 
 @pytest.mark.slow

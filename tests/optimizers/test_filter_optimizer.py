@@ -15,8 +15,6 @@ from larq_filter.optimizers import FilterOptimizer, default_alpha
 
 import larq as lq
 
-pytestmark = pytest.mark.xla
-
 schedules = keras.optimizers.schedules
 SHAPE = (12, 10)
 

@@ -13,8 +13,6 @@ from larq_filter.optimizers import FilterOptimizer, default_alpha, fusion
 from larq.quantized_variable import QuantizedVariable  # isort: skip
 from larq.quantizers import NoOp  # isort: skip
 
-pytestmark = pytest.mark.xla
-
 SHAPES = [(3, 3, 2, 4), (12, 4), (3, 3, 2, 4)]
 FILTERS = {
     **LINEAR,

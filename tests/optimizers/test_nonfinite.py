@@ -16,8 +16,6 @@ from larq_filter.optimizers import FilterOptimizer, nonfinite
 
 import larq as lq
 
-pytestmark = pytest.mark.xla
-
 BAD = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "1e30": 1e30}
 SHAPE = (6, 5)
 
