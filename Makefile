@@ -9,9 +9,10 @@ JOBS ?= 2
 SOURCES = larq_filter larq_filter_cli.py setup.py examples benchmarks notebooks paper tests
 PACKAGING = setup.cfg setup.py pyproject.toml
 
-# What may come out otherwise with another TensorFlow and its Keras; the tests of files among them.
-OF_KERAS = tests/binary tests/conversion tests/optimizers tests/test_keras.py
-FILES = tests/optimizers/test_saving.py tests/test_keras.py
+# What comes out otherwise with another TensorFlow and its Keras before anything else does.
+OF_KERAS = tests/binary tests/conversion tests/optimizers/test_filter_optimizer.py \
+    tests/optimizers/test_latent_optimizer.py tests/test_keras.py
+FILES = tests/optimizers/test_saving.py
 
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -43,8 +44,8 @@ coverage: .venv/installed  ## Branch coverage by the fast tests, which take half
 	.venv/bin/python -m pytest -n $(JOBS) -m "not slow and not docs" --cov
 
 test-tf215: .venv-tf215/installed  ## What meets Keras, on TensorFlow 2.15, which ships Keras 2
-	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not slow" $(OF_KERAS)
-	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and slow" $(FILES)
+	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not slow" $(OF_KERAS) $(FILES)
+	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and slow" tests/test_keras.py
 
 test-newest: .venv-newest/installed  ## What meets Keras, on the newest of everything, nothing pinned
 	.venv-newest/bin/python -m pytest -n $(JOBS) -m "not extras and not slow" $(OF_KERAS)
