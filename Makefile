@@ -40,8 +40,8 @@ test-slow: .venv/installed  ## The slow tests
 
 test-all: test test-slow  ## Lint and all tests
 
-coverage: .venv/installed  ## Branch coverage by the fast tests, which take half as long again
-	.venv/bin/python -m pytest -n $(JOBS) -m "not slow and not docs" --cov
+coverage: .venv/installed  ## Branch coverage of all tests, which take half as long again
+	.venv/bin/python -m pytest -n $(JOBS) -m "not docs" --cov
 
 test-tf215: .venv-tf215/installed  ## What meets Keras, on TensorFlow 2.15, which ships Keras 2
 	.venv-tf215/bin/python -m pytest -n $(JOBS) -m "not extras and not slow" $(OF_KERAS) $(FILES)

@@ -151,7 +151,7 @@ def check(model: keras.Model) -> list[Finding]:
     findings = _unmarked(model)
     if not kernels:
         return findings or [Finding(model.name, NO_BINARY_KERNEL)]
-    trained = has_trained_statistics(model)
+    trained = _has_trained_statistics(model)
     for layer, variable in kernels:
         problems = [probe(variable), _regularizer_problem(layer, variable)]
         if trained:
@@ -191,7 +191,7 @@ def _regularizer_problem(layer, variable) -> str | None:
     return None
 
 
-def has_trained_statistics(model) -> bool:
+def _has_trained_statistics(model) -> bool:
     """Whether some batch normalisation has left its initial moving mean of zero."""
     return any(
         isinstance(layer, keras.layers.BatchNormalization)

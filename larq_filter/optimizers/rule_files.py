@@ -47,6 +47,8 @@ class RulesInFiles(Text):
 
     def deserialize(self, string_value) -> None:
         found = json.loads(np.asarray(string_value).item())
+        if isinstance(found, str):  # written before it named schedules
+            found = {_RULES: found, SCHEDULED: ()}
         self._refuse_others(found[_RULES])
         self._rates.expect(found[SCHEDULED])
 

@@ -35,10 +35,12 @@ def kernels_of(model):
     return [kernel for _, kernel in binary.binary_kernels(model)]
 
 
-# Each is here for something that the other has not: a blur whose initializer is a function;
-# Lambdas that no file brings back, scales per layer, 2-bit inputs, dense layers.
+# Each is here for something that the others have not: a blur whose initializer is a function;
+# Lambdas that no file brings back; scales per layer, 2-bit inputs, dense layers.
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kernels"), [("QuickNetSmall", 16), ("DoReFaNet", 6)])
+@pytest.mark.parametrize(
+    ("name", "kernels"), [("QuickNetSmall", 16), ("MeliusNet22", 34), ("DoReFaNet", 6)]
+)
 def test_convert_train_save_and_load_without_larq_zoo(tmp_path, monkeypatch, name, kernels):
     size = max(32, models.smallest_image(name))
     free = to_latent_free(models.build(name, input_shape=(size, size, 3), num_classes=4))
