@@ -312,3 +312,11 @@ def test_a_failed_layer_call_before_changes_no_step(tmp_path):
     for ours, *others in zip(*trained, strict=True):
         for each in others:
             np.testing.assert_array_equal(ours, each)
+
+
+def test_a_checkpoint_that_names_no_schedules_is_read():
+    """As rules were written at first: their names alone."""
+    files = LatentOptimizer("sgd", "adam", rules=[Clip(1.0)])._files
+    files.deserialize(json.dumps("rules.Chain(Clip)"))
+    with pytest.raises(ValueError, match=r"holds the state of the rules Chain\(Mirror\)"):
+        files.deserialize(json.dumps("rules.Chain(Mirror)"))
