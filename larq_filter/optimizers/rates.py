@@ -160,13 +160,20 @@ class Rates:
                 f"`{name}` is set to a number, not {filters.shown(value)}. A schedule is given to "
                 f"the constructor of {type(owner).__name__}."
             )
-        if of_filter and new.state_size > self.current_filter().state_size:
+        if of_filter and new.state_size > self._state_size():
             warnings.warn(
                 f"`{name}` is set to {value:g}: float32 loses digits of increments so small, "
                 "and this filter was made for a larger one, without an array for them. Make "
                 "it with compensated=True.",
                 stacklevel=5,
             )
+
+    def _state_size(self) -> int:
+        """That of the filter as its rates are set, or as made, if one of them is not allowed."""
+        try:
+            return self.current_filter().state_size
+        except ValueError:  # a callback wrote to its variable, past the optimizer
+            return self._filter.state_size
 
     def _owner(self, name: str) -> tuple:
         """Filter or flip rule, and its own name for a rate."""
