@@ -61,7 +61,7 @@ def no_data(path: pathlib.Path) -> Exception:
         return FileNotFoundError(f"there is no folder or file {path}")
     if path.is_dir():
         inside = [each for each in path.iterdir() if not _is_junk(each.name)]
-        images = sum(map(is_image, inside))
+        images = sum(map(_is_image, inside))
         count = f"{images} image{'s' * (images != 1)}" if images else "no images"
         found = f"{count}, in no folder of a class" if images else count
         found = found if inside else "nothing"
@@ -73,9 +73,17 @@ def no_data(path: pathlib.Path) -> Exception:
     )
 
 
-def is_image(path: pathlib.Path) -> bool:
+def _is_image(path: pathlib.Path) -> bool:
     """Whether a path is that of a file which TensorFlow reads as an image, by its name."""
     return path.suffix.lower() in EXTENSIONS and not _is_junk(path.name) and path.is_file()
+
+
+def images_in(folder: pathlib.Path) -> list:
+    """The paths of the image files in a folder, at any depth, sorted; says what it passes over."""
+    passed_over = collections.Counter()
+    found = [folder / name for name in _images(folder, passed_over)]
+    _say(folder, passed_over)
+    return found
 
 
 def stamp(folder) -> str:
@@ -181,7 +189,7 @@ def _refuse_other_names(root: pathlib.Path, named: list) -> None:
         name
         for name in named
         if name.lower() in (*PARTS, *_OTHER_NAMES)
-        and not any(map(is_image, (root / name).iterdir()))
+        and not any(map(_is_image, (root / name).iterdir()))
     ]
     if len(wrong) > 1:
         raise ValueError(
@@ -202,13 +210,17 @@ def _classes(folder: pathlib.Path) -> dict:
     """The sorted image files of each class, as paths within it; says what it passes over."""
     passed_over = collections.Counter()
     classes = {each.name: _images(each, passed_over) for each in _folders(folder)}
+    _say(folder, passed_over)
+    return classes
+
+
+def _say(folder: pathlib.Path, passed_over: collections.Counter) -> None:
     if passed_over:
         kinds = ", ".join(f"{suffix} ({n})" for suffix, n in sorted(passed_over.items()))
         logger.warning(
             "%s: files that are no images TensorFlow reads (%s) are passed over: %s",
             *(folder, ", ".join(suffix[1:].upper() for suffix in EXTENSIONS), kinds),
         )
-    return classes
 
 
 def _images(folder: pathlib.Path, passed_over: collections.Counter) -> list:

@@ -117,7 +117,7 @@ def images_of(places: Sequence[str], prepare: datasets.Preparation):
             continue
         files = [path]
         if path.is_dir():
-            files = [each for each in sorted(path.rglob("*")) if folders.is_image(each)]
+            files = folders.images_in(path)
             if not files:
                 yield place, ValueError(f"holds no image: {', '.join(folders.EXTENSIONS)}")
         for file in files:

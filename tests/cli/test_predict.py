@@ -142,6 +142,25 @@ def test_what_a_network_is_not_made_for(tmp_path):
         prediction.load(pathlib.Path("model.h5"))
 
 
+def test_a_folder_says_which_files_are_not_classified(tmp_path, said):
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+    for name in ("b.png", "a/z.PNG", "a/.hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(tf.io.encode_png(image).numpy())
+    for name in ("c.webp", "a/d.webp", "a/e.TIF"):
+        (tmp_path / name).write_bytes(b"RIFF")
+    prepare = datasets.from_arrays(*[(image[None].repeat(2, 0), [0, 1])] * 3).preparation()
+    found = dict(prediction.images_of([str(tmp_path)], prepare))
+    assert list(found) == [str(tmp_path / "a" / "z.PNG"), str(tmp_path / "b.png")]
+    for read in found.values():
+        np.testing.assert_array_equal(read, image)
+    assert [line for line in said if line.endswith("passed over: .tif (1), .webp (2)")]
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "a" / "z.PNG").unlink()
+    ((name, error),) = prediction.images_of([str(tmp_path)], prepare)
+    assert name == str(tmp_path) and "holds no image: .bmp" in str(error)
+
+
 @pytest.mark.extras
 def test_a_file_that_is_no_tflite_is_named_before_what_should_lie_beside_it(tmp_path):
     model = tmp_path / "model.tflite"
