@@ -196,6 +196,7 @@ def test_other_parts_have_their_peers(tmp_path, small_peers, part, peer, count):
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_memory_and_scaling(tmp_path, small_peers):
     memory = measured("memory", tmp_path)
     assert names(memory) == ["filter", "filter, no XLA", "legacy Adam", "Adam", "Larq Bop", "SGD"]
@@ -229,6 +230,7 @@ def test_a_process_that_fails_says_why(tmp_path, monkeypatch):
         peers.child("peak_memory", optimizer="no such")
 
 
+@pytest.mark.slow
 def test_without_torch_a_row_says_so(tmp_path, small_peers, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_peer", None)
     part = measured("training", tmp_path)
@@ -261,6 +263,7 @@ def test_parts_of_other_settings_are_refused(tmp_path, monkeypatch):
         timing.open_results(tmp_path / "results.json", other)
 
 
+@pytest.mark.slow
 def test_unknown_part_is_refused_with_the_list():
     command = [sys.executable, str(ROOT / "benchmarks" / "benchmark.py"), "--parts=update,speed"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -90,6 +90,7 @@ def test_flip_ratio_is_the_count_by_hand(name, quantizer):
     assert measured == pytest.approx(list(expected / sizes), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_counts_every_step_under_steps_per_execution():
     """The same training in executions of 1 and of 4 steps counts the same flips."""
     x, y = data()
@@ -107,6 +108,7 @@ def test_counts_every_step_under_steps_per_execution():
     assert min(ratios[0]) > 0
 
 
+@pytest.mark.slow
 def test_frozen_kernels_count_zero():
     x, y = data()
     model = model_of()
@@ -120,6 +122,7 @@ def test_frozen_kernels_count_zero():
     assert callback.total.never_flipped == 1.0
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was():
     x, y = data()
     model = model_of()
@@ -130,6 +133,7 @@ def test_the_model_is_left_as_it_was():
     model.fit(x, y, verbose=0, callbacks=[callbacks.FlipMonitor()])
 
 
+@pytest.mark.slow
 def test_replicas_count_once(strategy):
     """Under two replicas the ratio is that of one device, not twice it."""
     x, y = data()
@@ -179,6 +183,7 @@ def test_a_model_that_its_first_batch_builds_is_counted_from_its_first_step(name
     assert logs["flip_ratio"][0] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_model_that_its_first_batch_builds_on_replicas(strategy):
     x, y = data()
     with strategy.scope():
@@ -239,6 +244,7 @@ def test_every_quantity_against_the_history_of_signs():
         assert logs[quantity][1] == getattr(monitor.total, quantity)
 
 
+@pytest.mark.slow
 def test_signal_rates_and_prediction_of_the_filter():
     """One step per epoch by hand: the signal is the state, the rates those of the last step."""
     x, y = data()
@@ -260,6 +266,7 @@ def test_signal_rates_and_prediction_of_the_filter():
     assert logs["signal"][2] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_rate_set_by_a_callback_is_the_one_reported():
     x, y = data()
     model = model_of()
@@ -274,6 +281,7 @@ def test_a_rate_set_by_a_callback_is_the_one_reported():
     assert "predicted_flip_ratio" not in logs  # it holds for Sign
 
 
+@pytest.mark.slow
 def test_latent_training_has_flips_and_no_signal():
     x, y = data()
     model = model_of()
@@ -283,6 +291,7 @@ def test_latent_training_has_flips_and_no_signal():
     assert not {"signal", "alpha", "predicted_flip_ratio"} & set(logs)
 
 
+@pytest.mark.slow
 def test_csv_and_tensorboard_hold_every_layer(tmp_path):
     pytest.importorskip("tensorboard")  # which newer versions of TensorFlow do not bring
     x, y = data()
@@ -330,6 +339,7 @@ def test_monitors_one_after_the_other_see_the_signals_of_replicas(strategy):
         assert history["signal"][0] > 0
 
 
+@pytest.mark.slow
 def test_a_decay_to_zero_by_a_callback_is_reported():
     """Rates set without validation, 0 at the end: the rate is logged, the prediction left out."""
     x, y = data()
@@ -342,6 +352,7 @@ def test_a_decay_to_zero_by_a_callback_is_reported():
     assert len(logs["predicted_flip_ratio"]) == 1
 
 
+@pytest.mark.slow
 def test_signals_go_to_their_layer_after_one_is_frozen():
     x, y = data()
     model = model_of()
@@ -356,6 +367,7 @@ def test_signals_go_to_their_layer_after_one_is_frozen():
     assert monitor.per_layer["second"].signal > 0
 
 
+@pytest.mark.slow
 def test_a_second_monitor_is_refused_and_an_interrupted_one_can_return():
     x, y = data()
     model = model_of()
@@ -370,6 +382,7 @@ def test_a_second_monitor_is_refused_and_an_interrupted_one_can_return():
     assert second.total.flip_ratio > 0
 
 
+@pytest.mark.slow
 def test_an_own_train_step_is_kept():
     x, y = data()
     model = model_of()

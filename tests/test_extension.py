@@ -134,6 +134,7 @@ def kernel_of(model):
     return variable
 
 
+@pytest.mark.slow
 def test_trains_and_resumes_from_a_keras_file(own, tmp_path):
     """20 steps, .keras, 30 steps: as without stopping, and the kernel flips before and after."""
     x, y = toy_data()
@@ -152,6 +153,7 @@ def test_trains_and_resumes_from_a_keras_file(own, tmp_path):
     assert np.any(binary.latent(kernel_of(model)).numpy() != middle)
 
 
+@pytest.mark.slow
 def test_resumes_from_a_checkpoint(own, tmp_path):
     x, y = toy_data()
     model = make_model(own)
@@ -229,6 +231,7 @@ def test_loading_imports_no_module_and_says_what_is_missing(own, own_folder, tmp
     assert type(loaded.optimizer.gradient_filter).__name__ == "MedianOfThree"
 
 
+@pytest.mark.slow
 def test_a_flip_monitor_watches_it(own):
     """No sections: the rates are logged, a time constant and a prediction are not."""
     x, y = toy_data()

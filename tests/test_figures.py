@@ -25,6 +25,7 @@ def lab():
     return claims.Lab(TINY)
 
 
+@pytest.mark.slow
 def test_a_run_has_curves_and_signs_and_is_made_once(lab):
     found = lab.run(claims.latent(), seed=0)
     assert {name: len(found[name]) for name in found} == {
@@ -36,11 +37,13 @@ def test_a_run_has_curves_and_signs_and_is_made_once(lab):
     assert lab.run(claims.latent(), seed=0) is found
 
 
+@pytest.mark.slow
 def test_scaling_by_a_power_of_two_changes_no_bit(lab):
     scaled = lab.run(claims.latent(0.4, 0.0025, magnitude=4.0), seed=0)
     np.testing.assert_array_equal(scaled["signs"], lab.run(claims.latent(), seed=0)["signs"])
 
 
+@pytest.mark.slow
 def test_the_translated_filter_starts_and_goes_on_like_its_latent_weights(lab):
     translation = claims.filter_from_sgd(0.1, 0.01, 0.9, decoupled=True)
     recipe = claims.filtered(**translation.filter.rates_at(0), output=translation.initial_output)
@@ -83,6 +86,7 @@ def test_another_start_on_the_same_gradients():
     np.testing.assert_array_equal(claims.share_of_other_start(one, w_0, 0.05), expected)
 
 
+@pytest.mark.slow
 def test_a_replay_has_a_number_a_step(lab):
     found = claims.replay(lab, 0.01, seed=0)
     assert found.shape == (lab.steps,) and found[0] < 0.3
@@ -133,6 +137,7 @@ def test_dots_are_mean_and_range():
     np.testing.assert_allclose(ends, [[0.2, 0.9], [0.5, 0.5]])
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_figures_of_filters_alone():
     import figures

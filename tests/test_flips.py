@@ -192,6 +192,7 @@ def test_balanced_gives_half_and_half(data, shape):
             assert y[w > 0].max() <= y[w < 0].min()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(data=st.data())
 def test_balanced_ties_are_the_same_compiled(data):
@@ -281,6 +282,7 @@ def test_value_of_a_rank_is_that_of_sorting(values, dtype):
             np.testing.assert_array_equal(order_statistics.value_of_rank(y, rank, np), expected)
 
 
+@pytest.mark.slow
 def test_balanced_flips_as_sorting_has_it():
     """Also where many signals are equal, and for filters of an odd number of weights."""
     random = np.random.default_rng(0)

@@ -182,6 +182,7 @@ def test_learning_curves_name_what_can_not_be_drawn():
     assert not alone.legends[0].get_title().get_text()  # neither mean nor range
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_many_methods_have_an_axis_each():
     """On equal scales, with their own curve in front and the means of the others in grey."""

@@ -55,6 +55,7 @@ def test_one_line_and_a_status(body, arguments, status, said):
     assert "never" not in ended.stdout
 
 
+@pytest.mark.slow
 def test_what_the_user_cannot_mend_keeps_its_traceback():
     assert "Traceback" in run("{}['x']").stderr
 

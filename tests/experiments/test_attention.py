@@ -186,6 +186,7 @@ def test_the_watched_network_is_the_network(tmp_path):
     np.testing.assert_allclose(loaded(x), watched(x)[:, :CLASSES], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_attention_is_learned():
     """By itself, with no weight on labels or distribution."""
     keras.utils.set_random_seed(1)
@@ -340,6 +341,7 @@ def test_a_saved_teacher_takes_the_place_of_the_first_network(chain, small_netwo
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -208,6 +208,7 @@ def test_damage_to_the_newest_checkpoint_and_all_tables(crashed, both, said):
     assert "after epoch 1 of 4" in text
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_filter_with_the_same_variables(crashed, both, tmp_path, said):
     other = dataclasses.replace(SMALL, knobs=training.methods.Knobs(gamma=0.5))
     with pytest.raises(interrupted.Stop):
@@ -317,6 +318,7 @@ def test_a_full_disk_ends_a_comparison(tmp_path, said):
     assert "adam" not in "".join(said)
 
 
+@pytest.mark.slow
 def test_the_script_in_a_read_only_folder(tmp_path):
     if not interrupted.permissions_hold(tmp_path):
         pytest.skip("here a process may write whatever the permissions say")
@@ -394,6 +396,7 @@ def test_a_name_stays_in_its_folder(parts, name):
     assert files.name_of(*parts) == name
 
 
+@pytest.mark.slow
 def test_names_from_flags_lead_nowhere_else(tmp_path):
     """compare.py creates its folder before it builds the model."""
     (tmp_path / "work" / "here").mkdir(parents=True)
@@ -418,6 +421,7 @@ def test_skipped_steps_are_part_of_the_result(tmp_path, monkeypatch):
     assert training.run(SMALL, tmp_path / "run", verbose=0).skipped_steps == 24
 
 
+@pytest.mark.slow
 def test_the_script_reports_skipped_steps_and_reads_older_results(both, tmp_path):
     folder = shutil.copytree(both / "whole", tmp_path / "run")
     content = json.loads((folder / "result.json").read_text())

@@ -52,6 +52,7 @@ def test_targets_hold_the_teachers_answer_to_the_same_images():
     np.testing.assert_array_equal(targets[:, 4], LABELS)
 
 
+@pytest.mark.slow
 def test_a_student_moves_to_its_teacher():
     """Gradient descent on the loss of one linear layer ends at the teacher's distribution."""
     make = lambda: keras.Sequential(  # noqa: E731

@@ -225,6 +225,7 @@ def test_nesterov_belongs_to_momentum():
         methods.resolve("sgd", Knobs(nesterov="yes"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decay", "schedule", "nesterov"),
     [
@@ -257,6 +258,7 @@ def test_translated_has_the_binary_weights_of_latent_sgd(decay, schedule, nester
         assert np.mean(latent != free) <= 1e-3
 
 
+@pytest.mark.slow
 def test_translated_starts_with_the_latent_weights():
     """At a rate of almost nothing no weight turns: the filter knows how far each is from 0."""
     keras.utils.set_random_seed(0)
@@ -290,6 +292,7 @@ def test_weight_clip(clip):
     assert largest == clip if clip == 0.25 else largest > 1
 
 
+@pytest.mark.slow
 def test_second_step_starts_from_the_weights_of_the_first():
     first = methods.compile_for("binary_activations", latent_mlp(), Knobs(), 100)
     assert binary.binary_kernels(first) == []

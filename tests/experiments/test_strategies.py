@@ -122,6 +122,7 @@ def single():
     return Alone(kernels_of(model), states, dataclasses.asdict(monitor.total))
 
 
+@pytest.mark.slow
 def test_two_replicas_train_like_one_device(single, strategy):
     """Bit for bit: kernels and filter states; -1 and +1 on every replica from the first step."""
     with strategy.scope():
@@ -147,6 +148,7 @@ def test_steps_per_execution(steps, single, strategy):
     assert found["flip_ratio"] > 0
 
 
+@pytest.mark.slow
 def test_whole_step_under_xla(single):
     """What a TPU needs; the soak tests do so with a deep network."""
     assert_same(kernels_of(trained_on_integers(jit_compile=True)), single.kernels)
@@ -273,6 +275,7 @@ class Stop(Exception):
     """Stands for a crash."""
 
 
+@pytest.mark.slow
 def test_backup_brings_everything_back(tmp_path):
     """Weights, optimizer, flip counters, tables, wall time; ``fit`` goes on after the epoch."""
     table = tmp_path / "metrics.csv"

@@ -185,6 +185,7 @@ def test_a_run_knows_its_teacher_again(tmp_path):
         training.run(config, tmp_path / "run", verbose=0)
 
 
+@pytest.mark.slow
 def test_one_training_at_a_time_in_a_folder(tmp_path):
     folder = tmp_path / "run"
     config = dataclasses.replace(SMALL, epochs=1)
@@ -235,12 +236,14 @@ def test_optimizer_state_per_weight(method, bytes_per_weight, uninterrupted):
     assert result.optimizer_bytes_per_weight == pytest.approx(bytes_per_weight, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_flips_of_the_run_are_those_of_its_epochs(uninterrupted):
     result = uninterrupted("filter")
     per_epoch = [float(row["flip_ratio"]) * 6 for row in rows(result.output_dir)]
     assert result.flips_per_weight == pytest.approx(sum(per_epoch), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_crash_after_the_last_epoch_only_needs_the_result(uninterrupted, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -265,6 +268,7 @@ def test_a_crash_before_the_first_checkpoint_leaves_no_double_row(tmp_path, monk
     assert [row["epoch"] for row in rows(folder, "flips.csv")] == [*"00112233"]
 
 
+@pytest.mark.slow
 def test_lost_indices_of_the_checkpoints_do_not_restart_the_run(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -324,6 +328,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_no_readable_checkpoint_is_an_error_and_nothing_is_overwritten(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -351,6 +356,7 @@ def test_the_run_folder_says_what_was_run(uninterrupted):
     assert len(list((folder / "checkpoints").glob("*.index"))) == 3
 
 
+@pytest.mark.slow
 def test_without_tensorboard_training_goes_on(tmp_path, monkeypatch, said):
     """A plain installation of the core on TensorFlow 2.21 has none."""
     monkeypatch.setattr(callbacks, "has_tensorboard", lambda: False)
@@ -482,6 +488,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_leaves_a_folder_that_can_be_used(tmp_path):
     wrong = dataclasses.replace(SMALL, model="mpl")
     with pytest.raises(ValueError, match="mlp"):
@@ -489,6 +496,7 @@ def test_a_wrong_argument_leaves_a_folder_that_can_be_used(tmp_path):
     training.run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run", verbose=0)
 
 
+@pytest.mark.slow
 def test_bop_model_is_saved_without_the_optimizer_that_would_not_train(uninterrupted):
     folder = pathlib.Path(uninterrupted("larq_bop").output_dir)
     model = keras.models.load_model(folder / "model.keras")
@@ -524,6 +532,7 @@ def test_a_folder_is_the_same_however_it_is_completed(typed, meant):
     assert run_folder.Config(dataset=typed) == run_folder.Config(dataset=meant)
 
 
+@pytest.mark.slow
 def test_a_word_without_flag_is_refused(tmp_path):
     ended = run_script("bop", f"--output_dir={tmp_path / 'run'}")
     assert ended.returncode != 0
@@ -576,6 +585,7 @@ def test_killed_script_continues_to_the_same_weights(uninterrupted, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_is_continued(tmp_path, monkeypatch):
     """tests/saved/run, whose process ended after two of three epochs."""
     folder = shutil.copytree(ROOT / "tests" / "saved" / "run", tmp_path / "run")

@@ -67,6 +67,7 @@ def test_a_folder_of_images_is_trained_and_continued(pets, tmp_path):
     assert (found["num_classes"], sum(found["examples"])) == (2, 24)
 
 
+@pytest.mark.slow
 def test_a_folder_that_has_changed_is_not_continued(pets, tmp_path):
     config = dataclasses.replace(SMALL, dataset=str(pets), model="mlp", width=8, batch_size=5)
     with pytest.raises(Stop):
@@ -119,6 +120,7 @@ def test_what_python_gave_is_wanted_again(tmp_path):
         training.run(SMALL, folder, verbose=0, data=data_of(IMAGES[::-1]), model=build)
 
 
+@pytest.mark.slow
 def test_other_augmentation_is_other_data(tmp_path):
     folder, data = tmp_path / "run", data_of()
     with pytest.raises(Stop):
@@ -145,6 +147,7 @@ def test_a_copy_computes_what_the_model_does():
     assert not {id(v) for v in copy.weights} & {id(v) for v in model.weights}
 
 
+@pytest.mark.slow
 def test_a_model_is_copied_and_trained_from_its_weights(tmp_path):
     model = build((8, 8, 1), 3)
     before = model.get_weights()
@@ -160,6 +163,7 @@ def test_a_model_is_copied_and_trained_from_its_weights(tmp_path):
         training.run(config, tmp_path / "run", verbose=0, data=data_of(), model=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "words", "kept"),
     [
@@ -225,6 +229,7 @@ class Counter(keras.callbacks.Callback):
         self.model.stop_training = epoch == self.last
 
 
+@pytest.mark.slow
 def test_callbacks_see_and_log_and_end_the_training(tmp_path):
     counter = Counter(last=1)
     config = dataclasses.replace(SMALL, epochs=5)
@@ -240,6 +245,7 @@ def test_callbacks_see_and_log_and_end_the_training(tmp_path):
         training.run(config, tmp_path / "other", verbose=0, callbacks=[3])
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_the_restored_weights(tmp_path):
     best = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
     config = dataclasses.replace(SMALL, epochs=30, knobs=Knobs(learning_rate=0.1))
@@ -347,6 +353,7 @@ def test_a_poisoned_run_folder(poison, tmp_path):
     results.compare([tmp_path])
 
 
+@pytest.mark.slow
 def test_a_function_beside_its_text_is_trained_by_comparisons_too(tmp_path):
     config = dataclasses.replace(SMALL, model="mymodels:build", width=8, epochs=1)
     jobs = [comparison.Job(config, "")]
@@ -365,6 +372,7 @@ def edited(input_shape, num_classes, width=8):
     return keras.Sequential([*model.layers[:-1], keras.layers.Dropout(0.1), model.layers[-1]])
 
 
+@pytest.mark.slow
 def test_a_function_that_was_edited_makes_another_model(tmp_path):
     config = dataclasses.replace(
         SMALL, model="mymodels:build", width=8, epochs=1, train_examples=300, batch_size=50
@@ -487,6 +495,7 @@ def test_a_function_makes_a_new_model_each_time(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_holds_runs_of_the_same_images(pets, tmp_path):
     config = dataclasses.replace(
         SMALL, dataset=str(pets), model="mlp", width=8, batch_size=5, epochs=1
@@ -498,6 +507,7 @@ def test_a_comparison_holds_runs_of_the_same_images(pets, tmp_path):
         comparison.Comparison(tmp_path / "results", jobs).train()
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_a_search_on_data_of_python(tmp_path):
     pytest.importorskip("optuna")

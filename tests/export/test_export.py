@@ -110,6 +110,7 @@ def test_what_would_silently_become_a_float_layer_is_named_before(build, found, 
     assert str(error.value).count("Fix") == 1  # the other layer is right
 
 
+@pytest.mark.slow
 @extras
 def test_one_zero_in_a_file_from_elsewhere_fails_two_claims():
     model = with_one_zero()
@@ -122,6 +123,7 @@ def test_one_zero_in_a_file_from_elsewhere_fails_two_claims():
     assert list(report.float_layers) == ["first"]
 
 
+@pytest.mark.slow
 @extras
 def test_a_file_of_another_model_fails():
     one, other = settled(classifier(conv(name="binary"))), settled(classifier(conv()))
@@ -130,6 +132,7 @@ def test_a_file_of_another_model_fails():
     assert claim(report, "outputs").ok is False
 
 
+@pytest.mark.slow
 @extras
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_is_exported_in_float32(policy):
@@ -192,6 +195,7 @@ class Forgetful(layers.Layer):
         return super().get_config()
 
 
+@pytest.mark.slow
 @extras
 @pytest.mark.parametrize("channels", [None, list(range(31, -1, -1))])
 def test_a_copy_that_computes_something_else_is_found(channels):
@@ -217,6 +221,7 @@ class ForgetfulShift(layers.Layer):
         return super().get_config()
 
 
+@pytest.mark.slow
 @extras
 def test_classes_are_those_of_the_model_in_its_own_precision():
     """A copy that computes nearly the same may give other classes."""
@@ -232,6 +237,7 @@ def test_classes_are_those_of_the_model_in_its_own_precision():
     assert accuracy.numbers["keras"] == 1.0
 
 
+@pytest.mark.slow
 @extras
 def test_functions_without_a_name_are_exported():
     twice = layers.Activation(lambda x: 2 * x)
@@ -250,6 +256,7 @@ def trains(layer, nested=False):
     return settled(keras.Model(image, layers.Dense(5)(layers.Flatten()(x))))
 
 
+@pytest.mark.slow
 @extras
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_layer_that_trains_on_the_device_is_named(nested):
@@ -305,6 +312,7 @@ def test_without_the_engine_the_error_names_the_extra(monkeypatch):
 # Verification
 
 
+@pytest.mark.slow
 @extras
 def test_a_dense_layer_stays_float_unless_that_is_allowed():
     dense = larq.layers.QuantDense(8, input_quantizer="ste_sign", kernel_quantizer="ste_sign")
@@ -324,6 +332,7 @@ def straight_sign(x):
     return x + tf.stop_gradient(tf.where(x < 0, -1.0, 1.0) - x)
 
 
+@pytest.mark.slow
 @extras
 def test_kernels_that_larq_does_not_mark_as_binary_are_seen():
     """Of 2 bits they stay float, at 32 times the size; signs without a mark nobody would check."""
@@ -360,6 +369,7 @@ class Block(layers.Layer):
         return {**config, "input_quantizer": self.inside.get_config()["input_quantizer"]}
 
 
+@pytest.mark.slow
 @extras
 def test_binary_layers_inside_custom_layers_are_counted():
     """With real-valued inputs one stays float, and nothing in the graph says so."""
@@ -390,6 +400,7 @@ def small_maps(**options):
     return settled(classifier(first, layers.BatchNormalization(), layers.AvgPool2D(3), inner))
 
 
+@pytest.mark.slow
 @extras
 def test_the_first_wrong_layer_of_a_wrong_kernel_is_named():
     model = small_maps()
@@ -421,6 +432,7 @@ def test_a_wrong_conversion_is_told_from_a_wrong_kernel():
     assert "the conversion is wrong" in text and "gives zeros" in text
 
 
+@pytest.mark.slow
 @extras
 def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
     model = settled(classifier(conv(), layers.BatchNormalization(), conv(8)))
@@ -442,6 +454,7 @@ def test_signs_turned_by_rounding_are_not_taken_for_a_wrong_layer(monkeypatch):
     assert "is no error; each of the 7 layers, run by itself" in text
 
 
+@pytest.mark.slow
 @extras
 def test_an_operator_that_the_interpreter_refuses_fails():
     model = settled(classifier(conv(64, groups=2), shape=(6, 6, 64)))
@@ -450,6 +463,7 @@ def test_an_operator_that_the_interpreter_refuses_fails():
     assert "2 groups, which the default kernel refuses" in claim(report, "outputs").details
 
 
+@pytest.mark.slow
 @extras
 def test_too_few_classes_test_nothing():
     model = settled(classifier(conv()))
@@ -465,6 +479,7 @@ def test_too_few_classes_test_nothing():
     assert "the model gives the same for all inputs" in str(report)
 
 
+@pytest.mark.slow
 @extras
 def test_shared_layers_have_an_operator_for_each_call():
     shared = conv()
@@ -477,6 +492,7 @@ def test_shared_layers_have_an_operator_for_each_call():
     assert claim(report, "operators on bits").numbers["operators"] == 2
 
 
+@pytest.mark.slow
 @extras
 def test_an_own_quantizer_is_known_by_how_it_is_written():
     def straight_through(x):
@@ -555,6 +571,7 @@ def test_labels_of_a_model_without_classes_are_refused():
         export.verify(model, export.convert(model), x, labels)
 
 
+@pytest.mark.slow
 @extras
 def test_the_accuracy_of_one_probability_is_compared():
     model = settled(chain(conv(), layers.Flatten(), layers.Dense(1, activation="sigmoid")))
@@ -908,6 +925,7 @@ def test_script_keeps_what_fails_to_itself(tmp_path):
     assert f"adb push {unproven} /data/local/tmp" in result.stdout
 
 
+@pytest.mark.slow
 @extras
 def test_script_explains_errors(tmp_path):
     result = run_script(f"--run={tmp_path}")

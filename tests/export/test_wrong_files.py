@@ -222,6 +222,7 @@ def test_files_with_other_inputs_or_outputs_fail(file, found):
     assert re.search(found, outputs.details), outputs.details
 
 
+@pytest.mark.slow
 def test_equal_columns_do_not_stand_for_one():
     model = settled(chain(conv(), layers.Flatten(), layers.Dense(1, activation="sigmoid")))
     flatbuffer = as_file(model, y=lambda y: tf.tile(y, (1, 3)))
@@ -279,6 +280,7 @@ def test_an_activation_turned_by_rounding_is_not_a_wrong_layer(monkeypatch):
         assert ("first" in found) == wrong
 
 
+@pytest.mark.slow
 def test_a_reference_kernel_that_refuses_is_no_obstacle():
     """As it does for zero padding with an odd number of channels and no float output."""
     small = conv(pad_values=0, name="small")
@@ -328,6 +330,7 @@ def test_a_changed_weight_is_seen_beside_signs_that_rounding_turned(changed, mon
     assert ("not give what a new conversion gives" in outputs.details) is changed
 
 
+@pytest.mark.slow
 def test_layers_that_train_by_default_do_not_when_looked_at():
     """Images are augmented by layers of the model: in training only, and so are those inside."""
     augment = keras.Sequential([layers.RandomFlip(), layers.RandomTranslation(0.2, 0.2)])
@@ -341,6 +344,7 @@ def test_layers_that_train_by_default_do_not_when_looked_at():
     assert "is right; the file does not give what a new conversion gives" in outputs.details
 
 
+@pytest.mark.slow
 def test_a_dense_layer_as_a_convolution_passes():
     """As ``lint`` advises; TFLite itself can't convert it for any number of inputs."""
     model = chain(

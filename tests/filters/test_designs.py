@@ -185,6 +185,7 @@ def test_step_response_is_exact(cutoff, order):
         assert np.max(np.abs(signal.sosfilt(sos, np.ones(steps))[t] - expected)) > 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_the_recursion_itself_is_exact(order):
     """30,000 steps at cutoff 1e-4, float64, and float32 with compensation."""

@@ -52,6 +52,7 @@ def test_published_settings_have_gain_10(coefficients):
 # Long responses -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["boxcar", "hamming", "hann"])
 def test_256_taps_keep_their_digits(window):
     """Against lfilter; SciPy's sections of the same taps are wrong by 1e-7 to 1e22."""

@@ -82,6 +82,7 @@ def _float32_response_to_one(f, start, steps, jit_compile):
     return float(respond(f.state_from_output(tf.constant([start]), tf))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_small_alpha_in_float32_does_not_stall(jit_compile):
     """Input: 200,000 ones at alpha 1e-7 from output 0.75, float32; true end 1 - 0.25 e^-0.02.

@@ -259,6 +259,7 @@ def test_binarynet_is_binary_everywhere_but_in_its_pixels():
     assert {name.rsplit("/")[-1] for name in real} == {"beta:0"}
 
 
+@pytest.mark.slow
 def test_reactnet_a_has_the_parameters_of_the_paper():
     """13 blocks from c to d channels: 9*c*c + c*d bits; 2*c + d channels are shifted before a sign
     or after one (RPReLU: two shifts, one slope), c + d normalised. 28.3 M bits, 29.3 M in all.
@@ -284,6 +285,7 @@ def test_reactnet_a_halves_the_image_five_times():
     assert model.layers[1].output_shape[1:] == (112, 112, 2)
 
 
+@pytest.mark.slow
 def test_reactnet_a_blocks_are_the_formula():
     """A block that doubles the channels, with the authors' two 1x1 convolutions; and one that
     keeps them.
@@ -407,6 +409,7 @@ def test_file_gives_back_the_predictions(tmp_path, name, channels):
     np.testing.assert_array_equal(loaded(images(model)).numpy(), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_kernel_has_a_gradient(name):
     """On maps of 3x3 and more: of a 3x3 kernel on a 1x1 map only the middle meets a pixel."""
@@ -526,6 +529,7 @@ def test_names_are_all_that_larq_zoo_has():
     assert sorted(models.names()) == sorted([*SMALL, *zoo])
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 def test_zoo_model_equals_the_one_larq_zoo_builds():
     larq_zoo = pytest.importorskip("larq_zoo")

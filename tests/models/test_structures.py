@@ -56,6 +56,7 @@ def after(model, layer, kind):
 # Sizes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_binary_weights(name):
     model = build(name)
@@ -234,6 +235,7 @@ def birealnet20_nobn(model, layer, x):
 BLOCKS = {f.__name__: f for f in (xnorpp20, abcnet20, elasticlink20, birealnet20_nobn)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_are_the_formula(name):
     """The second convolution, and the first one with a stride."""

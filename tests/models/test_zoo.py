@@ -131,6 +131,7 @@ def test_smallest_images():
 # Pretrained weights
 
 
+@pytest.mark.slow
 def test_imagenet_weights_are_converted_with_their_scales(tmp_path, monkeypatch, larq_zoo):
     """The download is replaced by a file of random weights."""
     arguments = {"input_shape": (224, 224, 3), "num_classes": 1000}

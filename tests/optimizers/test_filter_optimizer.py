@@ -171,6 +171,7 @@ def test_gradient_scale_is_irrelevant(exponent, alpha, gamma):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(alpha=st.floats(1e-3, 1), threshold=st.floats(0, 0.1))
 def test_sign_symmetry_and_closure(alpha, threshold):
@@ -391,6 +392,7 @@ def test_build_makes_every_replica_binary(strategy):
         np.testing.assert_array_equal(copies[0], copies[1])
 
 
+@pytest.mark.slow
 def test_eager_gradients_at_real_values_raise_and_name_build():
     x, y = toy_data()
     model = compiled(run_eagerly=True)
@@ -682,6 +684,7 @@ def test_jit_compile_is_saved_as_it_was_asked_for():
         assert FilterOptimizer(jit_compile=asked).get_config()["jit_compile"] is asked
 
 
+@pytest.mark.slow
 def test_h5_and_saved_model_hold_the_weights(tmp_path):
     x, y = toy_data()
     model = compiled()
@@ -938,6 +941,7 @@ def test_replicas_train_like_one_device(strategy):
         np.testing.assert_array_equal(copy_.numpy(), values(alone))
 
 
+@pytest.mark.slow
 def test_loss_scaling_does_not_change_a_decision():
     """Powers of two: the run under LossScaleOptimizer is the run without it."""
     x, y = toy_data()

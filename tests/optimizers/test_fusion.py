@@ -246,6 +246,7 @@ def test_without_xla_it_says_so_once_and_trains(asked_again, monkeypatch):
     np.testing.assert_array_equal(asked[0], plain[0])
 
 
+@pytest.mark.slow
 def test_replicas_are_compiled_too(strategy):
     """As on one device, bit for bit, also in float32."""
     f, rule = filters.CascadedEMA(alpha=0.1, gamma=0.3), flips.Threshold(1e-3)

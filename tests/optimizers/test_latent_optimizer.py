@@ -136,6 +136,7 @@ def test_a_model_frozen_after_training_is_loaded(kernels, form, tmp_path):
     fit(loaded, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["kernel_optimizer", "default_optimizer"])
 def test_an_optimizer_whose_state_is_left_out_begins_anew(part, tmp_path):
     model = latent_model()
@@ -159,6 +160,7 @@ def test_an_optimizer_whose_state_is_left_out_begins_anew(part, tmp_path):
     assert taken == dict.fromkeys(taken, 5) | {part: 1} and int(optimizer.iterations) == 5
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_take_learning_rates_along_and_need_a_built_optimizer(tmp_path):
     model, other = latent_model(), latent_model()
     for each in (model, other):
@@ -265,6 +267,7 @@ def test_errors(build, error, words):
         assert word in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
 def test_two_replicas_reach_the_kernels_of_one_device(rules, strategy):
     """Each replica sees half of the batch; equal up to the rounding of a sum."""
@@ -285,6 +288,7 @@ def test_two_replicas_reach_the_kernels_of_one_device(rules, strategy):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_failed_layer_call_before_changes_no_step(tmp_path):
     """Larq leaves its quantized scope open then, in which files get signs."""
     trained, path = [], tmp_path / "all.weights.h5"

@@ -270,6 +270,7 @@ def test_every_training_tells():
     assert [text.split("so far: ")[1] for text in told] == ["1.", "2.", "3."]
 
 
+@pytest.mark.slow
 def test_fit_raises_when_xla_drops_the_assertion():
     """Inside a training step compiled as a whole nothing can raise: the end of fit does."""
     x, y = data(bad=1)
@@ -309,6 +310,7 @@ def test_an_overflow_of_the_loss_scale_changes_nothing(dynamic):
     assert_same(state(inner, *model.variables)[1:], before)
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_told(tmp_path):
     """Neither a loaded count nor an earlier, larger one hides a report or makes one."""
     x, y = data(bad=3)
@@ -400,6 +402,7 @@ def test_fit_on_replicas(policy, strategy):
     assert all(np.all(np.isfinite(v.numpy())) for v in optimizer.variables)
 
 
+@pytest.mark.slow
 def test_raises_on_replicas(strategy):
     x, y = data(bad=1)
     with strategy.scope():
@@ -469,6 +472,7 @@ def test_every_rate_is_looked_at_and_named(name):
         model.fit(*data(), batch_size=8, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_rate_written_past_the_optimizer_is_not_used():
     model = network(gradient_filter=filters.EMA(0.1))
     schedule = lq.callbacks.HyperparameterScheduler(lambda epoch: 0.1 - 1.1 * epoch, "alpha")
@@ -479,6 +483,7 @@ def test_a_rate_written_past_the_optimizer_is_not_used():
     assert int(model.optimizer.iterations) == 16
 
 
+@pytest.mark.slow
 def test_a_rate_outside_raises_with_its_name():
     model = network(gradient_filter=filters.EMA(Broken(1.5)), on_nonfinite="raise")
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"alpha is outside its interval"):
@@ -490,6 +495,7 @@ def test_a_rate_outside_raises_with_its_name():
         model.fit(*data(), batch_size=8, verbose=0)
 
 
+@pytest.mark.slow
 def test_rates_on_replicas(strategy):
     with strategy.scope():
         model = network(gradient_filter=filters.EMA(Broken(1.5)))

@@ -221,6 +221,7 @@ class Listening(larq.quantizers.SteSign):
         self.moment.assign(second_moment(optimizer, variable))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
 def test_a_quantizer_is_told_of_each_step(graph):
     """Of what the constraint has left of the kernel, and of the optimizer's memory of this step."""

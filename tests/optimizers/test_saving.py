@@ -87,6 +87,7 @@ def test_goes_on_in_a_new_process(interrupted, tmp_path):
         assert saving_cases.differences(expected, result) is None, format
 
 
+@pytest.mark.slow
 def test_a_saved_model_says_that_its_state_waits(tmp_path):
     saving_cases.first_part("quist2023").save(tmp_path / "saved")
     with pytest.warns(UserWarning, match=r"model\.load_weights with the same path"):
@@ -103,6 +104,7 @@ def test_the_scale_of_the_loss_is_lost_by_name(format, tmp_path):
         saving_cases.write("loss scale", format, tmp_path / "case", model)
 
 
+@pytest.mark.slow
 def test_rates_of_a_file_that_are_others_are_said(tmp_path):
     def make(alpha, learning_rate):
         default = keras.optimizers.Adam(learning_rate)
@@ -133,6 +135,7 @@ def rate_of_latent(limit):
     return LatentOptimizer("sgd", "adam", rules=rules), "limit_0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -158,6 +161,7 @@ def test_what_a_schedule_left_is_nothing_for_a_constant(suffix, make, tmp_path):
     assert float(getattr(kept, name)) == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 def test_a_constant_is_kept_until_it_is_set_or_written(tmp_path):
     model = trained(FilterOptimizer(filters.EMA(ended_schedule())))
     other = built(FilterOptimizer(filters.EMA(0.1)))
@@ -175,6 +179,7 @@ def test_a_constant_is_kept_until_it_is_set_or_written(tmp_path):
         assert float(third.optimizer.alpha) == pytest.approx(rate)
 
 
+@pytest.mark.slow
 def test_set_weights_says_which_rates_it_changes():
     model = trained(FilterOptimizer(filters.EMA(ended_schedule())))
     other = built(FilterOptimizer(filters.EMA(0.1)))
@@ -182,6 +187,7 @@ def test_set_weights_says_which_rates_it_changes():
         other.optimizer.set_weights([v.numpy() for v in model.optimizer.variables])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Keras' files .keras and .weights.h5 leave out:UserWarning")
 @pytest.mark.parametrize(
     "make", [lambda: FilterOptimizer(FILTER), lambda: LatentOptimizer("adam", "sgd")]
@@ -211,6 +217,7 @@ def values_of(model):
     return [variable.numpy() for variable in variables]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Keras' files .keras and .weights.h5 leave out:UserWarning")
 @pytest.mark.filterwarnings("ignore:The file was written by an optimizer that:UserWarning")
 @pytest.mark.parametrize("make", [FilterOptimizer, lambda: LatentOptimizer("adam", "sgd")])
@@ -317,6 +324,7 @@ def test_a_state_that_is_given_after_loading_stays(tmp_path):
     assert float(tf.reduce_min(loaded.optimizer.state_variables()[0])) == 7.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".weights.h5", ""])
 def test_an_early_file_does_not_mix_with_steps_taken(suffix, tmp_path):
     unstarted().save_weights(tmp_path / f"early{suffix}")
@@ -386,6 +394,7 @@ def test_a_checkpoint_read_before_build_is_refused_then(name, files):
             again()
 
 
+@pytest.mark.slow
 def test_a_default_optimizer_that_remembers_something_else_is_refused(tmp_path):
     """Mean gradients and momenta are as many arrays of the same shapes."""
     rmsprop = keras.optimizers.RMSprop
@@ -515,6 +524,7 @@ def test_a_model_whose_binary_layers_are_all_frozen_is_loaded(name, tmp_path):
     saving_cases.train(loaded, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("equal", [False, True], ids=["other shapes", "equal shapes"])
@@ -627,6 +637,7 @@ def test_kernels_that_an_h5_can_not_tell_apart_are_named(tmp_path):
     assert not any(np.any(v) for v in loaded.optimizer.state_variables())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(HDF5)
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
 def test_real_valued_layers_frozen_after_training(name, tmp_path):

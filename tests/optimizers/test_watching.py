@@ -52,6 +52,7 @@ def moved(optimizer=None, steps=1):
 # Before the first step ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [None, 0.3])
 def test_what_becomes_of_weights_loaded_before_the_first_step_is_said(start):
     """Without a warm start there is nothing to turn: the first gradients decide, and it says so."""
@@ -144,6 +145,7 @@ def test_restored_weights_stay(way, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_further_training():
     """The weights of the best epoch are the ones that training goes on from."""
     model, _ = moved()
@@ -190,6 +192,7 @@ def test_training_by_another_optimizer_is_not_undone(make):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("in_function", [False, True])
 def test_two_optimizers_in_turn_follow_numpy(in_function, jit_compile):
@@ -219,6 +222,7 @@ def test_two_optimizers_in_turn_follow_numpy(in_function, jit_compile):
         np.testing.assert_array_equal(binary.latent(kernel), weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_two_optimizers_in_turn_on_replicas(jit_compile, strategy):
     optimizers = []
@@ -433,6 +437,7 @@ def test_a_restored_checkpoint_is_no_change(tmp_path):
     assert saving_cases.differences(expected, again) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quist2023", "bop", "equal_bits"])
 @pytest.mark.parametrize("first", ["kernels", "states"])
 def test_kernels_and_states_may_be_set_in_either_order(first, name):
@@ -520,6 +525,7 @@ def test_it_is_told_once(jit_compile, eagerly):
     told(model)
 
 
+@pytest.mark.slow
 def test_mixed_precision():
     keras.mixed_precision.set_global_policy("mixed_float16")
     model, early = moved(keras.mixed_precision.LossScaleOptimizer(slow(), initial_scale=1.0))
@@ -531,6 +537,7 @@ def test_mixed_precision():
     told(model)
 
 
+@pytest.mark.slow
 def test_replicas(strategy):
     x = np.random.default_rng(0).normal(size=(160, 8)).astype("float32")
     fit = {"x": x, "y": np.argmax(x[:, :3], axis=1), "batch_size": 8, "verbose": 0}
@@ -555,6 +562,7 @@ def test_replicas(strategy):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_an_optimizer_is_not_kept_alive_by_kernels():
     import gc
     import weakref

@@ -110,6 +110,7 @@ def test_files_hold_quantizers_and_their_variables(everything, tmp_path, file):
             np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_latent_free_it_computes_the_same(everything):
     model, _ = everything
     free = conversion.to_latent_free(model)
@@ -118,6 +119,7 @@ def test_latent_free_it_computes_the_same(everything):
     assert all(binary.holds_signs(kernel) for _, kernel in binary.binary_kernels(free))
 
 
+@pytest.mark.slow
 def test_a_copy_has_the_variables_of_its_quantizers(everything):
     model, _ = everything
     same = conversion.with_kernel_options(model, lambda *_: {})
@@ -147,6 +149,7 @@ def steepest(model):
     return tape.gradient(y, z).numpy().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}])
 def test_progress_is_the_optimizers_own(arguments):
     """Bit for bit the same weights, however many steps are launched at once."""
@@ -197,6 +200,7 @@ def test_replicas_share_one_training():
     assert own[1][0].numpy() > 0
 
 
+@pytest.mark.slow
 def test_other_optimizers_advance_it_too():
     """Larq's CaseOptimizer keeps its own counter at 0; a loss scale is around the optimizer."""
     model = network("ir_net")
@@ -219,6 +223,7 @@ def test_other_optimizers_advance_it_too():
     assert steepest(model) == pytest.approx(10)
 
 
+@pytest.mark.slow
 def test_mixed_precision():
     keras.mixed_precision.set_global_policy("mixed_float16")
     model = network("ir_net", "rbnn", "lab", "reste", "binaryconnect")

@@ -359,6 +359,7 @@ def test_lab():
     assert max(largest_differences(quantizer, Lab())) < 1e-8
 
 
+@pytest.mark.slow
 def test_rbnn():
     quantizer = quantizers.get("rbnn", dtype="float64")
     # Seed 3 ends in signs that leave one axis of a rotation open.
@@ -412,6 +413,7 @@ def test_the_comparison_tells_a_formula_that_is_a_little_off(name):
     assert max(largest_differences(MUTATED[name], CASES[name][1], 400)) > 1e-5
 
 
+@pytest.mark.slow
 def test_stochastic_signs_follow_their_probability():
     """BinaryConnect: +1 with probability (w + 1) / 2, other numbers at each step and place."""
     w = np.linspace(-1.5, 1.5, 200).reshape(2, 2, 10, 5)

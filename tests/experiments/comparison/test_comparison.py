@@ -115,6 +115,7 @@ def test_a_job_that_fails_does_not_stop_the_others(uninterrupted):
     assert f"[3/6] frozen seed 0: {outcomes[2].result.accuracy:.4f} in " in text
 
 
+@pytest.mark.slow
 def test_runs_are_those_of_training(uninterrupted, tmp_path):
     compared, _ = uninterrupted
     config = dataclasses.replace(SMALL, knobs=Knobs(alpha=0.02), seed=1)
@@ -247,6 +248,7 @@ def test_the_page_says_what_the_tables_say(filter_, frozen, mark, words, tmp_pat
         assert differences[1][1].startswith(f"{above:+.4f}")
 
 
+@pytest.mark.slow
 def test_wrong_flags(tmp_path):
     process = compare("--methods=filtre", f"--output_dir={tmp_path / 'results'}")
     _, err = process.communicate(timeout=900)

@@ -197,6 +197,7 @@ def test_a_late_result_of_a_trial_taken_over_is_dropped(study, monkeypatch, said
     assert sum("its result is dropped" in line for line in said) == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_always_ends_its_process_is_given_up(study, tmp_path, monkeypatch):
     for life in range(storages.REPEATS + 1):
         with monkeypatch.context() as patch:
@@ -254,6 +255,7 @@ def test_the_script(tmp_path):
     assert str(output / "history.png") in said and "No contour.png yet" in said
 
 
+@pytest.mark.slow
 def test_the_script_says_no_password_and_no_traceback(tmp_path):
     pytest.importorskip("psycopg2")
     url = "postgresql+psycopg2://me:s3cret@127.0.0.1:1/db"
