@@ -239,7 +239,8 @@ def test_without_xla_it_says_so_once_and_trains(asked_again, monkeypatch):
             asked = walk(True, "float32", filters.EMA(0.1))
             walk(True, "float32", filters.EMA(0.1))
         assert len(seen) == 1
-        with warnings.catch_warnings(action="error"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
             plain = walk(False, "float32", filters.EMA(0.1))
     for one, other in zip(asked[1], plain[1], strict=True):
         np.testing.assert_array_equal(one, other)

@@ -79,7 +79,13 @@ def _url_of_file(path: pathlib.Path) -> str:
                     "choose another output folder and storage, or copy the study with "
                     "optuna.copy_study from a JournalStorage into an SQLite file, and name that."
                 )
-    return sqlalchemy.engine.URL.create("sqlite", database=str(path)).render_as_string()
+    url = sqlalchemy.engine.URL.create("sqlite", database=str(path)).render_as_string()
+    if sqlalchemy.engine.make_url(url).database != str(path):
+        raise StudyError(
+            f"{path} can't be written as a database URL by SQLAlchemy {sqlalchemy.__version__}: "
+            "take a path without a question mark, or SQLAlchemy 2.1."
+        )
+    return url.replace("{", "{{").replace("}", "}}")  # Optuna formats it
 
 
 def _connect(url: str, heartbeat: int):

@@ -76,8 +76,8 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path):
 def test_a_process_that_ended_before_its_first_sign_of_life_is_known(tmp_path):
     """In a file whose name is no URL."""
     optuna = pytest.importorskip("optuna")
-    study = optuna.create_study(storage=storages.open_storage(str(tmp_path / "a {b}?%41"), 1))
-    assert (tmp_path / "a {b}?%41").exists()
+    study = optuna.create_study(storage=storages.open_storage(str(tmp_path / "a {b}%41"), 1))
+    assert (tmp_path / "a {b}%41").exists()
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = study.ask()
     value = trial.suggest_float("alpha", 0, 1)
@@ -91,6 +91,20 @@ def test_a_process_that_ended_before_its_first_sign_of_life_is_known(tmp_path):
     again.set_user_attr(storages.BEGUN, again.number)
     storages.retry_dead(study, grace=0)
     assert [each.state.name for each in study.trials] == ["FAIL", "RUNNING"]
+
+
+@pytest.mark.extras
+def test_a_question_mark_in_a_path_is_no_query(tmp_path):
+    """SQLAlchemy 2.0 reads one there, and would make another file."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    path = tmp_path / "a?b=1"
+    if sqlalchemy.__version__.startswith("2.0"):
+        with pytest.raises(storages.StudyError, match="without a question mark, or SQLAlchemy 2.1"):
+            storages.open_storage(str(path), 1)
+        assert not list(tmp_path.iterdir())
+    else:
+        storages.open_storage(str(path), 1)
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.extras
