@@ -230,7 +230,7 @@ def test_a_notebook_shows_the_figure():
 
 @pytest.mark.extras
 def test_ticks_of_a_logarithmic_axis_are_plain_numbers():
-    figure = plots.flip_ratio([0.03, 0.002])
+    figure = plots.flip_ratio([0.03, 0.006])
     figure.draw_without_rendering()
     ticks = [text.get_text() for text in figure.axes[0].get_yticklabels(which="both")]
     assert {"0.01", "0.02"} <= set(ticks)
