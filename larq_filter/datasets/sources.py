@@ -195,7 +195,7 @@ def _tfds_source(name, builder, image_size):
         and image.np_dtype == np.uint8
     ):
         raise ValueError(
-            f"{name!r} has the features {list(features)}: an image classification set with uint8 "
+            f"{name!r} has the features {sorted(features)}: an image classification set with uint8 "
             "images `image` and class labels `label` is needed"
         )
     shape = image.shape if image_size is None else (image_size, image_size, image.shape[-1])

@@ -497,7 +497,7 @@ def test_other_tasks_and_missing_splits_are_refused(tmp_path):
         "age": tfds.features.Scalar(np.int64),
     }
     write_set(tmp_path / "ages" / "1.0.0", IMAGES, SPLITS, features=features)
-    with pytest.raises(ValueError, match=r"has the features \['image', 'age'\]"):
+    with pytest.raises(ValueError, match=r"has the features \['age', 'image'\]"):
         datasets.load("ages", data_dir=tmp_path)
     write_set(tmp_path / "pets" / "1.0.0", IMAGES, {"test": slice(0, 20)})
     with pytest.raises(ValueError, match=r"has the splits \['test'\]: `train` is needed"):
