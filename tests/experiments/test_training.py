@@ -52,6 +52,15 @@ def crash_after(monkeypatch, epochs, before_saving=False):
     monkeypatch.setattr(progress.Progress, "on_epoch_end", on_epoch_end)
 
 
+def test_the_train_step_is_traced_once(tmp_path, monkeypatch):
+    traces, original = [], keras.Model.train_step
+    monkeypatch.setattr(
+        keras.Model, "train_step", lambda self, data: traces.append(1) or original(self, data)
+    )
+    training.run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run", verbose=0)
+    assert len(traces) == 1
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     results = {}

@@ -37,6 +37,7 @@ import math
 from typing import Any
 
 from larq_filter import binary, quantizers
+from larq_filter._keras import keras
 from larq_filter.experiments.methods import (
     attention,
     distillation,
@@ -126,14 +127,16 @@ def compile_for(
     way.needs(model, earlier)
     model = inputs.quantized(model, knobs.input_quantizer)
     model, optimizer = way.prepare(model, knobs, steps, earlier, seed)
-    loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
+    # A metric by name gets its variables in the first step, which TensorFlow then traces twice.
+    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+    loss, metrics = "sparse_categorical_crossentropy", [accuracy]
     if way.lessons is not None:
         model, loss, metrics = attention.taught(model, way.lessons)
     elif way.distils:
         loss = distillation.distributional_loss
         metrics = [distillation.accuracy, distillation.cross_entropy]
     elif model.losses:  # the loss then holds the penalty of the weights
-        metrics = ["accuracy", distillation.cross_entropy]
+        metrics = [accuracy, distillation.cross_entropy]
     model.compile(optimizer, loss, metrics=metrics)
     quantizers.connect(model, steps)
     return model
