@@ -58,6 +58,7 @@ SPACES = {
     "bireal": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
 }
 LATER = ("ir_net", "recu", "bireal")  # wave 6, from a tag that has them
+SECOND = "adam_second"  # the second of adam's search: it was ahead at 5 epochs
 # Wave 7, made before wave 5: latent SGD that nothing clips (no weight comes near to 1e6), and the
 # filter that it is.
 TWINS = {
@@ -225,6 +226,7 @@ def jobs() -> list[Job]:
         listed += [carried(f"carry/{row}-{n}", row, 5, place=n) for n in range(3)]
     listed += [carried(f"main/{row}-seed0", row, 20) for row in rows]
     listed.append(carried("main/two_step_20+20-seed0", "two_step", 40))
+    listed.append(carried(f"main/{SECOND}-seed0", "adam", 20, place=1))
     listed += [
         Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
     ]
@@ -234,6 +236,7 @@ def jobs() -> list[Job]:
     listed.append(carried("long/two_step", "two_step", 100))
     first = ("filter", "two_step", "adam", "momentum", "bop")
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in first]
+    listed += [carried(f"main/{SECOND}-seed{s}", "adam", 20, s, place=1) for s in (1, 2)]
     listed += [twin(name, seed) for seed in range(3) for name in TWINS]
     others = [row for row in rows if row not in first]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in others]

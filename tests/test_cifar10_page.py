@@ -44,7 +44,7 @@ def table(text, title):
 
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
-    assert ", main 6 of 45, long 0 of 2, twins 0 of 6)." in text and "100 epochs" not in text
+    assert ", main 6 of 48, long 0 of 2, twins 0 of 6)." in text and "100 epochs" not in text
     found = table(text, "20 epochs.")
     assert list(found) == [*ROWS]
     for column, row in enumerate(ROWS):
@@ -92,6 +92,18 @@ def test_a_recipe_and_its_translation_are_compared_by_seed(results):
     expected = table(text, "20 epochs.")
     found = table(text, "A latent recipe and its translation.")
     assert found == {"latent": expected["two_step"], "filter": expected["filter"]}
+
+
+def test_the_order_of_the_best_three_is_told(results):
+    (results / "carry").mkdir()
+    for row, values in (("filter", (0.7, 0.6, 0.6)), ("adam", (0.7, 0.6, 0.65))):
+        for place, value in enumerate(values):
+            result = {"accuracy": value, "test_accuracy": value}
+            content = {"format": 1, "config": {}, "result": result, "metrics": []}
+            (results / "carry" / f"{row}-{place}.json").write_text(json.dumps(content))
+    text = cifar10_page.section()
+    assert "The order of `filter` is kept. The order of `adam` is not kept." in text
+    assert table(text, "5 epochs.")["carry/adam-2"] == ["5", "0.6500", "0.6500"]
 
 
 def test_a_row_is_searched_when_all_of_its_trials_are_there(results):
