@@ -58,6 +58,7 @@ SPACES = {
     "bireal": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
 }
 LATER = ("ir_net", "recu", "bireal")  # wave 6, from a tag that has them
+CARRIED, PLACES = ("filter", "adam"), range(3)  # searches whose best three are trained for longer
 SECOND = "adam_second"  # the second of adam's search: it was ahead at 5 epochs
 # Wave 7, made before wave 5: latent SGD that nothing clips (no weight comes near to 1e6), and the
 # filter that it is.
@@ -222,8 +223,8 @@ def jobs() -> list[Job]:
     rows = [row for row in ROWS if row not in LATER]
     for row in rows[:-1]:  # frozen has nothing to search
         listed += searches(row)
-    for row in ("filter", "adam"):
-        listed += [carried(f"carry/{row}-{n}", row, 5, place=n) for n in range(3)]
+    for row in CARRIED:
+        listed += [carried(f"carry/{row}-{n}", row, 5, place=n) for n in PLACES]
     listed += [carried(f"main/{row}-seed0", row, 20) for row in rows]
     listed.append(carried("main/two_step_20+20-seed0", "two_step", 40))
     listed.append(carried(f"main/{SECOND}-seed0", "adam", 20, place=1))

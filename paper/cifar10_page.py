@@ -194,16 +194,16 @@ def _difference(difference: summaries.Difference) -> str | None:
     return text if difference.n < 2 else f"{text} ({difference.low:+.4f} to {difference.high:+.4f})"
 
 
-def _orders() -> str:
-    """Of which rows the best three of the search keep their order, by validation."""
-    kept = {}
-    for row in ("filter", "adam"):
-        runs = [read(f"carry/{row}-{place}") for place in range(3)]
+def orders() -> list[str]:
+    """Whether the best three of a search keep their order by validation: a sentence a row."""
+    found = []
+    for row in cifar10.CARRIED:
+        runs = [read(f"carry/{row}-{place}") for place in cifar10.PLACES]
         if all(runs):
             values = [run["result"]["accuracy"] for run in runs]
-            kept[row] = values == sorted(values, reverse=True)
-    words = {True: "is kept", False: "is not kept"}
-    return " ".join(f"The order of `{row}` {words[holds]}." for row, holds in kept.items())
+            word = "is" if values == sorted(values, reverse=True) else "is not"
+            found.append(f"The order of `{row}` {word} kept.")
+    return found
 
 
 def other_rows(wave: str) -> list[dict]:
@@ -251,7 +251,8 @@ def section() -> str:
         parts += [
             "**20 epochs.** Accuracy after the last epoch, mean ± standard deviation over seeds; "
             f"differences are paired by seed, with their 95 % interval. `{REFERENCE}` trains 10 + "
-            "10 epochs, `two_step_20+20` twice as many as all others.",
+            "10 epochs, `two_step_20+20` twice as many as all others. "
+            f"[`{cifar10.SECOND}`](protocol.md#changes) has the second of the search of `adam`.",
             tables.markdown(rows),
             f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
         ]
@@ -265,8 +266,10 @@ def section() -> str:
         ]
     rows = other_rows("carry")
     if rows:
-        parts += [f"**5 epochs.** The best three of a search again. {_orders()}"]
-        parts += [tables.markdown(rows)]
+        parts += [
+            " ".join(["**5 epochs.** The best three of a search again.", *orders()]),
+            tables.markdown(rows),
+        ]
     rows = other_rows("long")
     if rows:
         parts += ["**100 epochs.** One seed.", tables.markdown(rows)]
