@@ -23,7 +23,7 @@ from larq_filter.experiments.comparison import summaries
 
 PAGE = cifar10.ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- from here by paper/cifar10_page.py -->\n", "<!-- to here -->\n"
-PICTURES = {name: f"cifar10_{name}.png" for name in ("search", "flips", "curves")}
+PICTURES = {name: f"cifar10_{name}.png" for name in ("search", "flips", "curves", "minutes")}
 NEAR = 0.01  # one point of accuracy
 SEEDS, REFERENCE = range(3), "two_step"
 
@@ -147,7 +147,8 @@ def runs_of(row: str, wave: str = "main") -> dict[int, dict]:
     return {seed: run for seed, run in found.items() if run is not None}
 
 
-def _accuracies(row: str, part: str, wave: str = "main") -> dict[int, float]:
+def _results(row: str, part: str, wave: str = "main") -> dict[int, float]:
+    """Seed to a number that a run of the row came to."""
     return {seed: run["result"][part] for seed, run in runs_of(row, wave).items()}
 
 
@@ -167,24 +168,31 @@ def compared(rows: tuple[str, ...], reference: str, wave: str) -> list[dict]:
     """Accuracies of the rows that have a run, and how far each is from ``reference``."""
     found = []
     for row in rows:
-        test = _accuracies(row, "test_accuracy", wave)
+        test = _results(row, "test_accuracy", wave)
         if test:
-            apart = summaries.paired_difference(test, _accuracies(reference, "test_accuracy", wave))
+            apart = summaries.paired_difference(test, _results(reference, "test_accuracy", wave))
             found.append(
                 {
                     "row": f"`{row}`",
                     "seeds": len(test),
-                    "validation": _spread(_accuracies(row, "accuracy", wave)),
+                    "validation": _spread(_results(row, "accuracy", wave)),
                     "test": _spread(test),
+                    "minutes": _spread(_minutes(row, wave), 0),
                     f"test, above `{reference}`": _difference(apart) if row != reference else None,
                 }
             )
     return found
 
 
-def _spread(values: Mapping[int, float]) -> str:
+def _minutes(row: str, wave: str = "main") -> dict[int, float]:
+    """Seed to the wall time of a run: all parts and stages of it together."""
+    return {seed: value / 60 for seed, value in _results(row, "seconds", wave).items()}
+
+
+def _spread(values: Mapping[int, float], digits: int = 4) -> str:
     spread = summaries.Spread.of(list(values.values()))
-    return f"{spread.mean:.4f}" + (f" ± {spread.deviation:.4f}" if spread.n > 1 else "")
+    deviation = f" ± {spread.deviation:.{digits}f}" if spread.n > 1 else ""
+    return f"{spread.mean:.{digits}f}{deviation}"
 
 
 def _difference(difference: summaries.Difference) -> str | None:
@@ -252,9 +260,12 @@ def section() -> str:
             "**20 epochs.** Accuracy after the last epoch, mean ± standard deviation over seeds; "
             f"differences are paired by seed, with their 95 % interval. `{REFERENCE}` trains 10 + "
             "10 epochs, `two_step_20+20` twice as many as all others. "
-            f"[`{cifar10.SECOND}`](protocol.md#changes) has the second of the search of `adam`.",
+            f"[`{cifar10.SECOND}`](protocol.md#changes) has the second of the search of `adam`. "
+            "Minutes: wall time of a run of one thread, two of them side by side, on a machine "
+            "that had other work at times.",
             tables.markdown(rows),
             f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
+            f"![test accuracy by minutes](figures/{PICTURES['minutes']})",
         ]
     rows = twin_rows()
     if rows:
@@ -312,7 +323,22 @@ def draw() -> dict:
             for row, runs in curves.items()
         }
         found["curves"] = plots.learning_curves({"validation accuracy": padded})
+        found["minutes"] = _against_minutes(curves)
     return found
+
+
+def _against_minutes(rows):
+    """A dot a row: how long its runs took, and how good they are."""
+    figure, axes = plots.panels("a", 3.2)
+    for row in rows:
+        parts = _minutes(row), _results(row, "test_accuracy")
+        place = [np.mean(list(values.values())) for values in parts]
+        axes["a"].plot(*place, "o", color="C0")
+        axes["a"].annotate(row, place, (5, 3), textcoords="offset points", fontsize=8)
+    axes["a"].margins(x=0.15)
+    axes["a"].set_xlabel("minutes of a run")
+    axes["a"].set_ylabel("test accuracy, mean over seeds")
+    return figure
 
 
 def main(arguments):

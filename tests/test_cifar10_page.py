@@ -16,6 +16,7 @@ import cifar10_page  # noqa: E402
 
 VALIDATION = np.random.default_rng(0).uniform(0.7, 0.8, (3, 2)).round(4)  # seed, row
 TEST = VALIDATION - [[0.01, 0.02], [0.02, 0.01], [0.01, 0.0]]
+SECONDS = np.array([[6000, 9000], [6600, 9000], [7200, 9060]])
 ROWS = ("filter", "two_step")
 
 
@@ -28,7 +29,8 @@ def results(tmp_path, monkeypatch):
     (tmp_path / "main").mkdir()
     for column, row in enumerate(ROWS):
         for seed in range(3):
-            result = {"accuracy": VALIDATION[seed, column], "test_accuracy": TEST[seed, column]}
+            parts = {"accuracy": VALIDATION, "test_accuracy": TEST, "seconds": SECONDS}
+            result = {name: float(values[seed, column]) for name, values in parts.items()}
             curve = {"val_accuracy": np.linspace(0.1, VALIDATION[seed, column], 10).tolist()}
             content = {"format": 1, "config": {"renamed": 1}, "result": result, "metrics": [curve]}
             (tmp_path / "main" / f"{row}-seed{seed}.json").write_text(json.dumps(content))
@@ -51,10 +53,11 @@ def test_the_page_says_what_the_files_say(results):
         for values, cell in ((VALIDATION[:, column], 1), (TEST[:, column], 2)):
             expected = f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
             assert found[row][cell] == expected
+    assert [found[row][3] for row in ROWS] == ["110 ± 10", "150 ± 1"]
     interval = stats.ttest_rel(TEST[:, 0], TEST[:, 1]).confidence_interval(0.95)
     mean = (TEST[:, 0] - TEST[:, 1]).mean()
-    assert found["filter"][3] == f"{mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
-    assert found["two_step"][3] == "-"
+    assert found["filter"][4] == f"{mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+    assert found["two_step"][4] == "-"
 
     trials = sorted((results / "search").glob("filter-*.json"))[:12]
     values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
@@ -129,6 +132,8 @@ def test_pictures_show_every_trial_and_both_curves(results):
     (axes,) = found["curves"].axes
     assert len(axes.get_lines()) == len(ROWS)
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata()[-1], VALIDATION[:, 0].mean())
+    dots = [line.get_xydata()[0] for line in found["minutes"].axes[0].get_lines()]
+    np.testing.assert_allclose(dots, np.transpose([SECONDS.mean(0) / 60, TEST.mean(0)]))
 
 
 def test_the_committed_page_is_that_of_the_committed_files():
