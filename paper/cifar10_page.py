@@ -177,11 +177,18 @@ def compared(rows: tuple[str, ...], reference: str, wave: str) -> list[dict]:
                     "seeds": len(test),
                     "validation": _spread(_results(row, "accuracy", wave)),
                     "test": _spread(test),
+                    "never flipped": f"{_never_flipped(row, wave):.0%}",
                     "minutes": _spread(_minutes(row, wave), 0),
                     f"test, above `{reference}`": _difference(apart) if row != reference else None,
                 }
             )
     return found
+
+
+def _never_flipped(row: str, wave: str) -> float:
+    """Share of the binary weights whose sign never changed in the last stage, mean over seeds."""
+    runs = runs_of(row, wave).values()
+    return float(np.mean([run["metrics"][-1]["never_flipped"][-1] for run in runs]))
 
 
 def _minutes(row: str, wave: str = "main") -> dict[int, float]:
@@ -262,7 +269,7 @@ def section() -> str:
             "10 epochs, `two_step_20+20` twice as many as all others. "
             f"[`{cifar10.SECOND}`](protocol.md#changes) has the second of the search of `adam`. "
             "Minutes: wall time of a run of one thread, two of them side by side, on a machine "
-            "that had other work at times.",
+            "that had other work at times. Never flipped: as above.",
             tables.markdown(rows),
             f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
             f"![test accuracy by minutes](figures/{PICTURES['minutes']})",

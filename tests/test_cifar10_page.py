@@ -17,6 +17,7 @@ import cifar10_page  # noqa: E402
 VALIDATION = np.random.default_rng(0).uniform(0.7, 0.8, (3, 2)).round(4)  # seed, row
 TEST = VALIDATION - [[0.01, 0.02], [0.02, 0.01], [0.01, 0.0]]
 SECONDS = np.array([[6000, 9000], [6600, 9000], [7200, 9060]])
+FLIPPED = np.array([[0.2, 0.7], [0.2, 0.7], [0.23, 0.7]])  # never
 ROWS = ("filter", "two_step")
 
 
@@ -32,6 +33,7 @@ def results(tmp_path, monkeypatch):
             parts = {"accuracy": VALIDATION, "test_accuracy": TEST, "seconds": SECONDS}
             result = {name: float(values[seed, column]) for name, values in parts.items()}
             curve = {"val_accuracy": np.linspace(0.1, VALIDATION[seed, column], 10).tolist()}
+            curve["never_flipped"] = [0.9, FLIPPED[seed, column]]
             content = {"format": 1, "config": {"renamed": 1}, "result": result, "metrics": [curve]}
             (tmp_path / "main" / f"{row}-seed{seed}.json").write_text(json.dumps(content))
     return tmp_path
@@ -53,11 +55,12 @@ def test_the_page_says_what_the_files_say(results):
         for values, cell in ((VALIDATION[:, column], 1), (TEST[:, column], 2)):
             expected = f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
             assert found[row][cell] == expected
-    assert [found[row][3] for row in ROWS] == ["110 ± 10", "150 ± 1"]
+    assert [found[row][3] for row in ROWS] == ["21%", "70%"]
+    assert [found[row][4] for row in ROWS] == ["110 ± 10", "150 ± 1"]
     interval = stats.ttest_rel(TEST[:, 0], TEST[:, 1]).confidence_interval(0.95)
     mean = (TEST[:, 0] - TEST[:, 1]).mean()
-    assert found["filter"][4] == f"{mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
-    assert found["two_step"][4] == "-"
+    assert found["filter"][5] == f"{mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+    assert found["two_step"][5] == "-"
 
     trials = sorted((results / "search").glob("filter-*.json"))[:12]
     values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
