@@ -355,7 +355,8 @@ def work() -> None:
                 running[job.name] = subprocess.Popen(
                     command, stdout=file, stderr=subprocess.STDOUT, env=environment
                 )
-        time.sleep(2)
+        while all(process.poll() is None for process in running.values()):
+            time.sleep(2)
     say(f"{len(left)} runs are left undone" if left else "All runs are finished")
 
 
