@@ -48,7 +48,7 @@ def table(text, title):
 
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
-    assert ", main 6 of 48, long 0 of 2, twins 0 of 6)." in text and "100 epochs" not in text
+    assert ", main 6 of 45, long 0 of 2, twins 0 of 6)." in text and "100 epochs" not in text
     found = table(text, "20 epochs.")
     assert list(found) == [*ROWS]
     for column, row in enumerate(ROWS):
@@ -110,6 +110,49 @@ def test_the_order_of_the_best_three_is_told(results):
     text = cifar10_page.section()
     assert "The order of `filter` is kept. The order of `adam` is not kept." in text
     assert table(text, "5 epochs.")["carry/adam-2"] == ["5", "0.6500", "0.6500"]
+
+
+def write_carry(folder, row, accuracies):
+    """Made-up runs of 5 epochs, by the ends of their names."""
+    (folder / "carry").mkdir(exist_ok=True)
+    for name, accuracy in accuracies.items():
+        content = {"format": 1, "result": {"accuracy": accuracy}, "metrics": []}
+        (folder / "carry" / f"{row}-{name}.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(("best", "power"), [("0", -1.0), ("half", -0.5), ("kept", 0.0)])
+def test_a_row_goes_on_with_the_share_that_was_best(results, best, power):
+    assert cifar10.carried("", "bop", 20).knobs is None  # not known yet
+    write_carry(results, "bop", {"0": 0.5, "half": 0.5, "kept": 0.5, best: 0.6})
+    length = 20 * 351 / 500
+    for row in ("bop", "bop_second_order"):
+        knobs = cifar10.carried("", row, 20).knobs
+        found = cifar10.best(row)
+        assert knobs["alpha"] == pytest.approx(found["alpha"] * length**power, rel=5e-3)
+        assert knobs["threshold"] == pytest.approx(found["threshold"] * length ** (power / 2), 5e-3)
+    assert cifar10.carried("", "two_step", 20).knobs is None
+
+
+def test_adam_may_go_on_with_the_second_of_its_search(results):
+    write_carry(results, "adam", {"0": 0.5, "1": 0.6, "2": 0.5, "half": 0.5, "kept": 0.5})
+    found = cifar10.best("adam", 1)
+    knobs = cifar10.carried("", "adam", 20).knobs
+    assert knobs["weight_decay"] == found["weight_decay"] != cifar10.best("adam")["weight_decay"]
+    assert knobs["kernel_learning_rate"] == pytest.approx(
+        found["kernel_learning_rate"] * 500 / 7020, rel=5e-3
+    )
+
+
+def test_the_committed_files_have_the_knobs_of_the_job_list():
+    listed = {job.name: job for job in cifar10.jobs()}
+    folders = ("rest", "search", "carry", "main", "long", "twins")
+    paths = [path for folder in folders for path in (cifar10.RESULTS / folder).glob("*.json")]
+    assert len(paths) > 100
+    for path in paths:
+        job = listed[f"{path.parent.name}/{path.stem}"]
+        config = json.loads(path.read_text())["config"]
+        given = {name: value for name, value in config["knobs"].items() if value is not None}
+        assert (given, config["epochs"], config["seed"]) == (job.knobs, job.epochs, job.seed), path
 
 
 def test_a_row_is_searched_when_all_of_its_trials_are_there(results):
