@@ -1,7 +1,7 @@
 """The runs of results/cifar10/PROTOCOL.md: which they are, and one command that makes them.
 
     python paper/cifar10.py --data_dir=DIR --folder=RUNS     # all that is missing, in order
-    python paper/cifar10.py --data_dir=DIR --folder=RUNS --job=main/filter-seed0    # one of them
+    python paper/cifar10.py --data_dir=DIR --folder=RUNS --job=main/filter-seed0  # one of them
     python paper/cifar10.py --list
 
 The same command again goes on: a finished run is a file in results/cifar10 and is not repeated, an
@@ -9,7 +9,7 @@ unfinished one continues from its last checkpoint. Each run is a process of one 
 --workers run side by side, which on two cores trains 15 % more images per second than one process
 of two threads. What a run is may depend on earlier ones (the best of a search): such a run waits.
 
-Rejected: ``compare.py`` and ``sweep.py``. A comparison holds one config a method and a search one
+Rejected: ``compare`` and ``sweep``. A comparison holds one config a method and a search one
 method; here the order of all runs matters, so that what is finished is worth reading at any time.
 """
 
@@ -58,6 +58,22 @@ SPACES = {
     "diode": {"alpha": ALPHA, "gamma": SMOOTHING, "gain": (1e-5, 1e-1)},
     "erlang": {"alpha": (2e-3, 0.6), "gamma": SMOOTHING},
     "standardized": SGD,
+    "ir_net": SGD,
+    "recu": SGD,
+    "bireal": {"kernel_learning_rate": (3e-4, 1e-1), "weight_decay": (1e-7, 1e-3)},
+}
+LATER = ("ir_net", "recu", "bireal")  # wave 6, from a tag that has them
+CARRIED, PLACES = ("filter", "adam"), range(3)  # searches whose best three are trained for longer
+FIRST = ("filter", "two_step", "adam", "momentum", "bop")  # rows that choose how they are carried
+LIKE = {  # how the others are carried
+    "first_order": "filter",
+    "erlang": "filter",
+    "diode": "filter",
+    "bop_second_order": "bop",
+    "standardized": "momentum",
+    "ir_net": "momentum",
+    "recu": "momentum",
+    "bireal": "adam",
 }
 ROWS = (*SPACES, "frozen")
 METHOD = {"first_order": "filter"}
@@ -69,8 +85,10 @@ PUBLISHED = {  # everything by one optimizer at its published rates
         {"rest": "same", "kernel_learning_rate": 0.1, "weight_decay": 1e-4},
     ),
 }
-# How a value found in SEARCH_STEPS is carried to a run of n times as many: times n to this power.
+# How a value found in SEARCH_STEPS is carried to a run of n times as many: times n to this power,
+# or to a share of it, the row's own.
 CARRY = {"alpha": -1.0, "sigma": -1.0, "kernel_learning_rate": -1.0, "threshold": -0.5}
+SHARES = {"0": 1.0, "half": 0.5, "kept": 0.0}  # by the names of their runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +123,13 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def knobs_of(row: str, values: dict, rest_rate: float, length: float = 1.0) -> dict:
+def knobs_of(
+    row: str, values: dict, rest_rate: float, length: float = 1.0, share: float = 1.0
+) -> dict:
     """The knobs of a run ``length`` times SEARCH_STEPS long, from values found in SEARCH_STEPS."""
     knobs = {"learning_rate": rest_rate, "learning_rate_schedule": "cosine", **FIXED.get(row, {})}
     for name, value in values.items():
-        value = _rounded(value * length ** CARRY.get(name, 0.0))
+        value = _rounded(value * length ** (share * CARRY.get(name, 0.0)))
         if name == "1-momentum":
             name, value = "momentum", _rounded(1 - value)
         knobs[name] = value
@@ -193,12 +213,36 @@ def best(row: str, place: int = 0) -> dict | None:
     return None if ranked is None else dict(known)[ranked[place]]
 
 
-def carried(name: str, row: str, epochs: int, seed: int = 0, place: int = 0) -> Job:
-    """A run of whole epochs with the values that the search of its row found."""
-    values, rate = best(row, place), rest_rate()
+def candidates(row: str) -> dict[str, tuple[int, float]]:
+    """Names of the 5-epoch runs that a row chooses from: the place in its search and the share."""
+    found = {f"carry/{row}-{name}": (0, share) for name, share in SHARES.items()}
+    more = PLACES if row in CARRIED else ()
+    return {**{f"carry/{row}-{place}": (place, 1.0) for place in more}, **found}
+
+
+def chosen(row: str) -> tuple[int, float] | None:
+    """The place in its search and the share that a row goes on with; None until known."""
+    if row not in SPACES:
+        return 0, 1.0
+    source = LIKE.get(row, row)
+    known = candidates(source)
+    found = {name: read(name) for name in known}
+    if not all(found.values()):
+        return None
+    place, share = known[max(found, key=lambda name: found[name]["result"]["accuracy"])]
+    return (place if source == row else 0), share
+
+
+def carried(name: str, row: str, epochs: int, seed: int = 0, how: tuple | None = None) -> Job:
+    """A run of whole epochs with the values that the search of its row found.
+
+    ``how`` is the place in the search and the share; left out, what the row has chosen.
+    """
+    how = how or chosen(row)
+    values, rate = best(row, how[0]) if how else None, rest_rate()
     length = epochs * EPOCH_STEPS / SEARCH_STEPS
     known = values is not None and rate is not None
-    knobs = knobs_of(row, values, rate, length) if known else None
+    knobs = knobs_of(row, values, rate, length, how[1]) if known else None
     return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed)
 
 
@@ -212,13 +256,13 @@ def best_filter() -> str | None:
 
 def jobs() -> list[Job]:
     """All runs in their order."""
-    rate = rest_rate()
     listed = rest_jobs()
-    for row in SPACES:
-        listed += [_short(name, row, values, rate) for name, values in trials(row)]
-    for row in ("filter", "adam"):
-        listed += [carried(f"carry/{row}-{n}", row, 5, place=n) for n in range(3)]
-    listed += [carried(f"main/{row}-seed0", row, 20) for row in ROWS]
+    rows = [row for row in ROWS if row not in LATER]
+    for row in rows[:-1]:  # frozen has nothing to search
+        listed += searches(row)
+    for row in FIRST:
+        listed += [carried(name, row, 5, how=how) for name, how in candidates(row).items()]
+    listed += [carried(f"main/{row}-seed0", row, 20) for row in rows]
     listed.append(carried("main/two_step_20+20-seed0", "two_step", 40))
     listed += [
         Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
@@ -227,10 +271,15 @@ def jobs() -> list[Job]:
     long = carried("long/filter", row or "filter", 100)
     listed.append(long if row else dataclasses.replace(long, knobs=None))
     listed.append(carried("long/two_step", "two_step", 100))
-    first = ("filter", "two_step", "adam", "momentum", "bop")
-    for rows in (first, [row for row in ROWS if row not in first]):
-        listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in rows]
+    listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
+    others = [row for row in rows if row not in FIRST]
+    listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in others]
     return listed
+
+
+def searches(row: str) -> list[Job]:
+    """The trials of a row."""
+    return [_short(name, row, values, rest_rate()) for name, values in trials(row)]
 
 
 # Running ------------------------------------------------------------------------------------------
@@ -328,7 +377,8 @@ def work() -> None:
                 running[job.name] = subprocess.Popen(
                     command, stdout=file, stderr=subprocess.STDOUT, env=environment
                 )
-        time.sleep(2)
+        while all(process.poll() is None for process in running.values()):
+            time.sleep(2)
     say(f"{len(left)} runs are left undone" if left else "All runs are finished")
 
 
