@@ -127,7 +127,10 @@ def _rounded(value: float) -> float:
 def knobs_of(
     row: str, values: dict, rest_rate: float, length: float = 1.0, share: float = 1.0
 ) -> dict:
-    """The knobs of a run ``length`` times SEARCH_STEPS long, from values found in SEARCH_STEPS."""
+    """The knobs of a run ``length`` times SEARCH_STEPS long, from values found in SEARCH_STEPS.
+
+    ``share`` is that of the powers of CARRY.
+    """
     knobs = {"learning_rate": rest_rate, "learning_rate_schedule": "cosine", **FIXED.get(row, {})}
     for name, value in values.items():
         value = _rounded(value * length ** (share * CARRY.get(name, 0.0)))
@@ -217,8 +220,9 @@ def best(row: str, place: int = 0) -> dict | None:
 def candidates(row: str) -> dict[str, tuple[int, float]]:
     """Names of the 5-epoch runs that a row chooses from: the place in its search and the share."""
     found = {f"carry/{row}-{name}": (0, share) for name, share in SHARES.items()}
-    more = PLACES if row in CARRIED else ()
-    return {**{f"carry/{row}-{place}": (place, 1.0) for place in more}, **found}
+    if row in CARRIED:
+        found |= {f"carry/{row}-{place}": (place, 1.0) for place in PLACES}
+    return found
 
 
 def chosen(row: str) -> tuple[int, float] | None:

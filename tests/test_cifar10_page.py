@@ -17,7 +17,7 @@ import cifar10_page  # noqa: E402
 VALIDATION = np.random.default_rng(0).uniform(0.7, 0.8, (3, 2)).round(4)  # seed, row
 TEST = VALIDATION - [[0.01, 0.02], [0.02, 0.01], [0.01, 0.0]]
 SECONDS = np.array([[6000, 9000], [6600, 9000], [7200, 9060]])
-FLIPPED = np.array([[0.2, 0.7], [0.2, 0.7], [0.23, 0.7]])  # never
+NEVER_FLIPPED = np.array([[0.2, 0.7], [0.2, 0.7], [0.23, 0.7]])
 ROWS = ("filter", "two_step")
 
 
@@ -33,7 +33,7 @@ def results(tmp_path, monkeypatch):
             parts = {"accuracy": VALIDATION, "test_accuracy": TEST, "seconds": SECONDS}
             result = {name: float(values[seed, column]) for name, values in parts.items()}
             curve = {"val_accuracy": np.linspace(0.1, VALIDATION[seed, column], 10).tolist()}
-            curve["never_flipped"] = [0.9, FLIPPED[seed, column]]
+            curve["never_flipped"] = [0.9, NEVER_FLIPPED[seed, column]]
             content = {"format": 1, "config": {"renamed": 1}, "result": result, "metrics": [curve]}
             (tmp_path / "main" / f"{row}-seed{seed}.json").write_text(json.dumps(content))
     return tmp_path
