@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from larq_filter._validation import validate_integer
-from larq_filter.models import zoo
+from larq_filter.models import packed, zoo
 from larq_filter.models.abcnet import Shifts, SumOfBases, abcnet20
 from larq_filter.models.activations import ChannelShift, RPReLU
 from larq_filter.models.binarynet import binarynet
@@ -33,6 +33,7 @@ from larq_filter.models.birealnet import PadChannels, birealnet20
 from larq_filter.models.elasticlink import elasticlink20
 from larq_filter.models.mlp import mlp
 from larq_filter.models.nobn import birealnet20_nobn
+from larq_filter.models.packed import Packed, pack, unpack
 from larq_filter.models.reactnet import reactnet_a
 from larq_filter.models.resnet18 import resnet18_cifar
 from larq_filter.models.scales import OutputScale
@@ -43,6 +44,7 @@ from larq_filter.models.zoo import LITERATURE, SOTA, zoo_model
 __all__ = [
     "ChannelShift",
     "OutputScale",
+    "Packed",
     "PadChannels",
     "RPReLU",
     "Shifts",
@@ -55,10 +57,12 @@ __all__ = [
     "elasticlink20",
     "mlp",
     "names",
+    "pack",
     "reactnet_a",
     "resnet18_cifar",
     "smallest_image",
     "starter",
+    "unpack",
     "xnorpp20",
     "zoo_model",
 ]
@@ -116,22 +120,27 @@ def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: 
         num_classes: number of classes, >= 2.
         **kwargs: what the model takes besides: `width` (all of this package), `depth` (mlp),
             `first_padding` (binarynet), `form` (xnorpp20), `weight_bases` and `activation_bases`
-            (abcnet20), `weights` (larq-zoo: None, "imagenet", or the path of a
-            weights file).
+            (abcnet20), and `weights`: for a model of this package None or the path of a file that
+            `pack` made; for one of larq-zoo None, "imagenet", or the path of a weights file.
 
     Returns:
         An uncompiled `tf.keras.Model` with fresh weights, unless `weights` says otherwise.
 
     Raises:
+        FileNotFoundError: there is no file `weights`.
         ImportError: a larq-zoo model without the extra `zoo`.
         TypeError: a number that is no integer.
-        ValueError: unknown name, an argument that the model does not take, or a shape that the
-            model cannot take.
+        ValueError: unknown name, an argument that the model does not take, a shape that the
+            model cannot take, or weights of a network of other shapes.
     """
     _require_known(name)
     fixed = ("input_shape", "num_classes", "name")
     builder = _OWN.get(name, zoo_model)
     takes = [key for key in inspect.signature(builder).parameters if key not in fixed]
+    weights = None
+    if name in _OWN:
+        takes.append("weights")
+        weights = kwargs.pop("weights", None)
     unknown = [key for key in kwargs if key not in takes]
     if unknown:
         raise ValueError(
@@ -139,7 +148,10 @@ def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: 
         )
     validate_integer("num_classes", num_classes, 2)
     own = {} if name in _OWN else {"name": name}
-    return builder(**own, input_shape=input_shape, num_classes=num_classes, **kwargs)
+    model = builder(**own, input_shape=input_shape, num_classes=num_classes, **kwargs)
+    if weights is not None:
+        packed.load(model, weights)
+    return model
 
 
 def _require_known(name):
