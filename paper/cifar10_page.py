@@ -2,14 +2,15 @@
 
     python paper/cifar10_page.py
 
-It trains nothing and takes seconds. What is missing is named, and left out. It reads only `result`,
-`metrics` and the seed of a run's file, so that later names of flags and knobs do not concern it.
-The values of a trial are those of its number in the sequence.
+It trains nothing and takes seconds. What is missing is named, and left out. It reads only `result`
+and `metrics` of a run's file, so that later names of flags and knobs do not concern it. The values
+of a trial are those of its number in the sequence, the time of a step is that of `times.json`.
 
 Rejected: tables written by hand from `cifar10.py --list`, which would be wrong after the next run.
 """
 
 import functools
+import json
 import pathlib
 from collections.abc import Mapping
 
@@ -26,6 +27,7 @@ BEGIN, END = "<!-- from here by paper/cifar10_page.py -->\n", "<!-- to here -->\
 PICTURES = {name: f"cifar10_{name}.png" for name in ("search", "flips", "curves", "minutes")}
 NEAR = 0.01  # one point of accuracy
 SEEDS, REFERENCE = range(3), "two_step"
+TIMED = [row for row in (*cifar10.ROWS, *cifar10.PUBLISHED) if row not in ("filter", "frozen")]
 
 
 def read(name: str) -> dict | None:
@@ -176,7 +178,7 @@ def compared(rows: tuple[str, ...], reference: str, wave: str) -> list[dict]:
                     "validation": _spread(_results(row, "accuracy", wave)),
                     "test": _spread(test),
                     "never flipped": f"{_never_flipped(row, wave):.0%}",
-                    "minutes": _spread(_minutes(row, wave), 0),
+                    **({"minutes": f"{minutes(row):.0f}"} if wave == "main" else {}),
                     f"test, above `{reference}`": _difference(apart) if row != reference else None,
                 }
             )
@@ -189,9 +191,34 @@ def _never_flipped(row: str, wave: str) -> float:
     return float(np.mean([run["metrics"][-1]["never_flipped"][-1] for run in runs]))
 
 
-def _minutes(row: str, wave: str = "main") -> dict[int, float]:
-    """Seed to the wall time of a run: all parts and stages of it together."""
-    return {seed: value / 60 for seed, value in _results(row, "seconds", wave).items()}
+def times() -> dict:
+    """What a training step of each row takes: what `paper/cifar10_times.py` wrote."""
+    return json.loads((cifar10.RESULTS / "times.json").read_text())
+
+
+def minutes(row: str) -> float:
+    """What the training steps of a run of ``main`` take, of all stages together."""
+    stages = next(iter(runs_of(row).values()))["metrics"]
+    method = row.removesuffix("_20+20")
+    names = [f"{method}, first stage", method][-len(stages) :]
+    steps = [cifar10.EPOCH_STEPS * len(stage["val_accuracy"]) for stage in stages]
+    ms = times()["ms"]
+    return sum(ms[name] * count for name, count in zip(names, steps, strict=True)) / 60_000
+
+
+def times_text() -> str:
+    """What a step takes, in sentences."""
+    found = times()
+    shares = {row: each["median"] for row, each in found["by filter"].items()}
+    others = {row: shares[row] for row in TIMED}
+    low, high = min(others, key=others.get), max(others, key=others.get)
+    return (
+        f"A training step of `filter` takes {found['ms']['filter']:.0f} ms (one thread of "
+        f"{found['machine']['cpu']}, TensorFlow {found['versions']['tensorflow']}), one of "
+        f"`frozen` {shares['frozen']:.2f} of that, one of the other rows between "
+        f"{others[low]:.2f} (`{low}`) and {others[high]:.2f} (`{high}`). Minutes are those of the "
+        "steps alone: `python paper/cifar10_times.py`."
+    )
 
 
 def _spread(values: Mapping[int, float], digits: int = 4) -> str:
@@ -265,8 +292,7 @@ def section() -> str:
             "**20 epochs.** Accuracy after the last epoch, mean ± standard deviation over seeds; "
             f"differences are paired by seed, with their 95 % interval. `{REFERENCE}` trains 10 + "
             "10 epochs, `two_step_20+20` twice as many as all others. "
-            "Minutes: wall time of a run of one thread, two of them side by side, on a machine "
-            "that had other work at times. Never flipped: as above.",
+            "Never flipped: as above. " + times_text(),
             tables.markdown(rows),
             f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
             f"![test accuracy by minutes](figures/{PICTURES['minutes']})",
@@ -343,12 +369,11 @@ def _against_minutes(rows):
     """A dot a row: how long its runs took, and how good they are."""
     figure, axes = plots.panels("a", 3.2)
     for row in rows:
-        parts = _minutes(row), _results(row, "test_accuracy")
-        place = [np.mean(list(values.values())) for values in parts]
+        place = [minutes(row), np.mean(list(_results(row, "test_accuracy").values()))]
         axes["a"].plot(*place, "o", color="C0")
         axes["a"].annotate(row, place, (5, 3), textcoords="offset points", fontsize=8)
     axes["a"].margins(x=0.15)
-    axes["a"].set_xlabel("minutes of a run")
+    axes["a"].set_xlabel("minutes of training steps")
     axes["a"].set_ylabel("test accuracy, mean over seeds")
     return figure
 
