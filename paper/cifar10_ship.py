@@ -1,0 +1,154 @@
+"""Makes the files of a trained network that the package carries, from a finished CIFAR-10 run.
+
+    python paper/cifar10_ship.py --job=long/filter --data_dir=DIR --output_dir=RUNS --target=FOLDER
+
+It exports the model of the run, proves that the export computes the same, counts both on all test
+images, and writes to FOLDER:
+
+    birealnet20-cifar10.npz           the weights, a bit for each binary one (`models.pack`), and
+                                      the model card: data, recipe, seed, accuracies, versions
+    birealnet20-cifar10.tflite        the export; with its .images.json and its report
+
+RUNS is the folder that `paper/cifar10.py` was given. What can't be proven is not written.
+"""
+
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+from absl import app, flags
+
+import cifar10
+from larq_filter import binary, datasets, export, models, serialization, to_latent_free
+from larq_filter.cli import command_line
+from larq_filter.experiments import exports, files, run_folder
+
+FLAGS = flags.FLAGS
+NAME = "birealnet20-cifar10"
+VERIFIED, BATCH = 256, 500  # validation images to prove the export on; test images at a time
+
+
+def signs_of(model):
+    """The network as it computes: kernels exactly -1 and +1."""
+    model = to_latent_free(model)
+    wrong = [layer.name for layer, kernel in binary.binary_kernels(model, trainable_only=False)
+             if not binary.holds_signs(kernel)]  # fmt: skip
+    if wrong:
+        raise ValueError(f"Kernels that are not -1 and +1: {', '.join(wrong)}.")
+    return model
+
+
+def accuracies(network, flatbuffer: bytes, data: datasets.ImageData) -> dict[str, float]:
+    """The share of all test images whose class Keras and LCE's interpreter find."""
+    interpreter, right, count = export.Interpreter(flatbuffer), {"keras": 0, "lce": 0}, 0
+    for images, labels in data.test(BATCH).as_numpy_iterator():
+        outputs = {"keras": network.predict_on_batch(images), "lce": interpreter.predict(images)[0]}
+        for name, output in outputs.items():
+            right[name] += int(np.sum(output.argmax(axis=1) == labels))
+        count += len(labels)
+    return {name: round(found / count, 4) for name, found in right.items()}
+
+
+def card(run: dict, found: dict, data: datasets.ImageData) -> dict:
+    """What is said about the network.
+
+    Args:
+        run: the file of its run.
+        found: of ``accuracies``.
+        data: what it was trained on.
+    """
+    result, config = run["result"], run["config"]
+    given = {name: value for name, value in config["knobs"].items() if value is not None}
+    return {
+        "network": config["model"],
+        "input_shape": list(data.input_shape),
+        "num_classes": data.num_classes,
+        "images": data.preparation().to_json(),
+        "data": data.name,
+        "examples": {
+            "training": data.train_examples,
+            "validation": data.validation_examples,
+            "test": data.test_examples,
+        },
+        "recipe": {
+            "run": run["name"],
+            "method": config["method"],
+            "knobs": given,
+            "batch_size": config["batch_size"],
+            "epochs": config["epochs"],
+            "seed": config["seed"],
+            "commit": run["commit"],
+        },
+        "accuracy": {
+            "validation": round(result["accuracy"], 4),
+            "test": round(result["test_accuracy"], 4),
+            "test, these files in Keras": found["keras"],
+            "test, these files in LCE": found["lce"],
+        },
+        "versions": run_folder.versions("larq-compute-engine"),
+    }
+
+
+def ship(model, run: dict, data: datasets.ImageData, folder: pathlib.Path) -> dict:
+    """Writes the files of a network to a folder; returns its card.
+
+    Raises:
+        ValueError: a kernel is not binary, a claim of the export does not hold, or the weights that
+            were packed are not those of the model.
+    """
+    network = signs_of(model)
+    flatbuffer = export.convert(network)
+    images, labels = next(iter(data.first("validation", VERIFIED).validation(VERIFIED)))
+    report = export.verify(network, flatbuffer, images.numpy(), labels.numpy())
+    if not report.ok:
+        raise ValueError(f"Not every claim of the export holds.\n{report}")
+    about = card(run, accuracies(network, flatbuffer, data), data)
+    packed = models.pack(network, about)
+    given = network.predict_on_batch(images)
+    if not np.array_equal(_unpacked(packed, run, data).predict_on_batch(images), given):
+        raise ValueError("The packed weights give other outputs than the model.")
+    exported = exports.Export(report, flatbuffer, data.preparation(), made={"run": run["name"]})
+    exported.write(folder / f"{NAME}.tflite")
+    with files.plain_errors(folder):
+        files.write_whole(folder / f"{NAME}.npz", packed)
+    return about
+
+
+def _unpacked(packed: bytes, run: dict, data: datasets.ImageData):
+    """The model that users build of the file."""
+    config = run["config"]
+    own = {} if config["width"] is None else {"width": config["width"]}
+    shape, classes = data.input_shape, data.num_classes
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, f"{NAME}.npz")
+        path.write_bytes(packed)
+        return models.build(
+            config["model"], input_shape=shape, num_classes=classes, weights=path, **own
+        )
+
+
+def main(arguments):
+    """Ships the model of a run."""
+    if len(arguments) > 1:
+        raise SystemExit(f"error: {arguments[1]!r} belongs to no flag.")
+    command_line.show_progress()
+    run = cifar10.read(FLAGS.job)
+    path = pathlib.Path(FLAGS.output_dir, *FLAGS.job.split("/"), "model.keras")
+    if run is None or not path.is_file():
+        missing = path if run else cifar10.RESULTS / f"{FLAGS.job}.json"
+        raise SystemExit(f"error: the run {FLAGS.job} is not finished here: there is no {missing}.")
+    data = datasets.load("cifar10_jpeg", data_dir=FLAGS.data_dir)
+    about = ship(serialization.load_model(path), run, data, pathlib.Path(FLAGS.target))
+    print(json.dumps(about, indent=1))
+
+
+if __name__ == "__main__":
+    for name, text in {
+        "job": "The run, as paper/cifar10.py --list names it.",
+        "data_dir": "Folder that holds cifar10_jpeg as tensorflow-datasets.",
+        "output_dir": "Run folders, of paper/cifar10.py.",
+        "target": "Folder of the files.",
+    }.items():
+        flags.DEFINE_string(name, None, text, required=True)
+    app.run(main)
