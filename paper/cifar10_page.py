@@ -246,6 +246,19 @@ def orders() -> list[str]:
     return found
 
 
+def choices() -> list[str]:
+    """What each row goes on with, and how far it is above the whole power."""
+    found = []
+    for row in cifar10.FIRST:
+        runs = {name: read(name) for name in cifar10.candidates(row)}
+        if all(runs.values()):
+            values = {name: run["result"]["accuracy"] for name, run in runs.items()}
+            best = max(values, key=values.get)
+            points = 100 * (values[best] - values[f"carry/{row}-0"])
+            found.append(f"`{best.removeprefix('carry/')}` ({points:+.1f})")
+    return found
+
+
 def other_rows(wave: str) -> list[dict]:
     """The finished runs of a wave that has one seed of each."""
     found = [(job, read(job.name)) for job in cifar10.jobs() if job.name.startswith(f"{wave}/")]
@@ -313,10 +326,13 @@ def section() -> str:
                     "**5 epochs.** The best of a search again: `0` with its rates carried by "
                     "[the whole power](protocol.md#from-500-steps-to-more) of the length, `half` "
                     "by half of it, `kept` as they were; `1` and `2` are the second and third of "
-                    "the search. A row goes on with its best.",
+                    "the search.",
                     *orders(),
                 ]
             ),
+            "A row goes on with its best by validation, here in points above the whole power: "
+            + (", ".join(choices()) or "not known yet")
+            + ".",
             tables.markdown(rows),
         ]
     rows = other_rows("long")

@@ -146,6 +146,7 @@ def test_a_row_goes_on_with_the_share_that_was_best(results, best, power):
 
 def test_adam_may_go_on_with_the_second_of_its_search(results):
     write_carry(results, "adam", {"0": 0.5, "1": 0.6, "2": 0.5, "half": 0.5, "kept": 0.5})
+    assert cifar10_page.choices() == ["`adam-1` (+10.0)"]  # of the others nothing is known
     found = cifar10.best("adam", 1)
     knobs = cifar10.carried("", "adam", 20).knobs
     assert knobs["weight_decay"] == found["weight_decay"] != cifar10.best("adam")["weight_decay"]
