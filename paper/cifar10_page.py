@@ -221,10 +221,10 @@ def times_text() -> str:
     )
 
 
-def _spread(values: Mapping[int, float], digits: int = 4) -> str:
+def _spread(values: Mapping[int, float]) -> str:
     spread = summaries.Spread.of(list(values.values()))
-    deviation = f" ± {spread.deviation:.{digits}f}" if spread.n > 1 else ""
-    return f"{spread.mean:.{digits}f}{deviation}"
+    deviation = f" ± {spread.deviation:.4f}" if spread.n > 1 else ""
+    return f"{spread.mean:.4f}{deviation}"
 
 
 def _difference(difference: summaries.Difference) -> str | None:
