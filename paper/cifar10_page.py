@@ -217,7 +217,7 @@ def times_text() -> str:
         f"{found['machine']['cpu']}, TensorFlow {found['versions']['tensorflow']}), one of "
         f"`frozen` {shares['frozen']:.2f} of that, one of the other rows between "
         f"{others[low]:.2f} (`{low}`) and {others[high]:.2f} (`{high}`). Minutes are those of the "
-        "steps alone: `python paper/cifar10_times.py`."
+        "steps alone: `TF_ENABLE_ONEDNN_OPTS=1 python paper/cifar10_times.py --data_dir=DIR`."
     )
 
 

@@ -123,7 +123,7 @@ def _split(entries, bits, numbers) -> list[np.ndarray]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def load(model: Any, path: str | os.PathLike[str]) -> Packed:
+def load(model: Any, path: str | os.PathLike[str]) -> None:
     """Sets the weights of a model to those in a file.
 
     Raises:
@@ -140,7 +140,7 @@ def load(model: Any, path: str | os.PathLike[str]) -> Packed:
         which = f"{other[0].name} is {other[1]}, not {tuple(other[0].shape)}" if other else count
         raise ValueError(
             f"{os.fspath(path)} holds the weights of another network than this {model.name}: "
-            f"{which} (channels of the images, classes, width)"
+            f"{which}. Build the model that was packed: the same name, channels of the images, "
+            "classes and width."
         )
     model.set_weights(found.weights)
-    return found

@@ -75,7 +75,7 @@ def test_the_same_network_gives_the_same_bytes(trained):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 8}, r"another network than this birealnet20: \S+ is \(3, 3, 3, 4\), not .*8\)"),
+        ({"width": 8}, r"this birealnet20: \S+ is \(3, 3, 3, 4\), not .*8\)\. Build"),
         ({"num_classes": 5}, r"is \(16, 4\), not \(16, 5\)"),
         ({"input_shape": (8, 8, 1)}, r"is \(3, 3, 3, 4\), not \(3, 3, 1, 4\)"),
     ],
