@@ -120,7 +120,7 @@ def test_the_order_of_the_best_three_is_told(results):
             (results / "carry" / f"{row}-{place}.json").write_text(json.dumps(content))
     text = cifar10_page.section()
     assert "The order of `filter` is kept. The order of `adam` is not kept." in text
-    assert table(text, "5 epochs.")["carry/adam-2"] == ["5", "0.6500", "0.6500"]
+    assert table(text, "5 epochs.")["carry/adam-2"] == ["0.6500", "0.6500"]
 
 
 def write_carry(folder, row, accuracies):
@@ -153,6 +153,22 @@ def test_adam_may_go_on_with_the_second_of_its_search(results):
     assert knobs["kernel_learning_rate"] == pytest.approx(
         found["kernel_learning_rate"] * 500 / 7020, rel=5e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("best", "row", "length"),
+    [("main/filter", "filter", 1), ("main/erlang", "erlang", 1), ("by_rule/filter", "filter", 70.2)],
+)
+def test_the_longest_run_goes_on_as_the_best_of_20_epochs_did(results, best, row, length):
+    write_carry(results, "filter", {"0": 0.5, "half": 0.5, "kept": 0.6, "1": 0.5, "2": 0.5})
+    for name in ("by_rule/filter", "main/filter", "main/first_order", "main/erlang"):
+        assert cifar10.longest("filter").knobs is None  # not known yet
+        content = {"format": 1, "result": {"accuracy": 0.9 if name == best else 0.8}}
+        (results / name).parent.mkdir(exist_ok=True)
+        (results / f"{name}-seed0.json").write_text(json.dumps(content))
+    job = cifar10.longest("filter")
+    assert job.epochs == 100 and job.name == "long/filter"
+    assert job.knobs["alpha"] == pytest.approx(cifar10.best(row)["alpha"] / length, rel=5e-3)
 
 
 def test_the_committed_files_have_the_knobs_of_the_job_list():
