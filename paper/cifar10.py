@@ -75,6 +75,7 @@ LIKE = {  # how the others are carried
     "recu": "momentum",
     "bireal": "adam",
 }
+LONG = {"filter": ("filter", "first_order", "erlang"), "two_step": ("two_step",)}  # wave 3
 ROWS = (*SPACES, "frozen")
 METHOD = {"first_order": "filter"}
 FIXED = {"first_order": {"gamma": 1.0}}
@@ -246,12 +247,15 @@ def carried(name: str, row: str, epochs: int, seed: int = 0, how: tuple | None =
     return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed)
 
 
-def best_filter() -> str | None:
-    """The row of filter and sign of the highest validation accuracy after 20 epochs."""
-    found = {row: read(f"main/{row}-seed0") for row in ("filter", "first_order", "erlang")}
+def longest(name: str) -> Job:
+    """100 epochs of the best 20-epoch run of seed 0 by validation, those in by_rule among them."""
+    known = {f"main/{row}-seed0": (row, None) for row in LONG[name]}
+    known[f"by_rule/{name}-seed0"] = (name, (0, 1.0))
+    found = {run: read(run) for run in known}
     if not all(found.values()):
-        return None
-    return max(found, key=lambda row: found[row]["result"]["accuracy"])
+        return Job(f"long/{name}", name, None, 100)
+    row, how = known[max(found, key=lambda run: found[run]["result"]["accuracy"])]
+    return carried(f"long/{name}", row, 100, how=how)
 
 
 def jobs() -> list[Job]:
@@ -267,10 +271,7 @@ def jobs() -> list[Job]:
     listed += [
         Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
     ]
-    row = best_filter()
-    long = carried("long/filter", row or "filter", 100)
-    listed.append(long if row else dataclasses.replace(long, knobs=None))
-    listed.append(carried("long/two_step", "two_step", 100))
+    listed += [longest(name) for name in LONG]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
     others = [row for row in rows if row not in FIRST]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in others]
