@@ -198,7 +198,7 @@ class Hysteresis(FlipRule):
 class Fire(FlipRule):
     """The weight flips when the signal against it has reached a level.
 
-        flipped = weight * signal >= level
+        flipped = weight * signal >= level and weight * signal > 0
 
     ``Threshold`` with the boundary included, for ``filters.ResettingIntegrator``, which starts
     again from 0 after each flip: a neuron that integrates and fires.
@@ -218,7 +218,8 @@ class Fire(FlipRule):
     intervals = {"level": POSITIVE}
 
     def flip(self, weight, signal, state, rates, xp):
-        return weight * signal >= rates["level"], state
+        against = weight * signal
+        return (against >= rates["level"]) & (against > 0), state  # a schedule may end at level 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

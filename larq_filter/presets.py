@@ -67,6 +67,7 @@ def bop(*, gamma=1e-4, threshold=1e-8, default_optimizer="adam", **kwargs) -> Fi
         default_optimizer: for all other variables.
         **kwargs: of ``FilterOptimizer``.
     """
+    filters.validate_rate("gamma", gamma, filters.UP_TO_ONE)
     rule = flips.Threshold(threshold)
     return _named({"gamma": "alpha"}, filters.EMA(gamma), rule, default_optimizer, **kwargs)
 
@@ -94,6 +95,7 @@ def bop_second_order(
         default_optimizer: for all other variables.
         **kwargs: of ``FilterOptimizer``; no ``warm_start``.
     """
+    filters.validate_rate("gamma", gamma, filters.UP_TO_ONE)
     validate_flag("unbiased", unbiased)
     gradient_filter = filters.NormalizedEMA(alpha=gamma, sigma=sigma, bias_correction=unbiased)
     rule = flips.Threshold(threshold)
@@ -127,6 +129,7 @@ def diode(
     Raises:
         TypeError, ValueError: a beta that is no number in [0, 1).
     """
+    filters.validate_rate(_GAIN, binary_learning_rate, filters.POSITIVE)
     first = filters.EMA(_rate_of("beta1", beta1))
     second = filters.EMA(_rate_of("beta2", beta2))
     gradient_filter = filters.Cascade([first, filters.Limiter(binary_learning_rate), second])
@@ -151,6 +154,7 @@ def sgdat(
         default_optimizer: for all other variables.
         **kwargs: of ``FilterOptimizer``.
     """
+    filters.validate_rate(_GAIN, binary_learning_rate, filters.POSITIVE)
     gradient_filter = filters.LeakyIntegrator(gain=binary_learning_rate, leak=0.0)
     rule = flips.GrowingThreshold(threshold)
     return _named({_GAIN: "gain"}, gradient_filter, rule, default_optimizer, **kwargs)
@@ -185,6 +189,7 @@ def bold(*, binary_learning_rate=150.0, default_optimizer="adam", **kwargs) -> F
         default_optimizer: for all other variables.
         **kwargs: of ``FilterOptimizer``.
     """
+    filters.validate_rate(_GAIN, binary_learning_rate, filters.POSITIVE)
     gradient_filter = filters.ResettingIntegrator(gain=binary_learning_rate)
     return _named({_GAIN: "gain"}, gradient_filter, flips.Fire(), default_optimizer, **kwargs)
 
@@ -222,6 +227,7 @@ def prob_bop(
     Raises:
         TypeError, ValueError: ``steps_per_epoch`` or ``a`` is no number in its interval.
     """
+    filters.validate_rate("gamma", gamma, filters.UP_TO_ONE)
     positive = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
     validate_number("steps_per_epoch", steps_per_epoch, positive)
     validate_number("a", a, filters.UP_TO_ONE)
@@ -283,6 +289,7 @@ def bayes_binn(*, binary_learning_rate=3e-4, default_optimizer="adam", **kwargs)
         default_optimizer: for all other variables.
         **kwargs: of ``FilterOptimizer``.
     """
+    filters.validate_rate(_GAIN, binary_learning_rate, filters.UP_TO_ONE)
     gradient_filter = filters.EMA(binary_learning_rate)
     return _named({_GAIN: "alpha"}, gradient_filter, flips.Sign(), default_optimizer, **kwargs)
 

@@ -157,7 +157,11 @@ def test_adam_may_go_on_with_the_second_of_its_search(results):
 
 @pytest.mark.parametrize(
     ("best", "row", "length"),
-    [("main/filter", "filter", 1), ("main/erlang", "erlang", 1), ("by_rule/filter", "filter", 70.2)],
+    [
+        ("main/filter", "filter", 1),
+        ("main/erlang", "erlang", 1),
+        ("by_rule/filter", "filter", 70.2),
+    ],
 )
 def test_the_longest_run_goes_on_as_the_best_of_20_epochs_did(results, best, row, length):
     write_carry(results, "filter", {"0": 0.5, "half": 0.5, "kept": 0.6, "1": 0.5, "2": 0.5})

@@ -119,6 +119,13 @@ def test_fire_includes_its_level():
     assert flipped.tolist() == [True, False, False, False, False, True]
 
 
+def test_fire_at_a_level_that_has_come_to_zero_is_the_sign():
+    """A schedule may end there; a signal of 0 says nothing."""
+    weights, signals = np.array([1.0, 1.0, 1.0, -1.0]), np.array([0.0, 0.1, -0.1, 0.0])
+    flipped, _ = flips.Fire(0.5).flip(weights, signals, (), {"level": 0.0}, np)
+    assert flipped.tolist() == [False, True, False, False]
+
+
 def test_probabilistic_by_hand():
     """c = 0.75: strength 0.7 never, 1 with probability 0.632, 1.4 surely; sign must agree."""
     rule = flips.Probabilistic(2.0, 0.25)

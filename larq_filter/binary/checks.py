@@ -33,7 +33,13 @@ def probe(variable) -> str | None:
     """
     random = np.random.default_rng(0)
     shape = tuple(variable.shape)
-    dtype = getattr(variable, "true_dtype", variable.dtype)
+    dtype = tf.as_dtype(getattr(variable, "true_dtype", variable.dtype))
+    if dtype.size < 4:
+        return (
+            f"it is {dtype.name}, in which a filter loses what it should remember: build the model "
+            f'under keras.mixed_precision.set_global_policy("mixed_{dtype.name}"), which keeps '
+            "kernels in float32."
+        )
     kernel = tf.constant(random.choice([-1.0, 1.0], size=shape), dtype)
     # Powers of two: exact in float16 and bfloat16, to which a mixed precision policy may cast.
     upstream = tf.constant(2.0 ** random.integers(-4, 5, size=shape), dtype)

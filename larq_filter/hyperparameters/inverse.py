@@ -19,7 +19,8 @@ def sgd_from_filter(
     """Latent SGD with the binary weights of ``gradient_filter`` and the rule ``flips.Sign``.
 
     A filter only fixes the product of learning rate and weight decay: give one of the two. A filter
-    that starts at zero stands for latent weights that start at zero.
+    that starts at zero stands for latent weights that start at zero. ``LeakyIntegrator(gain, 0)``
+    forgets nothing and is SGD without weight decay, at its own gain: there both stay None.
 
     Args:
         gradient_filter: ``EMA``, ``CascadedEMA``, ``HeavyBall`` or ``LeakyIntegrator(gain, 0)``.
@@ -29,7 +30,9 @@ def sgd_from_filter(
         velocity: as in ``filter_from_sgd``.
 
     Returns:
-        ``LatentSGD``; ``filter_from_sgd(**dataclasses.asdict(it))`` is the filter again.
+        ``LatentSGD``; ``filter_from_sgd(**dataclasses.asdict(it))`` is the filter again. Of a
+        ``CascadedEMA`` with ``alpha > gamma`` the two come back swapped without ``decoupled``:
+        the same signals, from averages in the other order.
 
     Raises:
         TypeError: not a filter of these kinds.
@@ -39,6 +42,12 @@ def sgd_from_filter(
     validate_choice("velocity", velocity, VELOCITIES)
     validate_flag("decoupled", decoupled)
     if isinstance(f, filters.LeakyIntegrator) and f.leak == 0:
+        if learning_rate is not None or weight_decay is not None:
+            raise ValueError(
+                f"{f!r} is latent SGD at the learning rate {f.gain!r} without weight decay: give "
+                f"neither; received learning_rate={filters.shown(learning_rate)}, "
+                f"weight_decay={filters.shown(weight_decay)}."
+            )
         return LatentSGD(f.gain, 0.0, 0.0, decoupled, velocity)
     if not isinstance(f, filters.EMA | filters.CascadedEMA | filters.HeavyBall):
         raise TypeError(

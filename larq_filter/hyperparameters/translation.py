@@ -292,8 +292,10 @@ def _counterparts(latent: LatentSGD, f: filters.Filter, output: float) -> tuple[
         forgotten = "forgotten as the filter forgets"
         product = "alpha" if latent.decoupled or not mu else "alpha gamma"
         product = "gain rate" if isinstance(f, filters.HeavyBall) else product
-        size = show(times(latent.learning_rate, decay))
-        rate = EXACT, f"only learning rate * weight decay counts: {product} = {size}"
+        size = times(latent.learning_rate, decay)
+        if mu and latent.velocity == "normalised" and not latent.decoupled:
+            size = times(size, one_minus(mu))
+        rate = EXACT, f"only learning rate * weight decay counts: {product} = {show(size)}"
         decays = EXACT, "the share that is forgotten per step, with the learning rate"
     else:
         forgotten = "outweighed in time; no effect if w_0 = 0"

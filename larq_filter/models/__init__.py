@@ -157,6 +157,6 @@ def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: 
 def _require_known(name):
     if name not in names():
         lower = {known.lower(): known for known in names()}
-        close = difflib.get_close_matches(str(name).lower(), lower, n=3)
+        close = difflib.get_close_matches(name.lower(), lower, n=3) if isinstance(name, str) else ()
         hint = ", ".join(lower[match] for match in close) or ", ".join(names())
         raise ValueError(f"unknown model {name!r}: did you mean {hint}?")

@@ -3,7 +3,7 @@
 
 def image_shape(input_shape):
     """`input_shape` as a tuple (height, width, channels) of integers >= 1, or ValueError."""
-    shape = tuple(input_shape)
+    shape = tuple(input_shape) if hasattr(input_shape, "__iter__") else ()
     if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise ValueError(
             f"input_shape must be (height, width, channels), all integers >= 1, got {input_shape}"

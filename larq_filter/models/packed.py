@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from larq_filter._validation import first_line
+from larq_filter._keras import keras
+from larq_filter._validation import first_line, shown
 
 FORMAT = 1
 
@@ -55,17 +56,29 @@ def pack(model: Any, about: Mapping[str, Any] | None = None) -> bytes:
         The content of an `.npz` file.
 
     Raises:
-        TypeError: `about` can't be written as JSON.
+        TypeError: no Keras model; `about` has no names, or can't be written as JSON.
         ValueError: weights that are not float32, or not finite.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a tf.keras.Model, not {shown(model)}.")
+    if not isinstance(about or {}, Mapping) or not all(isinstance(k, str) for k in about or {}):
+        raise TypeError(
+            f"`about` must be a dict whose keys are texts, or None, not {shown(about)}."
+        )
     header: dict[str, Any] = {"format": FORMAT, "about": dict(about or {}), "weights": []}
     bits: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
     for variable, values in zip(model.weights, model.get_weights(), strict=True):
         if values.dtype != np.float32:
-            raise ValueError(f"{variable.name} is {values.dtype}; weights are packed from float32.")
+            raise ValueError(
+                f"{variable.name} is {values.dtype}; weights are packed from float32. A .keras "
+                "file takes any: model.save(path)."
+            )
         if not np.all(np.isfinite(values)):
-            raise ValueError(f"{variable.name} holds numbers that are not finite.")
+            raise ValueError(
+                f"{variable.name} holds numbers that are not finite: its training has failed, pack "
+                "the weights of an earlier epoch."
+            )
         in_bits = bool(np.all(np.abs(values) == 1))
         header["weights"].append({"shape": values.shape, "bits": in_bits})
         (bits if in_bits else numbers).append(values.reshape(-1))

@@ -45,6 +45,13 @@ def refuse_misplaced(kwargs: dict) -> None:
                 f"FilterOptimizer takes no `{name}` (received {shown(value)}). "
                 f"It belongs to {home}."
             )
+    if kwargs:
+        raise TypeError(
+            f"FilterOptimizer takes no `{next(iter(kwargs))}`. It takes gradient_filter, "
+            "flip_rule, default_optimizer, warm_start, clipnorm, clipvalue, global_clipnorm, "
+            "on_nonfinite, jit_compile, rate_aliases and name; presets take knobs of their own "
+            "besides."
+        )
 
 
 def value_of(name: str, argument, kind: type, default):
@@ -71,6 +78,11 @@ def validate_warm_start(warm_start, gradient_filter):
             gradient_filter.state_from_output(tf.zeros([]), tf)
         except ValueError as error:
             raise ValueError(f"`warm_start` must be None: {error}") from None
+        if not gradient_filter.state_size:
+            raise ValueError(
+                f"`warm_start` must be None: {gradient_filter!r} remembers nothing, so that there "
+                "is nothing to start."
+            )
     return value
 
 
@@ -95,6 +107,9 @@ def _magnitudes(warm_start):
             f"{shown(warm_start)}."
         )
     return validate_rate("warm_start", warm_start, POSITIVE)
+
+
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
 def validate_clipping(name: str, value):
@@ -174,13 +189,13 @@ def without_empty_gradients(pairs):
     return kept
 
 
-def refuse_new_variables(new) -> None:
-    """Raises if there are variables that the optimizer was built without."""
+def refuse_new_variables(new, kind: str) -> None:
+    """Raises if there are variables that the optimizer, a ``kind``, was built without."""
     if new:
         raise ValueError(
             f"The optimizer was built without {new[0].name} (and {len(new) - 1} more). Variables "
             "that become trainable later need a new one: compile the model with a new "
-            "FilterOptimizer; this one, compiled with again, stays as it is."
+            f"{kind}; this one, compiled with again, stays as it is."
         )
 
 

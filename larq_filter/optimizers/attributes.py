@@ -1,11 +1,10 @@
 """What may be read and set on a ``FilterOptimizer``: its rates by name, and nothing by mistake."""
 
 from larq_filter.filters import described
-from larq_filter.optimizers.arguments import refuse_misplaced, validate_clipping
+from larq_filter.optimizers.arguments import CLIPPING, refuse_misplaced, validate_clipping
 
 PARTS = ("gradient_filter", "flip_rule", "default_optimizer", "warm_start")
 _FIXED = (*PARTS, "skipped_steps", "on_nonfinite", "jit_compile")
-_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")  # read when a step is traced
 _NOT_HERE = ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency")
 
 
@@ -43,9 +42,7 @@ class Attributes:
         else:
             if name in _NOT_HERE and "_layout" in self.__dict__:
                 refuse_misplaced({name: value})
-            super().__setattr__(
-                name, validate_clipping(name, value) if name in _CLIPPING else value
-            )
+            super().__setattr__(name, validate_clipping(name, value) if name in CLIPPING else value)
 
     def _is_unknown(self, name: str) -> bool:
         """Whether setting ``name`` would make an attribute that nothing reads; a typo, mostly."""

@@ -212,7 +212,8 @@ class FilterOptimizer(Attributes, SavedByName):
         """
         var_list = list(var_list)
         if getattr(self, "_built", False):
-            refuse_new_variables([v for v in var_list if self._var_key(v) not in self._index_dict])
+            new = [v for v in var_list if self._var_key(v) not in self._index_dict]
+            refuse_new_variables(new, type(self).__name__)
             self._start_again(var_list)
             return
         self._layout.require_usable()
@@ -266,7 +267,7 @@ class FilterOptimizer(Attributes, SavedByName):
             state: ``gradient_filter.state_size`` arrays, shaped as those of its ``zero_state``.
 
         Raises:
-            ValueError: an unknown variable, or arrays of another number or shape.
+            ValueError: an unknown variable, or arrays of another number or shape, or not finite.
         """
         self._states.set_filter_state(variable, state)
 

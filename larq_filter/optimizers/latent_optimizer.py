@@ -16,11 +16,18 @@ from typing import Any
 from larq_filter import binary, latent_rules, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import forgotten_scope, nested, wrapped_files
-from larq_filter.optimizers.arguments import validate_default_optimizer
+from larq_filter.optimizers.arguments import (
+    CLIPPING,
+    refuse_new_variables,
+    validate_clipping,
+    validate_default_optimizer,
+    without_empty_gradients,
+)
 from larq_filter.optimizers.delegating import Delegating
 from larq_filter.optimizers.rule_files import RulesInFiles
 from larq_filter.optimizers.rule_steps import RuleRates, RuleSteps
 from larq_filter.optimizers.saved_layout import no_states_yet
+from larq_filter.quantizers import connecting
 
 for _value in vars(latent_rules).values():
     if isinstance(_value, type) and issubclass(_value, latent_rules.Rule):
@@ -161,7 +168,7 @@ class LatentOptimizer(Delegating):
                     f"Setting `{name}` of a LatentOptimizer would change nothing. {_OF_THE_PARTS}"
                     f"{f' The rates of its rules are: {self._rates}.' if self.rules else ''}"
                 )
-        super().__setattr__(name, value)
+        super().__setattr__(name, validate_clipping(name, value) if name in CLIPPING else value)
 
     @property
     def kernel_learning_rate(self):
@@ -181,10 +188,12 @@ class LatentOptimizer(Delegating):
                 whose kernels were frozen before it was saved. The first step refuses them.
 
         Raises:
-            ValueError: no latent kernel among them.
+            ValueError: no latent kernel among them, a variable that an earlier call did not know,
+                or two kernels with one quantizer whose variables belong to one.
         """
         variables = list(var_list)
         if getattr(self, "_built", False):
+            self._refuse_new(variables)
             return
         waits = self._comes_from_config or not variables
         if waits and not any(map(binary.is_quantized, variables)):
@@ -200,12 +209,17 @@ class LatentOptimizer(Delegating):
                 'layer has one if it is given `kernel_quantizer="ste_sign"`, for example. Any '
                 "Keras optimizer trains a network without."
             )
+        connecting.refuse_shared(variables)
         super().build(variables)
         for optimizer, part in self._parts(variables, lambda variable: variable):
             optimizer.build(part)
         self._steps.create(filter(binary.is_quantized, variables))
         self._trained = self._no_dependency(variables)
         self._built = True
+
+    def _refuse_new(self, variables):
+        new = [v for v in variables if self._var_key(v) not in self._index_dict]
+        refuse_new_variables(new, type(self).__name__)
 
     def _parts(self, items, variable_of):
         """Both optimizers, each with those of ``items`` whose variables are its own."""
@@ -220,14 +234,23 @@ class LatentOptimizer(Delegating):
         skip_gradients_aggregation: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Takes one step, as Keras' optimizers do."""
+        """Takes one step, as Keras' optimizers do.
+
+        Raises:
+            ValueError: no gradient at all, or what ``build`` raises.
+        """
         forgotten_scope.close()
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         pairs = list(grads_and_vars)
+        if not pairs:
+            return self.iterations
+        variables = [variable for _, variable in pairs]
         with tf.name_scope(name or self.name), tf.init_scope():
-            if not getattr(self, "_built", False):
-                self._build([variable for _, variable in pairs])
-        pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+            if getattr(self, "_built", False):
+                self._refuse_new(variables)
+            else:
+                self._build(variables)
+        pairs = without_empty_gradients(pairs)
         if aggregate and not skip_gradients_aggregation:
             pairs = self.aggregate_gradients(pairs)
         if self.clipnorm or self.clipvalue or self.global_clipnorm:

@@ -173,6 +173,11 @@ class KernelStates:
                 f"The state of {type(self._filter).__name__} for {variable.name} is "
                 f"{len(wanted)} arrays of shapes {wanted}; received shapes {shapes}."
             )
+        if not all(bool(tf.reduce_all(tf.math.is_finite(tf.cast(v, "float64")))) for v in values):
+            raise ValueError(
+                f"The state for {variable.name} holds NaN or Inf, from which no weight would ever "
+                "flip; give finite numbers."
+            )
         self._origins.pop(state.position, None)
         if state.started is not None:  # no warm start is to come any more
             arrays, values = [*arrays, state.started], [*values, 1.0]

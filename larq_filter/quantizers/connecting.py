@@ -1,5 +1,7 @@
 """A model's quantizers follow its training: ``connect``."""
 
+import weakref
+
 from larq_filter._validation import validate_integer
 from larq_filter.quantizers.sign import SignQuantizer
 
@@ -15,12 +17,40 @@ def of_model(model) -> list[SignQuantizer]:
     return list(found.values())
 
 
+def refuse_shared(variables) -> None:
+    """Raises if two of ``variables`` have one quantizer that must be of one kernel.
+
+    Raises:
+        ValueError: with the names of both.
+    """
+    kernels = {}
+    for variable in variables:
+        quantizer = getattr(variable, "quantizer", None)
+        if not isinstance(quantizer, SignQuantizer) or not quantizer.is_for_one_kernel:
+            continue
+        first = kernels.setdefault(id(quantizer), variable)
+        if first is not variable:
+            raise ValueError(
+                f"{first.name} and {variable.name} have one quantizer object, {quantizer.name}, "
+                "whose variables or random numbers belong to one kernel: give each layer its own, "
+                "such as larq_filter.quantizers.get(name)."
+            )
+
+
+def counter_of(optimizer):
+    """The variable in which an optimizer counts its steps; None for none."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if isinstance(optimizer, larq.optimizers.CaseOptimizer):  # its own counter stays 0
+        optimizer = optimizer.optimizers[-1]
+    return getattr(optimizer, "iterations", None)
+
+
 def connect(model, steps: int) -> None:
     """Tells the quantizers of ``model`` how far its training is, now and from now on.
 
     Quantizers whose surrogate changes over the training, or whose signs are random, need it; for
     others it does nothing. They read the optimizer's counter of steps, so a training that is
-    resumed goes on where it was. Call it after ``model.compile``, and again after loading.
+    resumed goes on where it was. Call it after each ``model.compile``, and again after loading.
 
     Args:
         model: compiled, and built.
@@ -28,7 +58,8 @@ def connect(model, steps: int) -> None:
 
     Raises:
         ValueError: the model is not compiled; a quantizer whose variables follow the kernel (RBNN,
-            LAB) and another optimizer than ``LatentOptimizer``.
+            LAB) and another optimizer than ``LatentOptimizer``; one such quantizer, or one with
+            random signs, for two kernels.
     """
     validate_integer("steps", steps)
     optimizer = getattr(model, "optimizer", None)
@@ -43,8 +74,13 @@ def connect(model, steps: int) -> None:
                 "larq_filter.LatentOptimizer brings up to date; the model was compiled with "
                 f"{type(optimizer).__name__}."
             )
-    if isinstance(optimizer, larq.optimizers.CaseOptimizer):  # its own counter stays 0
-        optimizer = optimizer.optimizers[-1]
+    refuse_shared(model.weights)
+    count, model_now = counter_of(optimizer), weakref.ref(model)
+
+    def counter():
+        now = model_now()  # None where somebody keeps its layers alone: nothing is known then
+        return count if now is None or now.optimizer is None else counter_of(now.optimizer)
+
     for position, quantizer in enumerate(quantizers):
-        quantizer.connect(optimizer.iterations, steps, position)
+        quantizer.connect(count, steps, position, counter)
     model.train_function = None  # one traced before knows another counter

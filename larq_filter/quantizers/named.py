@@ -24,7 +24,9 @@
 | ``bitnet`` | centred, mean magnitude of the kernel, gradient 1 | - |
 
 Published constants stand here and in the parts' signatures. Learned scales after the layer, which
-ReCU, RBNN and EWGS have, are left out: batch normalisation learns the same.
+ReCU, RBNN and EWGS have, are left out: batch normalisation learns the same. So is the
+standardisation of activations in each image that one version of RBNN's code has: its mean changes
+signs, so that the exported network would have to compute it.
 """
 
 import math

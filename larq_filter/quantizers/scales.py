@@ -69,7 +69,7 @@ class PowerOfTwo(Scale):
     def of(self, z, given, xp):
         size = mean(xp.abs(z), axes_of(z, "filter"), xp)
         size = xp.maximum(size, 1e-30 * xp.ones_like(size))  # where all weights are alike
-        return xp.exp(math.log(2) * xp.round(log(size, xp) / math.log(2)))
+        return 2.0 ** xp.round(log(size, xp) / math.log(2))  # exact, which exp(k log 2) is not
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

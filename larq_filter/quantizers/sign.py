@@ -68,16 +68,23 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
         """Whether a part has variables that change with the kernel, in ``after_step``."""
         return any("buffers" in part.inputs for part in self.parts)
 
-    def connect(self, count, steps: int, position: int) -> None:
+    @property
+    def is_for_one_kernel(self) -> bool:
+        """Whether a second kernel would share its variables or its random numbers."""
+        return self.follows_kernel or any("uniform" in part.inputs for part in self.parts)
+
+    def connect(self, count, steps: int, position: int, counter=None) -> None:
         """Has the quantizer follow a training.
 
         Args:
             count: the variable that counts the steps.
             steps: how many there are in all.
             position: of this quantizer in its model; random numbers depend on it.
+            counter: ``counter()`` is the variable that counts them by the time it is called, in
+                which a training step must find ``count``; None for no such check.
         """
         # A function: a variable would become one of this layer's weights, and be saved with it.
-        self._steps = (lambda: count), steps, position
+        self._steps = (lambda: count), steps, position, counter
 
     def build(self, input_shape):
         shape = tf.TensorShape(input_shape).as_list()
@@ -128,20 +135,34 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
             given["progress"] = tf.ones([], x.dtype)
             given["uniform"] = tf.constant(0.5, x.dtype)
             return given
-        if not names.isdisjoint(_NEED_STEPS) and self._steps is None:
-            raise ValueError(
-                f"{self.name} changes over the training, and does not know how long it is: call "
-                "larq_filter.quantizers.connect(model, steps) after model.compile, with the steps "
-                "of all epochs."
-            )
+        if names.isdisjoint(_NEED_STEPS):
+            return given
+        count, steps, position = self._training()
         if "progress" in names:
-            share = tf.cast(self._steps[0](), tf.float64) / self._steps[1]
+            share = tf.cast(count, tf.float64) / steps
             given["progress"] = tf.cast(tf.minimum(share, 1.0), x.dtype)
         if "uniform" in names:
-            count, _, position = self._steps
             seed = self.transform.seed
-            given["uniform"] = stateless_random.uniform(x.shape, seed, position, count(), x.dtype)
+            given["uniform"] = stateless_random.uniform(x.shape, seed, position, count, x.dtype)
         return given
+
+    def _training(self) -> tuple:
+        """Counter of steps, their number, and the position that ``connect`` gave."""
+        call = (
+            "call larq_filter.quantizers.connect(model, steps) after model.compile, with the steps "
+            "of all epochs."
+        )
+        if self._steps is None:
+            raise ValueError(
+                f"{self.name} changes over the training, and does not know how long it is: {call}"
+            )
+        count, steps, position, counter = self._steps
+        if counter is not None and counter() is not count():
+            raise ValueError(
+                f"{self.name} follows the optimizer that its model was compiled with before, whose "
+                f"counter stands still: {call}"
+            )
+        return count(), steps, position
 
     def after_step(self, variable, optimizer) -> None:
         """Brings the variables of the parts up to the kernel that a step has changed.

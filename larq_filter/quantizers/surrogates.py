@@ -9,7 +9,7 @@
 | ``Tanh(start, end)`` | ``k t (1 - tanh(t z)^2)`` | IR-Net |
 | ``Tent(start, end)`` | ``k (sqrt(2) t - t^2 abs(z))`` where positive | RBNN |
 | ``Power(end)`` | derivative of ``abs(z)^(1/o)`` | ReSTE |
-| ``ElementWise(delta)`` | more where the step leads away from the sign | EWGS |
+| ``ElementWise(delta)`` | more where the step leads towards the sign | EWGS |
 | ``Distance(temperature, sigma)`` | by the distances to both levels | DAQ |
 | ``StateAware(plus, minus)`` | one number for +1, one for -1 | SA-BNN |
 | ``Fading()`` | ``Straight(1)`` that never closes wholly | XNOR-Net |
@@ -227,7 +227,7 @@ class Power(Surrogate):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ElementWise(Surrogate):
-    """A weight whose step leads away from its sign gets a larger gradient, another a smaller one.
+    """A weight whose step leads towards its sign gets a larger gradient, another a smaller one.
 
         dq/dz = 1 + delta sign(G) (z - sign(z)) / 2     where abs(z) < 1, else 0;  G = dL/dq
 

@@ -125,9 +125,10 @@ class Ranks(Transform):
 
     def apply(self, x, given, xp):
         n = count_of(x, "filter")
+        before = math.floor(round((1 - self.share) * n, 6))  # (1 - 0.9) 10 is 0.99999... in floats
         columns = xp.reshape(constant(x, xp), (n, -1))
         # Sorted, not searched for: converters fold a sort of constants, but no loop.
-        return x - xp.sort(columns, axis=0)[min(int((1 - self.share) * n), n - 1)]
+        return x - xp.sort(columns, axis=0)[min(before, n - 1)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

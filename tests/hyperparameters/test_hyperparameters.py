@@ -287,6 +287,11 @@ def test_people_read_what_became_of_the_seven_knobs():
     assert "0.0005 * CosineDecay(0.1..)" in str(scheduled)
     assert "decoupled weight decay 0.0005" in str(scheduled)
     assert "gain rate = 0.0005 * CosineDecay" in str(filter_from_sgd(cosine(), 5e-4, 0.9))
+    for nesterov, name in ((False, "alpha gamma"), (True, "gain rate")):  # of the filter there is
+        it = filter_from_sgd(0.1, 5e-4, 0.9, velocity="normalised", nesterov=nesterov)
+        rates = it.filter.rates()
+        product = np.prod([rates[each] for each in name.split()])
+        assert f"{name} = {product:.6g}" in str(it) and product == pytest.approx(5e-6, rel=1e-6)
     plain = filter_from_sgd(0.1, 0.0)
     assert plain.status["learning rate"] == INITIAL
     assert plain.status["weight decay"] == plain.status["momentum"] == NO_EFFECT
@@ -594,6 +599,7 @@ def scheduled_alpha():
         (lambda: sgd_from_filter(EMA(0.1), 1.0, velocity="?"), ValueError, ["'?'"]),
         (lambda: sgd_from_filter(EMA(0.1), weight_decay=0), ValueError, ["positive"]),
         (lambda: sgd_from_filter(LeakyIntegrator(1.0, 0.1), 0.1), TypeError, ["leak=0"]),
+        (lambda: sgd_from_filter(LeakyIntegrator(0.3, 0), 5.0), ValueError, ["0.3", "neither"]),
         (lambda: sgd_from_filter(scheduled_alpha(), 0.1), ValueError, ["decoupled=True"]),
         (
             lambda: sgd_from_filter(scheduled_alpha(), 0.1, decoupled=True),

@@ -460,6 +460,8 @@ def test_output_is_float32_under_mixed_precision():
     [
         ("birealnet", {}, "unknown model 'birealnet': did you mean BiRealNet, birealnet20"),
         ("quicknet", {}, "unknown model 'quicknet': did you mean QuickNet,"),
+        (None, {}, "unknown model None: did you mean birealnet20, starter"),
+        ("starter", {"input_shape": 32}, "input_shape must be .height, width, channels.*got 32"),
         (
             "???",
             {},

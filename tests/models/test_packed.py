@@ -152,3 +152,11 @@ def test_other_types_are_refused():
     model = keras.Sequential([keras.layers.Dense(2, dtype="float16", input_shape=(3,))])
     with pytest.raises(ValueError, match="float16; weights are packed from float32"):
         models.pack(model)
+    with pytest.raises(TypeError, match="`model` must be a tf.keras.Model, not 'x'"):
+        models.pack("x")
+
+
+@pytest.mark.parametrize("about", [[1, 2], "text", {1: 2}])
+def test_what_is_said_has_names(trained, about):
+    with pytest.raises(TypeError, match="`about` must be a dict whose keys are texts"):
+        models.pack(trained, about)

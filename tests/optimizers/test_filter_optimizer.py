@@ -461,6 +461,16 @@ def test_refused_quantizers_name_variable_and_cure(quantizer, words):
     np.testing.assert_array_equal(values(w), start)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_kernels_of_16_bits_are_refused(dtype):
+    """A filter of small alpha would forget there what it should remember."""
+    sign = lq.quantizers.NoOp(precision=1)
+    layer = lq.layers.QuantDense(3, kernel_quantizer=sign, dtype=dtype, use_bias=False)
+    layer.build((None, 4))
+    with pytest.raises(ValueError, match=f'kernel.*: it is {dtype}.*"mixed_{dtype}"'):
+        FilterOptimizer(default_optimizer=None).build([layer.kernel])
+
+
 def test_refused_quantizer_function_and_constraint():
     @lq.utils.set_precision(1)
     def scaled_sign(x):
@@ -508,6 +518,12 @@ def test_probing_leaves_larqs_flip_metric_alone():
         (lambda: FilterOptimizer(warm_start=0), ValueError, ["(0, inf)"]),
         (lambda: FilterOptimizer(warm_start=float("inf")), ValueError, ["inf"]),
         (lambda: FilterOptimizer(warm_start="yes"), TypeError, ["'yes'"]),
+        (
+            lambda: FilterOptimizer(filters.FIR([1.0]), warm_start=0.3),
+            ValueError,
+            ["`warm_start` must be None", "FIR(taps=(1.0,))"],
+        ),
+        (lambda: FilterOptimizer(foo=1), TypeError, ["takes no `foo`", "gradient_filter"]),
         (
             lambda: FilterOptimizer(default_optimizer=keras.optimizers.legacy.Adam()),
             TypeError,
@@ -824,6 +840,8 @@ def test_filter_state_can_be_given():
     optimizer.build([w])
     with pytest.raises(ValueError, match=r"2 arrays of shapes \[\(12, 10\), \(12, 10\)\]"):
         optimizer.set_filter_state(w, state[:1])
+    with pytest.raises(ValueError, match="NaN or Inf"):
+        optimizer.set_filter_state(w, [state[0], np.full_like(state[1], np.nan)])
     optimizer.set_filter_state(w, state)
     for g, signal in zip(gs[30:], expected, strict=True):
         optimizer.apply_gradients([(tf.constant(g, tf.float32), w)])

@@ -258,6 +258,8 @@ def test_what_would_change_nothing_can_not_be_set(name):
             ValueError,
             ["1 arrays were given"],
         ),
+        (lambda: setattr(make(), "clipnorm", -3), ValueError, ["clipnorm", "-3", "[0, inf)"]),
+        (lambda: setattr(make(), "clipvalue", "a"), TypeError, ["clipvalue", "'a'", "[0, inf)"]),
     ],
 )
 def test_errors(build, error, words):
@@ -265,6 +267,28 @@ def test_errors(build, error, words):
         build()
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
+def test_steps_without_gradients_or_with_new_variables_change_nothing(rules, caplog):
+    variables = latent_model().trainable_variables
+    optimizer = make(rules=rules)
+    optimizer.build(variables[1:])
+    gradients = [tf.ones_like(binary.latent(variable)) for variable in variables]
+    start = values(variables)
+    with pytest.raises(ValueError, match="No gradients provided for any variable"):
+        optimizer.apply_gradients([(None, variable) for variable in variables[1:]])
+    pairs = list(zip(gradients, variables, strict=True))
+    for take in (optimizer.apply_gradients, lambda pairs: optimizer.build(variables)):
+        with pytest.raises(ValueError, match="without .*and 0 more.*with a new LatentOptimizer"):
+            take(pairs)
+    for mine, old in zip(values(variables), start, strict=True):
+        np.testing.assert_array_equal(mine, old)
+    assert int(optimizer.iterations) == int(optimizer.kernel_optimizer.iterations) == 0
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        optimizer.apply_gradients([(None, variables[1]), *pairs[2:]])
+    assert variables[1].name in caplog.text and int(optimizer.iterations) == 1
+    assert optimizer.apply_gradients([]) is optimizer.iterations
 
 
 @pytest.mark.slow

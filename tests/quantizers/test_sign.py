@@ -248,6 +248,43 @@ def test_a_training_that_does_not_know_its_length_is_refused():
         model.fit(x, y, verbose=0)
 
 
+def test_a_model_that_was_compiled_again_is_to_be_connected_again():
+    """Else its surrogate would follow a counter that stands still."""
+    model = compiled(network("ir_net"), 8)
+    trained(model, epochs=1)
+    model.compile(model.optimizer, "sparse_categorical_crossentropy")
+    trained(model, epochs=1)  # the same counter
+    assert steepest(model) == pytest.approx(10)
+    model.compile(LatentOptimizer("sgd", "sgd"), "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="compiled with before.*call larq_filter.quantizers.conn"):
+        trained(model)
+    model.evaluate(*data(), verbose=0)
+    quantizers.connect(model, 8)
+    trained(model, epochs=1)
+    assert steepest(model) < 5  # halfway again
+
+
+@pytest.mark.parametrize("name", ["lab", "rbnn", "binaryconnect"])
+def test_one_quantizer_for_two_kernels_is_refused(name):
+    """Its scale, rotation or random numbers would be those of one of them."""
+    shared = quantizers.get(name)
+    x = image = layers.Input(SHAPE)
+    for layer in (conv(shared, name="first"), conv(shared, name="second")):
+        x = layer(x)
+        x = layers.Concatenate()([x, x])  # as many channels as the image
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    model.compile(LatentOptimizer("adam", "adam"), "sparse_categorical_crossentropy")
+    words = "first/kernel.* and second/kernel.* have one quantizer object.*its own"
+    with pytest.raises(ValueError, match=words):
+        quantizers.connect(model, 8)
+    with pytest.raises(ValueError, match=words):
+        model.optimizer.build(model.trainable_variables)
+    twice = keras.Sequential([lq.layers.QuantDense(4, kernel_quantizer=quantizers.get("lab"))] * 2)
+    twice.build((None, 4))
+    twice.compile(LatentOptimizer("adam", "adam"), "mse")
+    quantizers.connect(twice, 8)  # one layer, used twice, has one kernel
+
+
 def test_connect_refuses():
     model = network("rbnn")
     with pytest.raises(ValueError, match="not compiled"):

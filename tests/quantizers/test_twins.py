@@ -449,3 +449,17 @@ def test_published_findings():
     assert loss(best) < min(loss(best * 1.001), loss(best * 0.999))
     even = transforms.Ranks().apply(kernel, {}, np)
     assert np.all((even >= 0).sum((0, 1, 2)) == 6)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.29, 0.7, 0.8, 0.9])
+def test_ranks_give_each_filter_its_share(share):
+    kernel = np.random.default_rng(0).normal(size=(100, 3))
+    ranked = transforms.Ranks(share).apply(kernel, {}, np)
+    np.testing.assert_array_equal((ranked >= 0).sum(0), 3 * [round(100 * share)])
+
+
+def test_a_power_of_two_is_one_in_float32():
+    sizes = 2.0 ** np.arange(-40, 20)
+    kernel = tf.constant(np.stack([sizes, -sizes]), tf.float32)
+    for run in (scales.PowerOfTwo().of, tf.function(scales.PowerOfTwo().of, jit_compile=True)):
+        np.testing.assert_array_equal(run(kernel, {}, tf), [sizes])
