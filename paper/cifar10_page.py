@@ -395,7 +395,7 @@ def _against_minutes(rows):
         place = [minutes(row), np.mean(list(_results(row, "test_accuracy").values()))]
         axes["a"].plot(*place, "o", color="C0")
         axes["a"].annotate(row, place, (5, 3), textcoords="offset points", fontsize=8)
-    axes["a"].margins(x=0.15)
+    axes["a"].set_xlim(0, axes["a"].get_xlim()[1] * 1.2)
     axes["a"].set_xlabel("minutes of training steps")
     axes["a"].set_ylabel("test accuracy, mean over seeds")
     return figure
