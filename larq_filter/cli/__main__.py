@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 
 from larq_filter.experiments import run_folder
@@ -33,7 +34,14 @@ def run(arguments=None) -> None:
         print(f"error: there is no command {command!r}.{hint}\n\n{_usage()}", file=sys.stderr)
         raise SystemExit(2)
     sys.argv = [f"larq-filter {command}", *arguments[1:]]
-    importlib.import_module(f"larq_filter.cli.{command}").start()
+    try:
+        importlib.import_module(f"larq_filter.cli.{command}").start()
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # before the command begins: it says itself what it leaves
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # of `--help | head`: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def _usage() -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import pathlib
 import sys
 import typing
@@ -9,6 +10,8 @@ import typing
 from absl import app, flags
 from absl import logging as absl_logging
 
+from larq_filter._keras import tf
+from larq_filter._validation import first_line
 from larq_filter.cli import help, mistakes
 
 flags.disclaim_key_flags()  # what is defined here belongs to the module that asks for it
@@ -32,6 +35,18 @@ def define_flags(cls, names=None, **defaults) -> None:
             default = defaults.get(field.name, field.default)
             low = {"lower_bound": field.metadata["low"]} if kind is int else {}
             define[kind](field.name, default, field.metadata["help"], **low)
+
+
+class _Path(flags.ArgumentParser):
+    """Text in which ``~`` is the home folder, which shells leave as it is after ``--name=``."""
+
+    def parse(self, argument):
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, default: str | None, text: str) -> None:
+    """A flag for the path of a file or folder."""
+    flags.DEFINE(_Path(), name, default, text, serializer=flags.ArgumentSerializer())
 
 
 class _Lines(logging.StreamHandler):
@@ -66,12 +81,19 @@ def start(main, interrupted: str = "", takes_files: bool = False) -> None:
     def run(arguments):
         if not takes_files:
             refuse_positional(arguments)
+        if hasattr(sys.stdout, "reconfigure"):  # class names that the terminal has no letters for
+            sys.stdout.reconfigure(errors="backslashreplace")
         absl_logging.set_verbosity(absl_logging.WARNING)  # without TensorFlow's notes on saving
         show_progress()
         try:
             main(*([arguments[1:]] if takes_files else []))
         except ERRORS as error:
             raise SystemExit(f"error: {error}") from None
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise SystemExit(
+                f"error: the memory is too small ({first_line(error)[:200]}). Take a smaller "
+                "--batch_size, --image_size or --width."
+            ) from None
         except KeyboardInterrupt:
             print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
             raise SystemExit(130) from None

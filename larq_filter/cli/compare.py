@@ -41,10 +41,10 @@ flags.DEFINE_list(
     f"Methods, or groups of them: {', '.join(methods.GROUPS)}; listed below.",
 )
 flags.DEFINE_integer("seeds", 5, "Runs of each method: seeds 0 to SEEDS - 1.", 1)
-flags.DEFINE_string("output_dir", None, "Results folder. Default: runs/compare-DATASET-MODEL.")
-flags.DEFINE_string("results", None, "What --output_dir was called before.")
+command_line.define_path("output_dir", None, "Results folder. Default: runs/compare-DATASET-MODEL.")
+command_line.define_path("results", None, "What --output_dir was called before.")
 flags.mark_flags_as_mutual_exclusive(["output_dir", "results"])
-flags.DEFINE_string(
+command_line.define_path(
     "hyperparameters", str(HYPERPARAMETERS), "JSON file: section, method, knobs and their reason."
 )
 flags.DEFINE_string("section", None, "Section of that file. Default: the data set's name.")

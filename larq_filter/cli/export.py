@@ -33,7 +33,9 @@ flags.adopt_module_key_flags(network_flags)  # else --help would not show them
 flags.adopt_module_key_flags(user_code)
 
 # What
-flags.DEFINE_string("output", None, "The file to write. Default: beside the model, by its name.")
+command_line.define_path(
+    "output", None, "The file to write. Default: beside the model, by its name."
+)
 flags.DEFINE_list(
     "allow_float", [], "Names of quantized layers that may stay float, QuantDense ones for example."
 )
@@ -91,7 +93,16 @@ def load_data(run: pathlib.Path | None) -> datasets.ImageData:
             f"The images of {run} came from variables of a program. Name them: --dataset=FOLDER of "
             "images by class, or an .npz file."
         )
-    data = datasets.load(config.pop("dataset"), **config)
+    name = config.pop("dataset")
+    try:
+        data = datasets.load(name, **config)
+    except (ValueError, FileNotFoundError) as error:
+        if run is None or FLAGS.dataset is not None:
+            raise
+        raise type(error)(
+            f"{error}\n{run} was trained on {name!r}, seen from the folder where that command was "
+            "given. If it is elsewhere now: --dataset=PATH."
+        ) from error
     if trained_on not in (None, data.fingerprint):
         print(
             "These are not the images that this run was trained on: they have changed since, or "
@@ -194,6 +205,7 @@ def main():
     made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
     with files.plain_errors(path.parent):  # before the work
         path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=path.parent).cleanup()
     with files.plain_errors(pathlib.Path(tempfile.gettempdir())):  # the converter needs it
         found = prove(model, images, labels)
     exported = exports.Export(*found, prepare, FLAGS.allow, made)

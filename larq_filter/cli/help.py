@@ -58,7 +58,12 @@ def text(module, arguments) -> str:
 
 
 def _method_of(arguments) -> str | None:
-    named = [each.partition("=")[2] for each in arguments if each.startswith("--method=")]
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    named = [
+        after if flag == "--method" else flag.partition("=")[2]
+        for flag, after in pairs
+        if flag == "--method" or flag.startswith("--method=")
+    ]
     if named:
         methods.resolve(named[-1], Knobs())
     return named[-1] if named else None

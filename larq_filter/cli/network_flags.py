@@ -9,8 +9,8 @@ from absl import flags
 
 from larq_filter.cli import command_line
 
-flags.DEFINE_string("run", None, "Run folder of larq-filter train: its model, and its data.")
-flags.DEFINE_string("model_file", None, "The file of a trained model, in place of --run.")
+command_line.define_path("run", None, "Run folder of larq-filter train: its model, and its data.")
+command_line.define_path("model_file", None, "The file of a trained model, in place of --run.")
 command_line.require_one_of("run", "model_file")
 flags.DEFINE_string(
     "model",

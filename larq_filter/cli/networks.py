@@ -29,9 +29,13 @@ def source() -> pathlib.Path:
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}.")
     if not path.is_file() and (run / "config.json").is_file():
+        finished = (run / "result.json").is_file()
         raise FileNotFoundError(
-            f"the training in {run} is not finished: the larq-filter train that began it, given "
-            "again, continues it."
+            f"the model.keras in {run} is lost: the larq-filter train that began it, given again, "
+            "makes it from the last checkpoint."
+            if finished
+            else f"the training in {run} is not finished: the larq-filter train that began it, "
+            "given again, continues it."
         )
     if not path.is_file():
         raise FileNotFoundError(f"{run} is no run folder of larq-filter train: no model.keras.")
@@ -61,7 +65,7 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
         ValueError: the data have other classes or units, or --mean and --std say another scale.
     """
     known, here = preparation.read(path), data.preparation()
-    wrong = f"If the file is wrong, move it away: {path}."
+    wrong = _if_wrong(path)
     if not _are_alike(known.class_names, data.class_names):
         raise ValueError(
             f"{path.name} beside the model says that it was trained on the "
@@ -83,11 +87,21 @@ def recorded(path: pathlib.Path, data: datasets.ImageData) -> datasets.Preparati
             f"{data.name} has {units[here.pixels]}. Give the images as the training had them, "
             f"those from Python in an .npz file.{divided}"
         )
+    return at_its_scale(path)
+
+
+def at_its_scale(path: pathlib.Path) -> datasets.Preparation:
+    """The preparation in a file beside a model.
+
+    Raises:
+        ValueError: --mean and --std say another scale.
+    """
+    known = preparation.read(path)
     given = scaled(known)
     if not given.has_scale_of(known):
         raise ValueError(
             f"{path.name} beside the model says that its images are scaled by {known.scale()}; "
-            f"--mean and --std say {given.scale()}. Leave them out. {wrong}"
+            f"--mean and --std say {given.scale()}. Leave them out. {_if_wrong(path)}"
         )
     return known
 
@@ -123,6 +137,10 @@ def refuse_other_images(model, data: datasets.ImageData) -> None:
     raise ValueError(
         f"{model.name} takes images of {takes}; those of {data.name} are {given}. {fix}"
     )
+
+
+def _if_wrong(path: pathlib.Path) -> str:
+    return f"If the file is wrong, move it away: {path}."
 
 
 def _are_alike(known: tuple, names: tuple) -> bool:

@@ -21,6 +21,7 @@ from absl import flags
 # First: it makes sure that tf.keras is Keras 2.
 from larq_filter import datasets
 from larq_filter.cli import command_line, network_flags, networks, user_code
+from larq_filter.datasets import preparation
 from larq_filter.experiments import prediction, run_folder, tables
 
 FLAGS = flags.FLAGS
@@ -35,12 +36,16 @@ command_line.define_flags(run_folder.Config, DATA, dataset=None)
 
 
 def network() -> prediction.Network:
+    """The network, once the flags have been found to agree with the file beside it."""
     model = networks.source()
     user_code.load()
-    prepare = None
+    known, prepare = preparation.beside(model), None
     if FLAGS.dataset is not None:
         arguments = {name: FLAGS[name].value for name in DATA if name != "dataset"}
-        prepare = datasets.load(FLAGS.dataset, **arguments).preparation()
+        data = datasets.load(FLAGS.dataset, **arguments)
+        prepare = networks.recorded(known, data) if known.is_file() else data.preparation()
+    elif known.is_file():
+        prepare = networks.at_its_scale(known)
     used = prediction.load(model, prepare)
     return dataclasses.replace(used, prepare=networks.scaled(used.prepare))
 

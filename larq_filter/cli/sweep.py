@@ -68,7 +68,7 @@ flags.DEFINE_bool(
 flags.DEFINE_integer("prune_after", 5, "Completed trials before pruning begins.", 1)
 
 # Where
-flags.DEFINE_string(
+command_line.define_path(
     "output_dir", None, "Folder of the results. Default: runs/sweep-DATASET-MODEL-METHOD."
 )
 flags.DEFINE_string(
@@ -113,6 +113,7 @@ def search() -> None:
     names = "sweep", run_flags.dataset_name(), FLAGS.model, FLAGS.method
     folder = run_flags.output_folder(FLAGS.output_dir, *names)
     storage, study = FLAGS.storage or default_storage(folder), FLAGS.study or folder.name
+    results.refuse_other_files(folder, storage)
     print(f"Study {study} in {storages.masked(storage)}: {FLAGS.trials} trials of {FLAGS.method}")
     for knob, part in sweep.space.items():
         print(f"  {knob}: {part}")

@@ -58,7 +58,7 @@ define_knobs()
 
 # Run
 command_line.define_flags(run_folder.Config, ["seed"])
-flags.DEFINE_string("output_dir", None, "Run folder. Default: runs/DATASET-MODEL-METHOD-SEED.")
+command_line.define_path("output_dir", None, "Run folder. Default: runs/DATASET-MODEL-METHOD-SEED.")
 flags.DEFINE_enum(
     "control",
     "auto",
@@ -90,6 +90,15 @@ def config_from_flags() -> run_folder.Config:
     """The run's config; every field and every knob has the flag of its name."""
     given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(knobs.Knobs)}
     return run_flags.config(method=FLAGS.method, knobs=knobs.Knobs(**given), seed=FLAGS.seed)
+
+
+def control_of(config: run_folder.Config) -> run_folder.Config | None:
+    """The run with frozen kernels that --control asks for beside this one."""
+    asked = FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits")
+    if not asked or config.method == "frozen":
+        return None
+    own = config.knobs.only(methods.METHODS["frozen"].knobs)
+    return dataclasses.replace(config, method="frozen", knobs=own)
 
 
 def table(result: run_folder.Result, control: run_folder.Result | None) -> str:
@@ -137,15 +146,15 @@ def main():
         strategy = strategies.make(FLAGS.strategy, FLAGS.replicas)
         scaled = {"strategy": strategy, "synchronized": FLAGS.synchronized_batch_norm}
         scaled["model"] = user_code.load()
+        frozen, beside = control_of(config), folder.with_name(f"{folder.name}-control")
+        if frozen is not None:  # hours before its turn
+            scale = strategies.describe(strategy, FLAGS.synchronized_batch_norm)
+            run_folder.refuse_other_run(beside, frozen, scale)
         result = training.run(config, folder, **scaled)
         control = None
-        if FLAGS.control == "yes" or (FLAGS.control == "auto" and config.dataset == "digits"):
-            if config.method != "frozen":
-                print("The control: the same network, its binary kernels frozen.")
-                own = config.knobs.only(methods.METHODS["frozen"].knobs)
-                frozen = dataclasses.replace(config, method="frozen", knobs=own)
-                beside = folder.with_name(f"{folder.name}-control")
-                control = training.run(frozen, beside, **scaled)
+        if frozen is not None:
+            print("The control: the same network, its binary kernels frozen.")
+            control = training.run(frozen, beside, **scaled)
     except Exception as error:
         if not strategies.is_lost_worker(error):
             raise

@@ -53,7 +53,9 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("batch_size", 128, "Images per step.", 1)
 flags.DEFINE_integer("dataset_size", 50_000, "Training images; CIFAR-10: 50,000.", 1)
 flags.DEFINE_integer("epochs", 200, "Passes over them, the horizon of the schedule.", 1)
-flags.DEFINE_string("plot", None, "Also draw the frequency response into this file (pdf, png).")
+command_line.define_path(
+    "plot", None, "Also draw the frequency response into this file (pdf, png)."
+)
 
 
 def learning_rate_of(steps):

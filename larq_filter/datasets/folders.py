@@ -223,9 +223,16 @@ def _say(folder: pathlib.Path, passed_over: collections.Counter) -> None:
         )
 
 
+def _refuse(error: OSError) -> None:
+    raise ValueError(
+        f"{error.filename} can't be read: {error.strerror}. Make the folder readable, or take it "
+        "away."
+    ) from None
+
+
 def _images(folder: pathlib.Path, passed_over: collections.Counter) -> list:
     found, seen = [], set()
-    for place, below, files in os.walk(folder, followlinks=True):
+    for place, below, files in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         below[:] = [] if real in seen else [name for name in below if not _is_junk(name)]
         if real in seen:  # a link that leads back

@@ -129,7 +129,10 @@ def images_of(places: Sequence[str], prepare: datasets.Preparation):
 
 def _in_arrays(path: pathlib.Path, prepare: datasets.Preparation):
     try:
-        with np.load(path, allow_pickle=False) as content:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            raise ValueError("holds one array without a name, as an .npy file does: np.savez")
+        with content:
             keys = [key for key in ARRAYS if key in content]
             if not keys:
                 raise ValueError(f"holds none of the arrays {', '.join(ARRAYS)}")

@@ -15,9 +15,11 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
+import os
 import pathlib
 import platform
 import sys
+import zipfile
 from typing import get_args
 
 from larq_filter import datasets, models
@@ -101,9 +103,13 @@ class Config:
             if field.name != "knobs":
                 value = _validated(field, getattr(self, field.name))
                 object.__setattr__(self, field.name, value)
-        # As a shell completes the name of a folder.
-        object.__setattr__(self, "dataset", self.dataset.rstrip("/") or self.dataset)
+        object.__setattr__(self, "dataset", _tidy(self.dataset))
         methods.resolve(self.method, self.knobs)
+
+
+def _tidy(dataset: str) -> str:
+    """The name of a folder without what shells complete it with: ./pets/ is pets."""
+    return os.path.normpath(dataset) if "/" in dataset and "://" not in dataset else dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +175,7 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
         content = read_config(folder)
         refuse_other_split(content["config"], str(folder))
         found = {**content["config"], "strategy": content.get("strategy")}
+        found["dataset"] = _tidy(str(found.get("dataset")))  # written before names were tidied
         differs = differences(found, {**as_json(config), "strategy": scale})
         if differs:
             raise RunExists(
@@ -335,6 +342,25 @@ def versions(*more: str) -> dict[str, str]:
 def write_result(folder: pathlib.Path, result: Result) -> None:
     """Writes result.json, which marks the run as finished."""
     files.write_json(folder / "result.json", dataclasses.asdict(result))
+
+
+def has_model(folder: pathlib.Path) -> bool:
+    """Whether the trained model is there, and whole."""
+    return zipfile.is_zipfile(folder / "model.keras")
+
+
+def has_preparation(folder: pathlib.Path) -> bool:
+    """Whether the file that says how the model takes images is there; a damaged one is removed."""
+    path = preparation.beside(folder / "model.keras")
+    try:
+        preparation.read(path)
+        return True
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        logger.warning("%s It is made again.", error)
+        path.unlink()
+        return False
 
 
 def read_result(folder: pathlib.Path) -> Result | None:

@@ -171,8 +171,15 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     described = user_inputs.describe(config, data, way.model)
     run_folder.refuse_other_own(folder, described)
     result = run_folder.read_result(folder)
-    if result is not None:
+    if result is not None and data is None and _has_own_images(config, folder):
+        data = load_data(config)
+        described = user_inputs.describe(config, data, way.model)
+        run_folder.refuse_other_own(folder, described)
+    prepared = result is None or run_folder.has_preparation(folder)
+    if result is not None and not _is_to_be_saved_again(config, folder, result):
         logger.info("%s holds the finished run of this config: nothing to train.", folder)
+        if not prepared:
+            way.write_config(folder, config, load_data(config) if data is None else data)
         return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
@@ -192,6 +199,28 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
         second = dataclasses.replace(config, epochs=stage.own_epochs)
         return _train(second, data, earlier, folder, way, before)
+
+
+def _has_own_images(config: run_folder.Config, folder: pathlib.Path) -> bool:
+    """Whether a finished run had images of the user's own, which are still where they were."""
+    known = "data" in run_folder.read_described(folder)
+    return known and pathlib.Path(config.dataset).expanduser().exists()
+
+
+def _is_to_be_saved_again(config: run_folder.Config, folder: pathlib.Path, result) -> bool:
+    """Whether the model of a finished run is lost, and its last checkpoint has it; says so."""
+    if run_folder.has_model(folder):
+        return False
+    # A training that a callback ended would go on, and its weights may be those of another epoch.
+    possible = result.epochs == config.epochs and (folder / "checkpoints").is_dir()
+    logger.warning(
+        "%s is missing or damaged. %s",
+        folder / "model.keras",
+        "It is made again from the last checkpoint."
+        if possible
+        else "Put it back from a copy; no checkpoint is sure to hold it.",
+    )
+    return possible
 
 
 def _refuse_unfit(config: run_folder.Config, data, way: _Way, stages: bool) -> None:

@@ -24,13 +24,14 @@ COMMANDS = ROOT / "larq_filter" / "cli"
 NOISY = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
 NOISY |= {"PYTHONPATH": str(ROOT)}
 QUIET = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+ASCII = {"PYTHONIOENCODING": "ascii"}
 
 
 def run(body, *arguments):
     """A script whose ``main`` is ``body``."""
     start = "from larq_filter.cli import command_line\ncommand_line.start(main, 'Go on.')"
     command = [sys.executable, "-c", f"def main():\n    {body}\n{start}", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=QUIET)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=QUIET | ASCII)
     # Without what TensorFlow says while it is imported.
     ended.stderr = re.sub(
         r"(?m)^([IWE]0000 |WARNING: All log messages before).*\n", "", ended.stderr
@@ -45,6 +46,8 @@ def run(body, *arguments):
         ("print('all well')", [], 0, ""),
         ("raise KeyboardInterrupt", [], 130, "\nInterrupted. Go on.\n"),
         ("open('no/such/file')", [], 1, "error: [Errno 2] No such file"),
+        ("raise MemoryError('8 GB')", [], 1, "error: the memory is too small (8 GB). Take a sm"),
+        ("print('K\\u00e4tzchen \\u732b')", [], 0, ""),
         ("print('never')", ["--", "false"], 1, "error: 'false' belongs to no flag. Write --flag"),
     ],
 )
@@ -123,7 +126,7 @@ def test_help_of_a_command(command):
         for each in used
         for node in ast.walk(each)
         if isinstance(node, ast.Call)
-        and "DEFINE" in getattr(node.func, "attr", "")
+        and ("DEFINE" in (name := getattr(node.func, "attr", "")) or name == "define_path")
         and isinstance(node.args[0], ast.Constant)
     ]
     assert flags
@@ -195,7 +198,8 @@ for mistake in sys.argv[1:]:
     parse(mistake)
 command_line.require_one_of("this", "that")
 parse()
-parse("--this=a", "--import=a module", "--import=layers")
+parse("--this=a", "--import=a module", "--import=layers", "--output_dir=~/runs/a")
+print(flags.FLAGS.output_dir)
 pathlib.Path("text.txt").touch()
 for given in "text.txt", "text.txt/run", "/proc/x", None, "a/b/run":
     try:
@@ -240,6 +244,7 @@ def test_flags_that_are_wrong_folders_that_can_not_be_made_and_lines_to_paste(tm
     assert "\nlarq-filter train --help lists the flags, and what they take.\n" in ended.stderr
     lines = ended.stdout.splitlines()
     is_file = " is a file. Give the name of a folder; it is made if it is not there."
+    assert lines.pop(0) == os.path.expanduser("~/runs/a")
     assert lines[:2] == [
         f"--output_dir=text.txt: text.txt{is_file}",
         f"--output_dir=text.txt/run: {tmp_path / 'text.txt'}{is_file}",
@@ -271,6 +276,12 @@ def test_a_good_run_is_silent_on_stderr_and_short_on_stdout(tmp_path):
         (tmp_path / "run" / "result.json").unlink()
     assert lines[0][0].startswith("Epoch 1/2: loss ") and lines[0][1].startswith("Epoch 2/2: ")
     assert lines[1][0].startswith("Continues the run in run after epoch 2 of 2")
+    (tmp_path / "new-control").mkdir()
+    (tmp_path / "new-control" / "thesis.txt").touch()
+    command = ["-m", "larq_filter_cli", "train", "--output_dir=new", *run[:-1], "--control=yes"]
+    ended = started(command, cwd=tmp_path)
+    assert ended.returncode == 1 and ended.stderr.startswith("error: new-control is not empty")
+    assert not (tmp_path / "new").exists()  # before hours of the main run
 
 
 def test_errors_of_native_code_pass_the_filter_and_its_notes_do_not():
@@ -290,6 +301,33 @@ def test_errors_of_native_code_pass_the_filter_and_its_notes_do_not():
         b"terminate called after throwing an instance of 'std::bad_alloc'",
     ]
     assert not any(larq_filter_cli._NOTES.match(line) for line in errors)
+
+
+def test_an_interruption_before_the_command_begins_is_one_too(monkeypatch):
+    def imported(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry.importlib, "import_module", imported)
+    monkeypatch.setattr(sys, "argv", [])
+    with pytest.raises(SystemExit) as ended:
+        entry.run(["train"])
+    assert ended.value.code == 130
+
+
+@pytest.mark.slow
+def test_help_that_nobody_reads():
+    """As of ``--help | head -0``."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "larq_filter_cli", "train", "--help"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=NOISY, cwd=ROOT)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("words", [["--method", "bop"], ["--method=filter", "--method=bop"]])
+def test_help_knows_the_method_with_a_blank_or_a_sign(words):
+    assert help._method_of([*words, "--help"]) == "bop"
 
 
 def test_the_entry_says_which_commands_there_are(capsys):

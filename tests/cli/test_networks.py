@@ -79,7 +79,10 @@ def test_what_contradicts_the_file_beside_the_model_is_refused(typed, tmp_path):
         ValueError, match=rf"mean {mean:.4g} and std {std:.4g}; .* mean 0 and std 255"
     ):
         networks.recorded(path, data)
+    with pytest.raises(ValueError, match="Leave them out"):
+        networks.at_its_scale(path)
     typed()
+    assert networks.at_its_scale(path).class_names == ("cat", "dog")
     for names in (["ape", "cat"], ["dog", "cat"], ["cat", "dog", "eel"]):
         other = datasets.from_arrays(*[(GREY, LABELS)] * 3, class_names=names)
         said = (
@@ -149,6 +152,9 @@ def test_what_is_missing_of_a_run_is_said(typed, tmp_path):
         networks.source()
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="not finished: .* again, continues it"):
+        networks.source()
+    (tmp_path / "result.json").touch()
+    with pytest.raises(FileNotFoundError, match="lost: .* again, makes it from the last check"):
         networks.source()
     (tmp_path / "model.keras").touch()
     assert networks.source() == tmp_path / "model.keras"

@@ -98,6 +98,15 @@ def test_the_command_and_what_it_cannot_read(trained, tmp_path):
         "large.npz",
         "no.png",
     ]
+    contradicted = subprocess.run(
+        [*command, f"--run={place / 'run'}", "--std=255", *files],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert contradicted.returncode == 1 and contradicted.stdout == ""
+    assert contradicted.stderr.startswith("error: model.images.json beside the model says that its")
     expected = load_model(place / "run" / "model.keras").predict(data.preparation()(raw), verbose=0)
     head, *lines = ended.stdout.splitlines()
     assert head.split() == ["file", "class", "probability", "top", "3"] and len(lines) == 6
@@ -140,6 +149,10 @@ def test_what_a_network_is_not_made_for(tmp_path):
         prediction.load(model).probabilities(grey[:1, ..., None])
     with pytest.raises(ValueError, match="must end in .keras or .tflite"):
         prediction.load(pathlib.Path("model.h5"))
+    np.save(tmp_path / "array.npy", grey)
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    ((_, error),) = prediction.images_of([str(tmp_path / "array.npz")], whole.preparation())
+    assert "one array without a name" in str(error)
 
 
 def test_a_folder_says_which_files_are_not_classified(tmp_path, said):

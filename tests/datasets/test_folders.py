@@ -228,6 +228,23 @@ def test_several_sizes_need_image_size(tmp_path):
     assert expected in {p.tobytes() for pixels, _ in parts_of(data) for p in pixels}
 
 
+def test_a_folder_that_can_not_be_entered_is_named(tmp_path, monkeypatch):
+    """Its images would be missing, and nobody would know."""
+    pets(tmp_path, 12)
+    (tmp_path / "cat" / "more").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for read in (datasets.load, lambda path: folders.images_in(path / "cat")):
+        with pytest.raises(ValueError, match="cat/more can't be read: Permission denied"):
+            read(tmp_path)
+
+
 def test_unreadable_files_are_named_all_at_once(tmp_path, monkeypatch):
     pets(tmp_path, 12)
     good = (tmp_path / "cat" / "0.png").read_bytes()

@@ -251,6 +251,28 @@ def test_a_damaged_result_is_made_again(both, tmp_path, said):
         assert run_folder.read_result(folder) is None
 
 
+def test_a_lost_model_is_saved_again_from_the_last_checkpoint(both, tmp_path, said):
+    folder = shutil.copytree(both / "whole", tmp_path / "run")
+    model, images = folder / "model.keras", folder / "model.images.json"
+    expected = images.read_bytes()
+    for harm in ("truncated", "emptied"):
+        interrupted.HARMS[harm](model, random.Random(0))
+        interrupted.HARMS[harm](images, random.Random(0))
+        assert_continues_to_the_same_end(folder, both)
+        assert images.read_bytes() == expected
+    text = " ".join(said)
+    assert "model.keras is missing or damaged. It is made again" in text
+    assert "model.images.json is damaged" in text
+    images.unlink()  # alone
+    training.run(SMALL, folder, verbose=0)
+    assert images.read_bytes() == expected
+    model.unlink()
+    shutil.rmtree(folder / "checkpoints")
+    result = training.run(SMALL, folder, verbose=0)
+    assert result == run_folder.read_result(folder) and not model.exists()
+    assert "Put it back from a copy" in said[-2]
+
+
 @pytest.mark.slow
 def test_a_damaged_model_of_a_first_stage_is_made_again(tmp_path, said):
     config = dataclasses.replace(SMALL, method="two_step", epochs=2, train_examples=100)

@@ -505,6 +505,11 @@ def test_a_comparison_holds_runs_of_the_same_images(pets, tmp_path):
     shutil.copy(pets / "cat" / "1.png", pets / "cat" / "0.png")
     with pytest.raises(run_folder.RunExists, match="other images"):
         comparison.Comparison(tmp_path / "results", jobs).train()
+    alone = jobs[0].config, tmp_path / "results" / jobs[0].name
+    with pytest.raises(run_folder.RunExists, match="other images"):
+        training.run(*alone, verbose=0)
+    shutil.rmtree(pets)  # where they are gone, nobody can tell
+    assert training.run(*alone, verbose=0) == run_folder.read_result(alone[1])
 
 
 @pytest.mark.slow

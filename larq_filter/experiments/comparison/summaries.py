@@ -9,6 +9,7 @@ methods that differ in nothing, one leaves zero outside its 95 % interval on ave
 import csv
 import dataclasses
 import json
+import logging
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ import scipy
 from larq_filter.experiments import methods, run_folder
 from larq_filter.experiments.comparison.jobs import Outcome
 from larq_filter.experiments.run_folder import Result
+
+logger = logging.getLogger(__name__)
 
 CONTROL, REFERENCE = "frozen", "filter"
 CONFIDENCE = 0.95
@@ -180,9 +183,26 @@ def curves(summary: Summary, quantity: str) -> list[list[float]]:
     runs = []
     for each in summary.outcomes:
         if each.result:
-            with (pathlib.Path(each.result.output_dir) / "metrics.csv").open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            absent = "loss" if quantity == "cross_entropy" else None
-            values = [float(row.get(quantity, row.get(absent, math.nan))) for row in rows]
+            values = _column(pathlib.Path(each.result.output_dir) / "metrics.csv", quantity)
             runs.append([math.nan] * (each.job.config.epochs - len(values)) + values)
     return runs
+
+
+def _column(path: pathlib.Path, quantity: str) -> list[float]:
+    """A column of a run's table; none, with a warning, of one that is damaged."""
+    absent = "loss" if quantity == "cross_entropy" else None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        values = [float(row.get(quantity, row.get(absent, math.nan))) for row in rows]
+        if rows and "epoch" in rows[0]:
+            return values
+        reason = "no rows of epochs"
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        reason = str(error)
+    logger.warning(
+        "%s is damaged (%s): the curves lack its run. To have it made again remove %s and give "
+        "the same command.",
+        *(path, reason, path.with_name("result.json")),
+    )
+    return []

@@ -162,6 +162,25 @@ def summary(
     return "\n".join(lines)
 
 
+def refuse_other_files(folder: pathlib.Path, storage: str) -> None:
+    """Raises if the folder holds files and no search: what is written there replaces others.
+
+    Args:
+        folder: of the results.
+        storage: of the study, which may lie in the folder.
+
+    Raises:
+        run_folder.RunExists: no part of a search is in it.
+    """
+    names = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+    own = {"sweep.json", "tables.lock", pathlib.PurePath(storage).name}
+    is_search = names & own or any(name.isdigit() for name in names)  # folders of trials
+    if not is_search and not all(name.startswith(".") for name in names):
+        raise run_folder.RunExists(
+            f"{folder} is not empty and holds no search. Choose another output_dir."
+        )
+
+
 def write(
     folder: pathlib.Path,
     trials: Sequence[Trial],
@@ -193,6 +212,7 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
 
     Raises:
         FileNotFoundError: a folder without sweep.json.
+        ValueError: a damaged one.
         run_folder.RunExists: a study with another division of the images.
     """
     head = ["study", "method", "knobs", "trials", "best", "to within half a point", "random order"]
@@ -201,18 +221,26 @@ def compare(folders: Sequence[str | pathlib.Path]) -> str:
         path = folder / "sweep.json"
         if not path.exists():
             raise FileNotFoundError(f"{folder} holds no finished search: there is no {path}.")
-        study = json.loads(path.read_text())
-        run_folder.refuse_other_split(study["config"], f"The study in {folder}")
-        needed = study["effort"] or dict.fromkeys(("tried", "best", "took", "expected"), math.nan)
-        row = [
-            study["study"],
-            study["config"]["method"],
-            len(study["config"]["space"]),
-            needed["tried"],
-        ]
-        row += [f"{needed['best']:.4f}", needed["took"], f"{needed['expected']:.1f}"]
-        rows.append(row)
+        try:
+            study = json.loads(path.read_bytes())
+            run_folder.refuse_other_split(study["config"], f"The study in {folder}")
+            rows.append(_row(study))
+        except run_folder.RunExists:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({type(error).__name__}: {error}). The same larq-filter sweep, "
+                "given again, writes it from the study."
+            ) from error
     return tables.aligned(rows)
+
+
+def _row(study: dict) -> list:
+    """Of the table of several studies, for the content of one sweep.json."""
+    config = study["config"]
+    needed = study["effort"] or dict.fromkeys(("tried", "best", "took", "expected"), math.nan)
+    row = [study["study"], config["method"], len(config["space"]), needed["tried"]]
+    return [*row, f"{needed['best']:.4f}", needed["took"], f"{needed['expected']:.1f}"]
 
 
 def write_hparams(folder: pathlib.Path, trial: Trial) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -404,6 +405,18 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         small(tmp_path / "file" / "results")
 
 
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(instant, tmp_path):
+    (tmp_path / "table.md").write_text("my own")
+    with pytest.raises(run_folder.RunExists, match="not empty and holds no comparison"):
+        small(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["table.md"]
+    (tmp_path / "table.md").rename(tmp_path / ".hidden")
+    small(tmp_path, seeds=1).train()
+    shutil.rmtree(tmp_path / "locks")  # as after a copy of the runs alone
+    small(tmp_path, seeds=1).train()
+    assert instant.started == ["filter-seed0", "frozen-seed0"]
+
+
 def test_jobs_begin_with_all_methods_of_seed_0():
     chosen = {"filter": settings.Setting(Knobs(gamma=0.2), "why"), "frozen": settings.Setting()}
     jobs = comparison.make_jobs(dataclasses.replace(SMALL, seed=9), chosen, 2)
@@ -541,7 +554,7 @@ def test_csv_files_say_what_the_table_says(tmp_path):
     assert not list(tmp_path.glob("*.part*"))
 
 
-def test_curves_end_where_the_budget_ends(tmp_path):
+def test_curves_end_where_the_budget_ends(tmp_path, said):
     """The first stage's epochs are left out; the cross-entropy is the loss where that is it."""
     outcomes = []
     for outcome, header, lines in zip(
@@ -560,6 +573,11 @@ def test_curves_end_where_the_budget_ends(tmp_path):
     np.testing.assert_equal(summaries.curves(filtered, "cross_entropy"), [[3, 2, 1]])
     np.testing.assert_equal(summaries.curves(filtered, "val_accuracy"), [[0.1, 0.2, 0.3]])
     np.testing.assert_equal(summaries.curves(filtered, "flip_ratio"), [[np.nan] * 3])
+    table = pathlib.Path(outcomes[1].result.output_dir, "metrics.csv")
+    for content in (b"epoch,loss\n0,3\n1,", b"\xff\xfe", b"", b"\0" * 99, b"a\n1"):
+        table.write_bytes(content)
+        np.testing.assert_equal(summaries.curves(filtered, "loss"), [[np.nan] * 3])
+        assert f"{table} is damaged" in said[-1] and "result.json" in said[-1]
 
 
 def test_runs_of_different_versions_are_named(instant, tmp_path):

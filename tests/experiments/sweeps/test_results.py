@@ -75,6 +75,19 @@ def test_command_holds_the_whole_config():
     assert {"--width=8", "--train_examples=100", "--epochs=4", "--method=filter"} <= set(line)
 
 
+def test_a_folder_of_other_files_is_no_search(tmp_path):
+    results.refuse_other_files(tmp_path / "new", "study.sqlite")
+    (tmp_path / ".DS_Store").touch()
+    results.refuse_other_files(tmp_path, "study.sqlite")
+    (tmp_path / "trials.csv").write_text("my own")
+    with pytest.raises(run_folder.RunExists, match="not empty and holds no search"):
+        results.refuse_other_files(tmp_path, "postgresql://host/database")
+    for name in ("0007", "sweep.json", "my.sqlite"):
+        (tmp_path / name).touch()
+        results.refuse_other_files(tmp_path, "runs/my.sqlite")
+        (tmp_path / name).unlink()
+
+
 def test_table_of_several_studies(tmp_path):
     config = {"method": "filter", "space": {"alpha": "", "gamma": ""}, "split": splits.SPLIT}
     about = {"study": "one", "config": config}
@@ -86,6 +99,12 @@ def test_table_of_several_studies(tmp_path):
     assert two.split()[0] == "two"
     with pytest.raises(FileNotFoundError, match="holds no finished search"):
         results.compare([tmp_path / "c"])
+    for number, content in enumerate(("{", "{}", "[]", '{"config": 3}')):
+        folder = tmp_path / f"damaged{number}"
+        folder.mkdir()
+        (folder / "sweep.json").write_text(content)
+        with pytest.raises(ValueError, match=r"damaged\d/sweep.json is damaged"):
+            results.compare([tmp_path / "a", folder])
     older = {**about, "config": {**config, "split": 1}}
     results.write(tmp_path / "d", finished(0.8), {"alpha": Range(0.01, 1)}, older)
     with pytest.raises(
