@@ -108,6 +108,7 @@ class FlipMonitor(keras.callbacks.Callback):
 
         Call it before training to restore them: ``tf.train.Checkpoint(flips=monitor.counters)``.
         """
+        binary.require_built(model)
         kernels = binary.binary_kernels(model, trainable_only=False)
         if not kernels:
             raise ValueError(
@@ -210,7 +211,13 @@ class FlipMonitor(keras.callbacks.Callback):
         return flipped
 
     def flips_per_weight(self) -> float:
-        """How often a binary weight has flipped since training began, on average."""
+        """How often a binary weight has flipped since training began, on average.
+
+        Raises:
+            RuntimeError: no training has begun, and ``attach`` was not called.
+        """
+        if not self._counters:
+            raise RuntimeError("FlipMonitor counts nothing yet: give it to fit, or call attach.")
         flips = sum(counter.all_flips() for counter in self._counters)
         return flips / sum(counter.size for counter in self._counters)
 

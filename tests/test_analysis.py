@@ -318,6 +318,7 @@ def test_wrong_filters(name):
     ("use", "error", "words"),
     [
         (lambda: analysis.gain(EMA(0.1), [0.1, 0.6]), ValueError, ["0.6", "[0, 0.5]", "per step"]),
+        (lambda: analysis.cutoff(EMA(0.1), step="a"), TypeError, ["`step`", "'a'", "[0, inf)"]),
         (lambda: analysis.gain(EMA(0.1), -0.1), ValueError, ["-0.1", "[0, 0.5]"]),
         (lambda: analysis.gain(EMA(0.1), math.nan), ValueError, ["nan", "[0, 0.5]"]),
         (

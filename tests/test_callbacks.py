@@ -202,6 +202,13 @@ def test_an_unbuilt_model_without_binary_kernels_has_nothing_to_count():
         model.fit(data()[0], np.zeros((64, 3)), verbose=0, callbacks=[callbacks.FlipMonitor()])
 
 
+def test_a_monitor_that_counts_nothing_yet():
+    with pytest.raises(RuntimeError, match="give it to fit, or call attach"):
+        callbacks.FlipMonitor().flips_per_weight()
+    with pytest.raises(TypeError, match="Expected a tf.keras.Model, not 'model'"):
+        callbacks.FlipMonitor().attach("model")
+
+
 def test_nothing_to_count():
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
     model.compile("adam", "mse")

@@ -14,6 +14,7 @@ import numpy as np
 
 from larq_filter import binary
 from larq_filter._keras import tf
+from larq_filter._validation import POSITIVE, validate_number
 from larq_filter.binary import RandomSign, binary_kernels_of, describe
 from larq_filter.conversion.folding import Folding, analyse
 from larq_filter.conversion.rebuild import copy_variables, rebuild, require_graph
@@ -114,8 +115,7 @@ def to_latent(
     Example:
         >>> model = lf.to_latent(free, kernel_quantizer="approx_sign", magnitude=0.1)
     """
-    if not magnitude > 0:
-        raise ValueError(f"`magnitude` is {magnitude}; it must be positive.")
+    validate_number("magnitude", magnitude, POSITIVE)
     quantizer = larq.quantizers.get(kernel_quantizer)
     if getattr(quantizer, "precision", None) != 1 or isinstance(quantizer, larq.quantizers.NoOp):
         raise ValueError(

@@ -19,7 +19,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from larq_filter._validation import Interval, Probe, Rate, is_schedule, shown, validate_rate
+from larq_filter._validation import (
+    Interval,
+    Probe,
+    Rate,
+    as_numbers,
+    is_schedule,
+    shown,
+    validate_integer,
+    validate_rate,
+)
 from larq_filter.filters.transfer import Transfer, from_sos
 
 
@@ -45,8 +54,20 @@ class Value:
         }
 
     def with_rate(self, name: str, rate: Rate) -> "Value":
-        """Returns a copy with one rate replaced, validated like a new one."""
+        """Returns a copy with one rate replaced, validated like a new one.
+
+        Raises:
+            ValueError: there is no such rate.
+        """
+        self._require_rate(name)
         return self.replace(**{name: rate})
+
+    def _require_rate(self, name: str) -> None:
+        if name not in self.rates():
+            raise ValueError(
+                f"{type(self).__name__} has no rate {shown(name)}; it has "
+                f"{', '.join(self.rates()) or 'none'}."
+            )
 
     def intervals_of(self, name: str) -> list["Interval"]:
         """What a rate is checked by in the constructor, found by checking one."""
@@ -231,8 +252,22 @@ class Filter(Value):
 
         Returns:
             The signal, shaped like ``x``, and the state to go on from.
+
+        Raises:
+            TypeError, ValueError: ``x`` holds no numbers or has no steps, ``state`` has another
+                number of arrays.
         """
         x = np.asarray(x)
+        if x.dtype.kind not in "iufV":  # V: bfloat16
+            as_numbers(x, "`x` must hold gradients, one or an array for each step")
+        if not x.ndim:
+            raise ValueError(f"`x` is {shown(x[()])}; it must have a gradient for each step.")
+        validate_integer("first_step", first_step, 0)
+        if state is not None and len(state) != self.state_size:
+            raise ValueError(
+                f"`state` has {len(state)} arrays; that of {type(self).__name__} has "
+                f"{self.state_size}."
+            )
         x = x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64)
         if state is None:
             state = self.zero_state(x[0] if len(x) else np.zeros(x.shape[1:], x.dtype), np)

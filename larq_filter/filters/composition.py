@@ -62,6 +62,7 @@ class _Composition(Filter):
         }
 
     def with_rate(self, name: str, rate: Rate) -> "Filter":
+        self._require_rate(name)
         own, _, index = name.rpartition("_")
         parts = list(self._parts)
         parts[int(index)] = parts[int(index)].with_rate(own, rate)

@@ -7,9 +7,12 @@ remains is the rounding of the stored coefficients themselves: a rate ``alpha`` 
 comes back with relative error ``2^-53 / alpha``.
 """
 
+import math
+
 import numpy as np
 
 from larq_filter import filters
+from larq_filter._validation import validate_number
 from larq_filter.filters.transfer import Section, Series, Transfer
 
 BLOCK = 1024  # samples of an impulse response that are computed in one product
@@ -20,15 +23,14 @@ def transfer_of(f: filters.Filter, step: int) -> Transfer:
     """The transfer function of ``f`` with the rates of ``step``.
 
     Raises:
-        TypeError: ``f`` is not a filter.
+        TypeError: ``f`` is not a filter, or ``step`` no number.
         ValueError: it is not linear, or ``step`` is negative.
     """
     if not isinstance(f, filters.Filter):
         raise TypeError(
             f"`f` must be a filter from larq_filter.filters, not {f!r} ({type(f).__name__})."
         )
-    if step < 0:
-        raise ValueError(f"`step` is {step}; training steps are counted from 0.")
+    validate_number("step", step, filters.Interval(0, math.inf, high_open=True))
     return f.transfer(step)
 
 

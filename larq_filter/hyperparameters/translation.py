@@ -47,7 +47,7 @@ import math
 import numpy as np
 
 from larq_filter import binary, filters
-from larq_filter._validation import one_minus, validate_choice, validate_flag
+from larq_filter._validation import as_numbers, one_minus, validate_choice, validate_flag
 from larq_filter.filters import is_schedule
 from larq_filter.hyperparameters.schedules import show, times
 
@@ -169,6 +169,7 @@ class Translation:
             Arrays of the shape and dtype of ``w_0`` for ``optimizer.set_filter_state``.
 
         Raises:
+            TypeError: no numbers.
             ValueError: a kernel that holds signs already: ``optimizer.build`` and
                 ``to_latent_free`` forget the magnitudes, so take the state before them.
         """
@@ -178,6 +179,7 @@ class Translation:
                 "initial_state before to_latent_free or optimizer.build, or pass an array."
             )
         w_0 = np.asarray(binary.latent(w_0) if hasattr(w_0, "latent_variable") else w_0)
+        as_numbers(w_0, "`w_0` must be latent weights, an array or the kernel of a layer")
         w_0 = w_0 if np.issubdtype(w_0.dtype, np.floating) else w_0.astype(np.float64)
         if not self.initial_inner:
             return self.filter.state_from_output(self.initial_output * w_0, np)

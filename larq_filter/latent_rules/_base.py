@@ -105,6 +105,7 @@ class Chain(Rule):
         }
 
     def with_rate(self, name: str, rate: Rate) -> "Chain":
+        self._require_rate(name)
         own, _, index = name.rpartition("_")
         rules = list(self.rules)
         rules[int(index)] = rules[int(index)].with_rate(own, rate)

@@ -4,6 +4,8 @@ What ``FilterOptimizer`` and ``LatentOptimizer`` have in common: the default opt
 rate as their own, counters of steps, clipping over all variables, configs, copies.
 """
 
+import numpy as np
+
 from larq_filter import binary, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import nested, wrapped_files
@@ -86,7 +88,7 @@ class Delegating(keras.optimizers.Optimizer):
         Raises:
             ValueError: another number of arrays, or other shapes.
         """
-        shapes = [tuple(weight.shape) for weight in weights]
+        shapes = [tuple(np.shape(weight)) for weight in weights]
         wanted = [tuple(variable.shape) for variable in variables]
         if shapes != wanted:
             raise ValueError(

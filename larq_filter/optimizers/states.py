@@ -16,6 +16,7 @@ import numpy as np
 
 from larq_filter import binary, filters, flips
 from larq_filter._keras import tf
+from larq_filter._validation import shown
 from larq_filter.optimizers import watching
 
 _SEED_STRIDE = 1_000_003  # between the seeds of two kernels
@@ -158,11 +159,11 @@ class KernelStates:
 
     def set_filter_state(self, variable, values) -> None:
         """As ``FilterOptimizer.set_filter_state``."""
-        state = self.of(variable)
+        state = self.of(variable) if binary.is_quantized(variable) else None
         if state is None:
             raise ValueError(
-                f"{variable.name} is no binary kernel that this optimizer was built with: call "
-                "optimizer.build(model.trainable_variables) first."
+                f"{getattr(variable, 'name', shown(variable))} is no binary kernel that this "
+                "optimizer was built with: call optimizer.build(model.trainable_variables) first."
             )
         self.start_again([variable])
         arrays = list(state.filter)

@@ -2,7 +2,8 @@
 
 import weakref
 
-from larq_filter._validation import validate_integer
+from larq_filter._keras import keras
+from larq_filter._validation import shown, validate_integer
 from larq_filter.quantizers.sign import SignQuantizer
 
 import larq
@@ -57,11 +58,14 @@ def connect(model, steps: int) -> None:
         steps: of the whole training, an integer >= 1.
 
     Raises:
+        TypeError: no Keras model, or steps that are no integer.
         ValueError: the model is not compiled; a quantizer whose variables follow the kernel (RBNN,
             LAB) and another optimizer than ``LatentOptimizer``; one such quantizer, or one with
             random signs, for two kernels.
     """
     validate_integer("steps", steps)
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a tf.keras.Model, not {shown(model)}.")
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         raise ValueError(f"The model {model.name} is not compiled: call model.compile(...) first.")

@@ -126,7 +126,7 @@ def get(name: str, inputs: bool = False, **kwargs) -> Sign:
         ValueError: unknown name.
     """
     table = INPUTS if inputs else KERNELS
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ValueError(
             f"Unknown quantizer {shown(name)} of {'activations' if inputs else 'kernels'}; choose "
             f"one of {', '.join(table)}."

@@ -667,7 +667,7 @@ def test_options_of_the_latent_layers():
         ({"kernel_quantizer": larq.quantizers.NoOp(precision=1)}, "must binarise"),
         ({"kernel_quantizer": "ste_tern"}, "'ste_tern'; it must binarise"),
         ({"kernel_quantizer": None}, "None; it must binarise"),
-        ({"magnitude": 0.0}, "`magnitude` is 0.0; it must be positive"),
+        ({"magnitude": 0.0}, r"`magnitude` is 0.0; it must lie in \(0, inf\)"),
     ],
 )
 def test_latent_quantizers_that_cannot_work_are_refused(options, message):

@@ -599,6 +599,7 @@ def scheduled_alpha():
         (lambda: sgd_from_filter(EMA(0.1), 1.0, velocity="?"), ValueError, ["'?'"]),
         (lambda: sgd_from_filter(EMA(0.1), weight_decay=0), ValueError, ["positive"]),
         (lambda: sgd_from_filter(LeakyIntegrator(1.0, 0.1), 0.1), TypeError, ["leak=0"]),
+        (lambda: filter_from_sgd(0.1, 0.1).initial_state("model"), TypeError, ["`w_0`", "'model'"]),
         (lambda: sgd_from_filter(LeakyIntegrator(0.3, 0), 5.0), ValueError, ["0.3", "neither"]),
         (lambda: sgd_from_filter(scheduled_alpha(), 0.1), ValueError, ["decoupled=True"]),
         (

@@ -825,6 +825,8 @@ def test_set_weights_restores_everything():
         np.testing.assert_array_equal(variable.numpy(), value)
     with pytest.raises(ValueError, match="arrays were given"):
         model.optimizer.set_weights(saved[1:])
+    with pytest.raises(ValueError, match="2 arrays were given"):
+        model.optimizer.set_weights([1, 2])
 
 
 def test_filter_state_can_be_given():
@@ -840,6 +842,8 @@ def test_filter_state_can_be_given():
     optimizer.build([w])
     with pytest.raises(ValueError, match=r"2 arrays of shapes \[\(12, 10\), \(12, 10\)\]"):
         optimizer.set_filter_state(w, state[:1])
+    with pytest.raises(ValueError, match="'w' is no binary kernel"):
+        optimizer.set_filter_state("w", state)
     with pytest.raises(ValueError, match="NaN or Inf"):
         optimizer.set_filter_state(w, [state[0], np.full_like(state[1], np.nan)])
     optimizer.set_filter_state(w, state)

@@ -294,6 +294,10 @@ def test_connect_refuses():
         quantizers.connect(model, 8)
     with pytest.raises(ValueError, match="steps"):
         quantizers.connect(model, 0)
+    with pytest.raises(TypeError, match="must be a tf.keras.Model, not 'model'"):
+        quantizers.connect("model", 8)
+    with pytest.raises(ValueError, match=r"Unknown quantizer \['ste'\]"):
+        quantizers.get(["ste"])
 
 
 def test_a_curvature_without_adam_is_refused():
