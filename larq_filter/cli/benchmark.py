@@ -29,7 +29,7 @@ BASES = ("Adam", "Larq Bop")  # that times are compared with
 flags.DEFINE_list(
     "peers",
     "filter,Adam,legacy Adam,SGD,Larq Bop",
-    f"Some of: {', '.join(PEERS)}; order N.",
+    f"Some of: {'; '.join(PEERS)}; order N. One with a comma in quotes: 'filter,\"Adam, XLA\"'.",
 )
 flags.DEFINE_integer("weights", bare_steps.WEIGHTS, "Binary weights, about.", 1)
 flags.DEFINE_integer("repeats", 7, "Rounds. More of them narrow the ratios.", 1)
@@ -43,8 +43,9 @@ def main():
     unknown = [name for name in FLAGS.peers if not known.fullmatch(name)]
     if unknown or not FLAGS.peers:
         raise ValueError(
-            f"--peers: {', '.join(unknown) or 'nothing'} is no peer; choose some of "
-            f"{', '.join(PEERS)}, order 3."
+            f"--peers: {'; '.join(unknown) or 'nothing'} is no peer; choose some of "
+            f"{'; '.join(PEERS)}; order 3. One with a comma stands in quotes: "
+            "--peers='filter,\"Adam, XLA\"'."
         )
     logging.set_verbosity(logging.ERROR)  # absl would show notes of Larq
     tf.get_logger().setLevel("ERROR")

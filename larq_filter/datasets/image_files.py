@@ -184,7 +184,7 @@ def _reason(path: str) -> str:
     except OSError as error:
         return error.strerror or type(error).__name__
     except tf.errors.OpError as error:
-        text = first_line(error).split("}} ")[-1].strip()  # without the node that says so
+        text = first_line(error).split("}} ")[-1].split(" [Op:")[0].strip()  # without who says so
         return "no PNG, JPEG, GIF or BMP" if "Unknown image file format" in text else text[:120]
     return "not a file that stays the same"
 

@@ -261,6 +261,7 @@ def test_unreadable_files_are_named_all_at_once(tmp_path, monkeypatch):
         "dog/link.png (No such file",
     ):
         assert words in str(error.value)
+    assert "[Op:" not in str(error.value)
     monkeypatch.setattr(image_files, "MOST_NAMED", 1)
     with pytest.raises(ValueError, match="and 3 more"):
         datasets.load(tmp_path)
