@@ -20,6 +20,7 @@ import pathlib
 import platform
 import sys
 import zipfile
+from collections.abc import Callable
 from typing import get_args
 
 from larq_filter import datasets, models
@@ -188,6 +189,22 @@ def refuse_other_run(folder: pathlib.Path, config: Config, scale: dict | None = 
         raise RunExists(f"{folder} is not empty and holds no run. Choose another output_dir.")
 
 
+def refuse_other_files(folder: pathlib.Path, is_own: Callable[[str], bool], what: str) -> None:
+    """Raises if a folder holds files and none of ours: what is written there would replace others.
+
+    Args:
+        folder: of results.
+        is_own: whether a name in it tells that it holds ...
+        what: ..., a search for example.
+
+    Raises:
+        RunExists: only files of somebody else; hidden ones are nobody's.
+    """
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    if any(not name.startswith(".") for name in names) and not any(map(is_own, names)):
+        raise RunExists(f"{folder} is not empty and holds no {what}. Choose another output_dir.")
+
+
 def refuse_other_own(folder: pathlib.Path, described: dict) -> None:
     """Raises if the run in the folder was begun with other images, another model or teacher.
 
@@ -349,18 +366,16 @@ def has_model(folder: pathlib.Path) -> bool:
     return zipfile.is_zipfile(folder / "model.keras")
 
 
-def has_preparation(folder: pathlib.Path) -> bool:
-    """Whether the file that says how the model takes images is there; a damaged one is removed."""
-    path = preparation.beside(folder / "model.keras")
+def lacks_preparation(folder: pathlib.Path) -> bool:
+    """Whether the file that says how the model takes images is missing or damaged."""
     try:
-        preparation.read(path)
-        return True
+        preparation.read(preparation.beside(folder / "model.keras"))
     except FileNotFoundError:
-        return False
+        return True
     except ValueError as error:
-        logger.warning("%s It is made again.", error)
-        path.unlink()
-        return False
+        logger.warning("%s", error)
+        return True
+    return False
 
 
 def read_result(folder: pathlib.Path) -> Result | None:

@@ -36,7 +36,7 @@ from larq_filter import binary, callbacks, datasets, serialization
 from larq_filter._keras import keras
 from larq_filter._validation import shown
 from larq_filter.conversion import to_latent_free
-from larq_filter.datasets import sources
+from larq_filter.datasets import preparation, sources
 from larq_filter.experiments import (
     files,
     memory,
@@ -171,16 +171,16 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     described = user_inputs.describe(config, data, way.model)
     run_folder.refuse_other_own(folder, described)
     result = run_folder.read_result(folder)
-    if result is not None and data is None and _has_own_images(config, folder):
-        data = load_data(config)
-        described = user_inputs.describe(config, data, way.model)
-        run_folder.refuse_other_own(folder, described)
-    prepared = result is None or run_folder.has_preparation(folder)
-    if result is not None and not _is_to_be_saved_again(config, folder, result):
-        logger.info("%s holds the finished run of this config: nothing to train.", folder)
-        if not prepared:
-            way.write_config(folder, config, load_data(config) if data is None else data)
-        return result
+    if result is not None:
+        if data is None and _has_own_images(config, folder):
+            data = load_data(config)
+            described = user_inputs.describe(config, data, way.model)
+            run_folder.refuse_other_own(folder, described)
+        if run_folder.lacks_preparation(folder):
+            _restore_preparation(config, folder, way, data)
+        if not _is_to_be_saved_again(config, folder, result):
+            logger.info("%s holds the finished run of this config: nothing to train.", folder)
+            return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     if data is None:
@@ -205,6 +205,18 @@ def _has_own_images(config: run_folder.Config, folder: pathlib.Path) -> bool:
     """Whether a finished run had images of the user's own, which are still where they were."""
     known = "data" in run_folder.read_described(folder)
     return known and pathlib.Path(config.dataset).expanduser().exists()
+
+
+def _restore_preparation(config: run_folder.Config, folder: pathlib.Path, way: _Way, data) -> None:
+    """Writes anew how the model of a finished run takes images; says if the images are gone."""
+    path = preparation.beside(folder / "model.keras")
+    try:
+        data = load_data(config) if data is None else data
+    except (ValueError, OSError, ImportError) as error:
+        logger.warning("%s can't be made again without the images: %s", path, error)
+        return
+    path.unlink(missing_ok=True)
+    way.write_config(folder, config, data)
 
 
 def _is_to_be_saved_again(config: run_folder.Config, folder: pathlib.Path, result) -> bool:

@@ -189,16 +189,6 @@ def without_empty_gradients(pairs):
     return kept
 
 
-def refuse_new_variables(new, kind: str) -> None:
-    """Raises if there are variables that the optimizer, a ``kind``, was built without."""
-    if new:
-        raise ValueError(
-            f"The optimizer was built without {new[0].name} (and {len(new) - 1} more). Variables "
-            "that become trainable later need a new one: compile the model with a new "
-            f"{kind}; this one, compiled with again, stays as it is."
-        )
-
-
 def refuse_variables(kernels, real, default_optimizer) -> None:
     """Raises unless there are binary kernels, all can be trained, and so can the rest."""
     problems = [

@@ -75,6 +75,16 @@ class Delegating(keras.optimizers.Optimizer):
         """After loading from a file that holds all counters."""
         self._counters.take(self.iterations)
 
+    def _refuse_new(self, variables) -> None:
+        """Raises if there are variables that the optimizer was built without."""
+        new = [v for v in variables if self._var_key(v) not in self._index_dict]
+        if new:
+            raise ValueError(
+                f"The optimizer was built without {new[0].name} (and {len(new) - 1} more). "
+                "Variables that become trainable later need a new one: compile the model with a "
+                f"new {type(self).__name__}; this one, compiled with again, stays as it is."
+            )
+
     def _step_with(self, optimizer, pairs) -> None:
         """One step of a nested optimizer, with gradients that are clipped and aggregated."""
         if pairs:

@@ -21,7 +21,6 @@ from larq_filter.optimizers import fusion, nonfinite, saved_layout, watching
 from larq_filter.optimizers.arguments import (
     refuse_late_build,
     refuse_misplaced,
-    refuse_new_variables,
     refuse_variables,
     validate_default_optimizer,
     validate_warm_start,
@@ -212,8 +211,7 @@ class FilterOptimizer(Attributes, SavedByName):
         """
         var_list = list(var_list)
         if getattr(self, "_built", False):
-            new = [v for v in var_list if self._var_key(v) not in self._index_dict]
-            refuse_new_variables(new, type(self).__name__)
+            self._refuse_new(var_list)
             self._start_again(var_list)
             return
         self._layout.require_usable()

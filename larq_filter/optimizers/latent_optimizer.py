@@ -18,7 +18,6 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import forgotten_scope, nested, wrapped_files
 from larq_filter.optimizers.arguments import (
     CLIPPING,
-    refuse_new_variables,
     validate_clipping,
     validate_default_optimizer,
     without_empty_gradients,
@@ -216,10 +215,6 @@ class LatentOptimizer(Delegating):
         self._steps.create(filter(binary.is_quantized, variables))
         self._trained = self._no_dependency(variables)
         self._built = True
-
-    def _refuse_new(self, variables):
-        new = [v for v in variables if self._var_key(v) not in self._index_dict]
-        refuse_new_variables(new, type(self).__name__)
 
     def _parts(self, items, variable_of):
         """Both optimizers, each with those of ``items`` whose variables are its own."""

@@ -251,7 +251,10 @@ def test_a_damaged_result_is_made_again(both, tmp_path, said):
         assert run_folder.read_result(folder) is None
 
 
-def test_a_lost_model_is_saved_again_from_the_last_checkpoint(both, tmp_path, said):
+def test_a_lost_model_is_saved_again_from_the_last_checkpoint(both, tmp_path, said, monkeypatch):
+    def gone(config):
+        raise FileNotFoundError("moved")
+
     folder = shutil.copytree(both / "whole", tmp_path / "run")
     model, images = folder / "model.keras", folder / "model.images.json"
     expected = images.read_bytes()
@@ -264,6 +267,10 @@ def test_a_lost_model_is_saved_again_from_the_last_checkpoint(both, tmp_path, sa
     assert "model.keras is missing or damaged. It is made again" in text
     assert "model.images.json is damaged" in text
     images.unlink()  # alone
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "load_data", gone)
+        assert training.run(SMALL, folder, verbose=0) == run_folder.read_result(folder)
+    assert "model.images.json can't be made again without the images: moved" in said[-2]
     training.run(SMALL, folder, verbose=0)
     assert images.read_bytes() == expected
     model.unlink()

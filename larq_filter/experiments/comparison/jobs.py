@@ -103,7 +103,8 @@ class Comparison:
         ]
         for job in self.jobs:  # too few epochs for two stages: say so before any job runs
             methods.first_stage(job.config.method, job.config.knobs, job.config.epochs)
-        self._refuse_other_files()
+        own = {"locks", *(job.name for job in self.jobs)}
+        run_folder.refuse_other_files(self.folder, own.__contains__, "comparison")
         try:
             for name in ("locks", "errors"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -215,15 +216,6 @@ class Comparison:
         run_folder.refuse_other_run(folder, job.config)
         result = run_folder.read_result(folder)
         return result or training.run(job.config, folder, verbose=0, **self.given)
-
-    def _refuse_other_files(self) -> None:
-        """Tables are written over; those of somebody else must not be."""
-        names = {each.name for each in self.folder.iterdir()} if self.folder.is_dir() else set()
-        is_comparison = names & {"locks", *(job.name for job in self.jobs)}
-        if not is_comparison and not all(name.startswith(".") for name in names):
-            raise run_folder.RunExists(
-                f"{self.folder} is not empty and holds no comparison. Choose another output_dir."
-            )
 
     def _refuse_other_runs(self) -> None:
         """Raises at once, not hours later when the job's turn comes."""

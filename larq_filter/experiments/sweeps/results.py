@@ -172,13 +172,12 @@ def refuse_other_files(folder: pathlib.Path, storage: str) -> None:
     Raises:
         run_folder.RunExists: no part of a search is in it.
     """
-    names = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
     own = {"sweep.json", "tables.lock", pathlib.PurePath(storage).name}
-    is_search = names & own or any(name.isdigit() for name in names)  # folders of trials
-    if not is_search and not all(name.startswith(".") for name in names):
-        raise run_folder.RunExists(
-            f"{folder} is not empty and holds no search. Choose another output_dir."
-        )
+    run_folder.refuse_other_files(
+        folder,
+        lambda name: name in own or name.isdigit(),
+        "search",  # digits: folders of trials
+    )
 
 
 def write(
