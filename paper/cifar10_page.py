@@ -18,7 +18,8 @@ import numpy as np
 from absl import app, flags
 
 import cifar10
-from larq_filter import filters, plots
+import cifar10_ship
+from larq_filter import filters, models, plots
 from larq_filter.experiments import files, tables
 from larq_filter.experiments.comparison import summaries
 
@@ -345,7 +346,24 @@ def section() -> str:
     rows = other_rows("long")
     if rows:
         parts += ["**100 epochs.** One seed.", tables.markdown(rows)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, shipped_text()]) + "\n"
+
+
+def shipped_text() -> str:
+    """What the package says of the network that it carries."""
+    about = models.model_card(cifar10_ship.NAME)
+    recipe, found = about["recipe"], about["accuracy"]
+    size = models.pretrained_file(cifar10_ship.NAME).stat().st_size
+    return (
+        f"**The network that comes with the package**, "
+        f"[`{cifar10_ship.NAME}`](models.md#a-network-that-comes-trained), is that of the run "
+        f"`{recipe['run']}`, {recipe['epochs']} epochs with seed {recipe['seed']}. On the "
+        f"{about['examples']['test']:,} test images the weights, {size / 1000:.0f} kB, reach "
+        f"{found['test, these files in Keras']:.4f} in Keras; the proven export, "
+        f"{about['export']['bytes'] / 1000:.0f} kB, {found['test, these files in LCE']:.4f} in the "
+        "interpreter of Larq Compute Engine: "
+        "`python paper/cifar10_ship.py --data_dir=DIR`."
+    )
 
 
 def draw() -> dict:

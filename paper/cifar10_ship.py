@@ -7,11 +7,18 @@ images, and writes to FOLDER:
 
     birealnet20-cifar10.npz           the weights, a bit for each binary one (`models.pack`), and
                                       the model card: data, recipe, seed, accuracies, versions
-    birealnet20-cifar10.tflite        the export; with its .images.json and its report
+    birealnet20-cifar10.tflite        the export
+    birealnet20-cifar10.images.json   how both take images
 
-RUNS is the folder that `paper/cifar10.py` was given. What can't be proven is not written.
+RUNS is the folder that `paper/cifar10.py` was given. What can't be proven is not written. FOLDER is
+larq_filter/models/weights for the network that the package carries. Of that one
+
+    python paper/cifar10_ship.py --data_dir=DIR
+
+counts both files on all test images again.
 """
 
+import hashlib
 import json
 import pathlib
 import tempfile
@@ -22,7 +29,7 @@ from absl import app, flags
 import cifar10
 from larq_filter import binary, datasets, export, models, serialization, to_latent_free
 from larq_filter.cli import command_line
-from larq_filter.experiments import exports, files, run_folder
+from larq_filter.experiments import files, run_folder
 
 FLAGS = flags.FLAGS
 NAME = "birealnet20-cifar10"
@@ -50,18 +57,21 @@ def accuracies(network, flatbuffer: bytes, data: datasets.ImageData) -> dict[str
     return {name: round(found / count, 4) for name, found in right.items()}
 
 
-def card(run: dict, found: dict, data: datasets.ImageData) -> dict:
+def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data) -> dict:
     """What is said about the network.
 
     Args:
         run: the file of its run.
         found: of ``accuracies``.
-        data: what it was trained on.
+        report: on the export, whose claims all hold.
+        flatbuffer: the export.
+        data: what it was trained on, ``ImageData``.
     """
     result, config = run["result"], run["config"]
     given = {name: value for name, value in config["knobs"].items() if value is not None}
     return {
         "network": config["model"],
+        "width": config["width"],
         "input_shape": list(data.input_shape),
         "num_classes": data.num_classes,
         "images": data.preparation().to_json(),
@@ -86,6 +96,12 @@ def card(run: dict, found: dict, data: datasets.ImageData) -> dict:
             "test, these files in Keras": found["keras"],
             "test, these files in LCE": found["lce"],
         },
+        "export": {
+            "proven": [claim.name for claim in report.claims],
+            "on validation images": VERIFIED,
+            "bytes": len(flatbuffer),
+            "sha256": hashlib.sha256(flatbuffer).hexdigest(),
+        },
         "versions": run_folder.versions("larq-compute-engine"),
     }
 
@@ -103,52 +119,63 @@ def ship(model, run: dict, data: datasets.ImageData, folder: pathlib.Path) -> di
     report = export.verify(network, flatbuffer, images.numpy(), labels.numpy())
     if not report.ok:
         raise ValueError(f"Not every claim of the export holds.\n{report}")
-    about = card(run, accuracies(network, flatbuffer, data), data)
+    about = card(run, accuracies(network, flatbuffer, data), report, flatbuffer, data)
     packed = models.pack(network, about)
     given = network.predict_on_batch(images)
-    if not np.array_equal(_unpacked(packed, run, data).predict_on_batch(images), given):
+    if not np.array_equal(_unpacked(packed).predict_on_batch(images), given):
         raise ValueError("The packed weights give other outputs than the model.")
-    exported = exports.Export(report, flatbuffer, data.preparation(), made={"run": run["name"]})
-    exported.write(folder / f"{NAME}.tflite")
-    with files.plain_errors(folder):
-        files.write_whole(folder / f"{NAME}.npz", packed)
+    contents = {
+        "npz": packed,
+        "images.json": files.as_json(data.preparation().to_json()),
+        "tflite": flatbuffer,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_together({folder / f"{NAME}.{end}": each for end, each in contents.items()})
     return about
 
 
-def _unpacked(packed: bytes, run: dict, data: datasets.ImageData):
+def _unpacked(packed: bytes):
     """The model that users build of the file."""
-    config = run["config"]
-    own = {} if config["width"] is None else {"width": config["width"]}
-    shape, classes = data.input_shape, data.num_classes
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, f"{NAME}.npz")
         path.write_bytes(packed)
-        return models.build(
-            config["model"], input_shape=shape, num_classes=classes, weights=path, **own
-        )
+        return models.load(path)
+
+
+def load_data() -> datasets.ImageData:
+    """What the runs of `paper/cifar10.py` have trained on."""
+    return datasets.load("cifar10_jpeg", data_dir=FLAGS.data_dir)
 
 
 def main(arguments):
-    """Ships the model of a run."""
+    """Ships the model of a run, or counts the files of the package."""
     if len(arguments) > 1:
         raise SystemExit(f"error: {arguments[1]!r} belongs to no flag.")
     command_line.show_progress()
+    if FLAGS.job is None:
+        network, flatbuffer = (models.pretrained_file(NAME, end) for end in (".npz", ".tflite"))
+        print(accuracies(models.load(network), flatbuffer.read_bytes(), load_data()))
+        return
     run = cifar10.read(FLAGS.job)
     path = pathlib.Path(FLAGS.output_dir, *FLAGS.job.split("/"), "model.keras")
     if run is None or not path.is_file():
         missing = path if run else cifar10.RESULTS / f"{FLAGS.job}.json"
         raise SystemExit(f"error: the run {FLAGS.job} is not finished here: there is no {missing}.")
-    data = datasets.load("cifar10_jpeg", data_dir=FLAGS.data_dir)
-    about = ship(serialization.load_model(path), run, data, pathlib.Path(FLAGS.target))
+    about = ship(serialization.load_model(path), run, load_data(), pathlib.Path(FLAGS.target))
     print(json.dumps(about, indent=1))
 
 
 if __name__ == "__main__":
     for name, text in {
-        "job": "The run, as paper/cifar10.py --list names it.",
+        "job": "The run, as paper/cifar10.py --list names it. Default: none, the package's files.",
         "data_dir": "Folder that holds cifar10_jpeg as tensorflow-datasets.",
         "output_dir": "Run folders, of paper/cifar10.py.",
         "target": "Folder of the files.",
     }.items():
-        flags.DEFINE_string(name, None, text, required=True)
+        flags.DEFINE_string(name, None, text, required=name == "data_dir")
+    flags.register_multi_flags_validator(
+        ["job", "output_dir", "target"],
+        lambda given: len({value is None for value in given.values()}) == 1,
+        message="--job, --output_dir and --target are needed together.",
+    )
     app.run(main)

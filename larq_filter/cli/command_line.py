@@ -139,7 +139,7 @@ def require_one_of(*names: str) -> None:
     flags.register_multi_flags_validator(
         names,
         lambda values: sum(value is not None for value in values.values()) == 1,
-        message=f"give {wanted}, and not both.",
+        message=f"give {wanted}, and only one of them.",
     )
 
 

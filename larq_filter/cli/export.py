@@ -31,6 +31,7 @@ from larq_filter.export import linting, reports
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(network_flags)  # else --help would not show them
 flags.adopt_module_key_flags(user_code)
+command_line.require_one_of("run", "model_file")
 
 # What
 command_line.define_path(

@@ -11,7 +11,6 @@ from larq_filter.cli import command_line
 
 command_line.define_path("run", None, "Run folder of larq-filter train: its model, and its data.")
 command_line.define_path("model_file", None, "The file of a trained model, in place of --run.")
-command_line.require_one_of("run", "model_file")
 flags.DEFINE_string(
     "model",
     None,

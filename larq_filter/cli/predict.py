@@ -3,6 +3,7 @@
     larq-filter predict --run=runs/digits-starter-filter-0 one.png two.jpg
     larq-filter predict --run=runs/pets FOLDER
     larq-filter predict --model_file=model.tflite images.npz
+    larq-filter predict --pretrained=birealnet20-cifar10 one.png
 
 Prints a table: the image, its class, the probability of that, and the three likeliest classes. Each
 image is made ready as in training: at the size of the network (resized as --image_size does it, the
@@ -13,13 +14,14 @@ or x_train is read. What can't be read is named on stderr; then the exit status 
 
 import dataclasses
 import itertools
+import pathlib
 import sys
 
 import numpy as np
 from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
-from larq_filter import datasets
+from larq_filter import datasets, models
 from larq_filter.cli import command_line, network_flags, networks, user_code
 from larq_filter.datasets import preparation
 from larq_filter.experiments import prediction, run_folder, tables
@@ -27,6 +29,14 @@ from larq_filter.experiments import prediction, run_folder, tables
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(network_flags)  # else --help would not show them
 flags.adopt_module_key_flags(user_code)
+flags.DEFINE_enum(
+    "pretrained",
+    None,
+    [name + end for name in models.pretrained_names() for end in ("", ".tflite")],
+    "A network that comes with the package, in place of --run: in Keras, or (.tflite) in Larq "
+    "Compute Engine.",
+)
+command_line.require_one_of("run", "model_file", "pretrained")
 TOP = 3  # classes in the last column
 BATCH = 64
 
@@ -35,9 +45,15 @@ DATA = ("dataset", "data_dir", "image_size", "train_examples")
 command_line.define_flags(run_folder.Config, DATA, dataset=None)
 
 
+def pretrained(name: str) -> pathlib.Path:
+    """The file of a network that comes with the package."""
+    plain = name.removesuffix(".tflite")
+    return models.pretrained_file(plain, ".npz" if plain == name else ".tflite")
+
+
 def network() -> prediction.Network:
     """The network, once the flags have been found to agree with the file beside it."""
-    model = networks.source()
+    model = pretrained(FLAGS.pretrained) if FLAGS.pretrained else networks.source()
     user_code.load()
     known, prepare = preparation.beside(model), None
     if FLAGS.dataset is not None:

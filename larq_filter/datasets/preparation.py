@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,33 @@ class Preparation:
         fields = dataclasses.asdict(self)
         return fields | {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Preparation":
+        """The preparation that `to_json` made `content` of.
+
+        Raises:
+            ValueError: a value is missing, or the values don't fit together.
+        """
+        try:
+            shape = tuple(int(side) for side in content["input_shape"])
+            names = tuple(str(name) for name in content["class_names"])
+            mean, std = (np.array(content[key], np.float32) for key in ("mean", "std"))
+            pixels = content["pixels"]
+        except KeyError as error:
+            raise ValueError(f"it lacks {error}") from error
+        except TypeError as error:
+            raise ValueError(first_line(error)) from error
+        if not (
+            len(shape) == 3
+            and min(shape) > 0
+            and len(names) > 1
+            and mean.shape == std.shape == shape[2:]
+            and bool(np.all(np.isfinite(mean)) and np.all(std > 0) and np.all(np.isfinite(std)))
+            and pixels in PIXELS
+        ):
+            raise ValueError("the values don't fit together")
+        return cls(shape, names, mean, std, pixels)
+
 
 def beside(model) -> pathlib.Path:
     """Where the preparation of the model in a file lies."""
@@ -108,24 +136,9 @@ def read(path) -> Preparation:
     """
     path = pathlib.Path(path)
     try:
-        content = json.loads(path.read_bytes())
-        shape = tuple(int(side) for side in content["input_shape"])
-        names = tuple(str(name) for name in content["class_names"])
-        mean, std = (np.array(content[key], np.float32) for key in ("mean", "std"))
-        good = (
-            len(shape) == 3
-            and min(shape) > 0
-            and len(names) > 1
-            and mean.shape == std.shape == shape[2:]
-            and bool(np.all(np.isfinite(mean)) and np.all(std > 0) and np.all(np.isfinite(std)))
-            and content["pixels"] in PIXELS
-        )
-        reason = "the values don't fit together"
-    except (ValueError, TypeError, KeyError) as error:
-        good, reason = False, first_line(error)[:200] or type(error).__name__
-    if not good:
+        return Preparation.from_json(json.loads(path.read_bytes()))
+    except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({reason}), so nobody knows how the network takes its images. Put "
-            "the file back from a copy, or name the data it was trained on."
-        )
-    return Preparation(shape, names, mean, std, content["pixels"])
+            f"{path} is damaged ({first_line(error)[:200]}), so nobody knows how the network takes "
+            "its images. Put the file back from a copy, or name the data it was trained on."
+        ) from error

@@ -1,4 +1,4 @@
-"""A trained network in use: from a run folder, a ``.keras`` or a ``.tflite`` file, to classes."""
+"""A trained network in use: from a ``.keras``, ``.tflite`` or packed file to classes."""
 
 import dataclasses
 import pathlib
@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from larq_filter import datasets, export, serialization
+from larq_filter import datasets, export, models, serialization
 from larq_filter._validation import first_line
 from larq_filter.datasets import folders, preparation
 
-FORMATS = (".keras", ".tflite")
+FORMATS = (".keras", ".tflite", ".npz")
 ARRAYS = ("images", "x", "x_test", "x_validation", "x_train")  # in an .npz file; the first of them
 
 
@@ -60,7 +60,7 @@ def load(model: pathlib.Path, prepare: datasets.Preparation | None = None) -> Ne
     """The network in a file.
 
     Args:
-        model: a ``.keras`` or ``.tflite`` file.
+        model: a ``.keras`` or ``.tflite`` file, or an ``.npz`` file of ``models.pack``.
         prepare: how it takes images. Default: what lies beside the file.
 
     Raises:
@@ -69,15 +69,16 @@ def load(model: pathlib.Path, prepare: datasets.Preparation | None = None) -> Ne
         ValueError: another kind of file, or a damaged one.
     """
     if model.suffix not in FORMATS:
-        raise ValueError(f"{model} must end in {' or '.join(FORMATS)}.")
+        raise ValueError(f"{model} must end in {', '.join(FORMATS)}.")
     if not model.is_file():
         raise FileNotFoundError(f"there is no file {model}.")
-    outputs = _of_keras(model) if model.suffix == ".keras" else _of_engine(model)
+    outputs = _of_engine(model) if model.suffix == ".tflite" else _of_keras(model)
     return Network(prepare or _beside(model), outputs)
 
 
 def _of_keras(model: pathlib.Path):
-    network = serialization.load_model(model)
+    load_model = models.load if model.suffix == ".npz" else serialization.load_model
+    network = load_model(model)
     return lambda images: network.predict(images, verbose=0)
 
 

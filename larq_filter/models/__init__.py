@@ -21,11 +21,12 @@ The last four are structures: any method trains them. docs/models.md says what o
 
 import difflib
 import inspect
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from larq_filter._validation import validate_integer
-from larq_filter.models import packed, zoo
+from larq_filter.models import packed, pretrained, zoo
 from larq_filter.models.abcnet import Shifts, SumOfBases, abcnet20
 from larq_filter.models.activations import ChannelShift, RPReLU
 from larq_filter.models.binarynet import binarynet
@@ -34,6 +35,7 @@ from larq_filter.models.elasticlink import elasticlink20
 from larq_filter.models.mlp import mlp
 from larq_filter.models.nobn import birealnet20_nobn
 from larq_filter.models.packed import Packed, pack, unpack
+from larq_filter.models.pretrained import model_card, pretrained_file, pretrained_names
 from larq_filter.models.reactnet import reactnet_a
 from larq_filter.models.resnet18 import resnet18_cifar
 from larq_filter.models.scales import OutputScale
@@ -55,9 +57,13 @@ __all__ = [
     "birealnet20_nobn",
     "build",
     "elasticlink20",
+    "load",
     "mlp",
+    "model_card",
     "names",
     "pack",
+    "pretrained_file",
+    "pretrained_names",
     "reactnet_a",
     "resnet18_cifar",
     "smallest_image",
@@ -111,17 +117,24 @@ def smallest_image(name: str) -> int:
     return _SMALLEST[name] if name in _SMALLEST else zoo.smallest_image(name)
 
 
-def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: Any) -> Any:
+def build(
+    name: str,
+    *,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    **kwargs: Any,
+) -> Any:
     """Builds a model.
 
     Args:
         name: one of `names()`.
-        input_shape: (height, width, channels) of the images.
-        num_classes: number of classes, >= 2.
+        input_shape: (height, width, channels) of the images; not needed if the model comes trained.
+        num_classes: number of classes, >= 2; not needed if the model comes trained.
         **kwargs: what the model takes besides: `width` (all of this package), `depth` (mlp),
             `first_padding` (binarynet), `form` (xnorpp20), `weight_bases` and `activation_bases`
-            (abcnet20), and `weights`: for a model of this package None or the path of a file that
-            `pack` made; for one of larq-zoo None, "imagenet", or the path of a weights file.
+            (abcnet20), and `weights`: for a model of this package None, "cifar10" if it comes
+            trained so (`pretrained_names`), or the path of a file that `pack` made; for one of
+            larq-zoo None, "imagenet", or the path of a weights file.
 
     Returns:
         An uncompiled `tf.keras.Model` with fresh weights, unless `weights` says otherwise.
@@ -129,9 +142,9 @@ def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: 
     Raises:
         FileNotFoundError: there is no file `weights`.
         ImportError: a larq-zoo model without the extra `zoo`.
-        TypeError: a number that is no integer.
+        TypeError: a number that is no integer; `input_shape` or `num_classes` is missing.
         ValueError: unknown name, an argument that the model does not take, a shape that the
-            model cannot take, or weights of a network of other shapes.
+            model cannot take, or weights of a network of other shapes or trained on others.
     """
     _require_known(name)
     fixed = ("input_shape", "num_classes", "name")
@@ -146,12 +159,47 @@ def build(name: str, *, input_shape: Sequence[int], num_classes: int, **kwargs: 
         raise ValueError(
             f"{name} takes no argument {', '.join(unknown)}: it takes {', '.join(takes)}"
         )
-    validate_integer("num_classes", num_classes, 2)
-    own = {} if name in _OWN else {"name": name}
-    model = builder(**own, input_shape=input_shape, num_classes=num_classes, **kwargs)
+    shapes = {"input_shape": input_shape, "num_classes": num_classes}
+    path = None
     if weights is not None:
-        packed.load(model, weights)
+        path, shapes = pretrained.found(name, weights, shapes)
+    missing = [key for key, value in shapes.items() if value is None]
+    if missing:
+        raise TypeError(
+            f"`build` needs {' and '.join(missing)} of a model that is not trained yet."
+        )
+    validate_integer("num_classes", shapes["num_classes"], 2)
+    own = {} if name in _OWN else {"name": name}
+    model = builder(**own, **shapes, **kwargs)
+    if path is not None:
+        packed.set_weights(model, path)
     return model
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """The network in a file of `pack` whose model card says which it is.
+
+    Args:
+        path: `.npz`; its `about` has `network`, one of `names()`, `input_shape`, `num_classes`, and
+            `width` where it is not the default.
+
+    Returns:
+        An uncompiled `tf.keras.Model`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is another kind of file, is damaged, or does not say what it is.
+    """
+    about = unpack(path).about
+    missing = [name for name in ("network", "input_shape", "num_classes") if name not in about]
+    if missing:
+        raise ValueError(
+            f"{os.fspath(path)} does not say {' and '.join(missing)} of its network. Build it by "
+            "models.build(name, ..., weights=path), or pack it with these in `about`."
+        )
+    shapes = {name: about[name] for name in ("input_shape", "num_classes")}
+    own = {"width": about["width"]} if about.get("width") is not None else {}
+    return build(about["network"], **shapes, **own, weights=path)
 
 
 def _require_known(name):

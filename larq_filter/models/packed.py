@@ -136,7 +136,7 @@ def _split(entries, bits, numbers) -> list[np.ndarray]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def load(model: Any, path: str | os.PathLike[str]) -> None:
+def set_weights(model: Any, path: str | os.PathLike[str]) -> None:
     """Sets the weights of a model to those in a file.
 
     Raises:

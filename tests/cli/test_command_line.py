@@ -235,7 +235,7 @@ def test_flags_that_are_wrong_folders_that_can_not_be_made_and_lines_to_paste(tm
         env=QUIET,
     )
     said = [line for line in ended.stderr.splitlines() if line[:6] in ("error:", "status")]
-    pair = "give --this=... or --that=..., and not both."
+    pair = "give --this=... or --that=..., and only one of them."
     assert said == [
         line
         for words in [*mistakes.values(), pair, pair]

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from larq_filter import datasets, export
+from larq_filter import datasets, export, models
 from larq_filter._keras import keras, tf
 from larq_filter.datasets import folders, preparation
 from larq_filter.experiments import prediction, training
@@ -118,6 +118,35 @@ def test_the_command_and_what_it_cannot_read(trained, tmp_path):
         assert label == data.class_names[order[0]]
         assert float(probability) == pytest.approx(row[order[0]], abs=6e-4)
         assert re.findall(r"[a-z]+", top) == [data.class_names[i] for i in order]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["", pytest.param(".tflite", marks=pytest.mark.extras)])
+def test_a_network_that_comes_with_the_package(tmp_path, end):
+    image = np.random.default_rng(1).integers(0, 255, (4, 4, 3), np.uint8)
+    image = image.repeat(8, axis=0).repeat(8, axis=1)
+    (tmp_path / "one.png").write_bytes(tf.io.encode_png(image).numpy())
+    command = [sys.executable, "-m", "larq_filter_cli", "predict", "one.png"]
+    command.append(f"--pretrained=birealnet20-cifar10{end}")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def predict(*flags):
+        return subprocess.run(
+            [*command, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    about = models.model_card("birealnet20-cifar10")
+    prepare = datasets.Preparation.from_json(about["images"])
+    network = models.build("birealnet20", weights="cifar10")
+    (expected,) = network.predict(prepare(image[None]), verbose=0)
+    done = predict()
+    assert done.returncode == 0, done.stderr
+    name, label, probability, _ = re.split(r"  +", done.stdout.splitlines()[1])
+    assert (name, label) == ("one.png", prepare.class_names[expected.argmax()])
+    assert float(probability) == pytest.approx(expected.max(), abs=6e-4)
+    if not end:
+        assert "beside the model says that its images are scaled" in predict("--std=255").stderr
+        assert "--pretrained=..., and only one of them" in predict("--run=elsewhere").stderr
 
 
 def test_what_a_network_is_not_made_for(tmp_path):
