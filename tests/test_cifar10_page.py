@@ -210,8 +210,12 @@ def test_pictures_show_every_trial_and_both_curves(results):
     (axes,) = found["curves"].axes
     assert len(axes.get_lines()) == len(ROWS)
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata()[-1], VALIDATION[:, 0].mean())
-    dots = [line.get_xydata()[0] for line in found["minutes"].axes[0].get_lines()]
-    np.testing.assert_allclose(dots, np.transpose([MINUTES, TEST.mean(0)]))
+    (axes,) = found["accuracy"].axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    named = [f"{row}, {each:.0f} min" for row, each in zip(ROWS, MINUTES, strict=True)]
+    assert labels == named[::-1]
+    for column, line in enumerate(axes.get_lines()[2::-2]):  # of each row dots, and their mean
+        np.testing.assert_array_equal(line.get_xdata(), TEST[:, column])
 
 
 def test_the_committed_page_is_that_of_the_committed_files():
