@@ -176,7 +176,7 @@ def test_what_a_network_is_not_made_for(tmp_path):
     build((8, 8, 1), 2).save(model)  # another one since
     with pytest.raises(ValueError, match=r"images of shape \(4, 4, 1\): .*expected shape"):
         prediction.load(model).probabilities(grey[:1, ..., None])
-    with pytest.raises(ValueError, match="must end in .keras or .tflite"):
+    with pytest.raises(ValueError, match="must end in .keras, .tflite, .npz"):
         prediction.load(pathlib.Path("model.h5"))
     np.save(tmp_path / "array.npy", grey)
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")

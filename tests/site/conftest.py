@@ -32,7 +32,8 @@ def program(*names):
 
 def newest(path):
     files = path.rglob("*") if path.is_dir() else [path]
-    return max(file.stat().st_mtime for file in files if "__pycache__" not in file.parts)
+    files = (file for file in files if file.is_file() and "__pycache__" not in file.parts)
+    return max(file.stat().st_mtime for file in files)
 
 
 @pytest.fixture(scope="session")
