@@ -111,6 +111,31 @@ def test_a_recipe_and_its_translation_are_compared_by_seed(results):
     assert found == {"latent": expected["two_step"], "filter": expected["filter"]}
 
 
+@pytest.mark.extras
+def test_a_long_run_is_named_with_what_it_went_on_with(results):
+    """Of the 20-epoch runs of seed 0 the one by the old rule is the best: its knobs are taken."""
+    short = json.loads((results / "main" / "filter-seed0.json").read_text())
+    accuracies = {"main/first_order": 0.1, "main/erlang": 0.2, "by_rule/filter": 0.9}
+    accuracies |= {"long/filter": 0.85}
+    for name, accuracy in accuracies.items():
+        end = "" if name.startswith("long") else "-seed0"
+        (results / name).parent.mkdir(exist_ok=True)
+        content = short | {"result": {"accuracy": accuracy, "test_accuracy": 0.8}}
+        (results / f"{name}{end}.json").write_text(json.dumps(content))
+    times = json.loads((results / "times.json").read_text())
+    times["ms"] |= {"first_order": 1.0, "erlang": 1.0}
+    (results / "times.json").write_text(json.dumps(times))
+    found = table(cifar10_page.section(), "100 epochs.")
+    trial = json.loads((results / "search" / "filter-02.json").read_text())["config"]["knobs"]
+    alpha = float(f"{trial['alpha'] * 500 / (100 * 351):.3g}")
+    knobs = f"alpha {alpha}, gamma {trial['gamma']}"
+    assert list(found) == ["long/filter"]
+    assert found["long/filter"][:3] == ["0.8500", "0.8000", "20%"]
+    assert found["long/filter"][3].endswith(knobs)
+    (axes,) = cifar10_page.draw()["long"].axes
+    assert [len(line.get_xdata()) for line in axes.get_lines()] == [20]
+
+
 def test_the_order_of_the_best_three_is_told(results):
     (results / "carry").mkdir()
     for row, values in (("filter", (0.7, 0.6, 0.6)), ("adam", (0.7, 0.6, 0.65))):
