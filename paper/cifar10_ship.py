@@ -15,7 +15,7 @@ larq_filter/models/weights for the network that the package carries. Of that one
 
     python paper/cifar10_ship.py --data_dir=DIR
 
-counts both files on all test images again.
+counts both files on all test images again; it is an error if the model card says otherwise.
 """
 
 import hashlib
@@ -154,7 +154,11 @@ def main(arguments):
     command_line.show_progress()
     if FLAGS.job is None:
         network, flatbuffer = (models.pretrained_file(NAME, end) for end in (".npz", ".tflite"))
-        print(accuracies(models.load(network), flatbuffer.read_bytes(), load_data()))
+        found = accuracies(models.load(network), flatbuffer.read_bytes(), load_data())
+        said = models.model_card(NAME)["accuracy"]
+        print(found)
+        if [*found.values()] != [said[f"test, these files in {name}"] for name in ("Keras", "LCE")]:
+            raise SystemExit(f"error: the model card says {said}.")
         return
     run = cifar10.read(FLAGS.job)
     path = pathlib.Path(FLAGS.output_dir, *FLAGS.job.split("/"), "model.keras")

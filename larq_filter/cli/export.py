@@ -22,10 +22,10 @@ import numpy as np
 from absl import flags
 
 # First: it makes sure that tf.keras is Keras 2.
-from larq_filter import datasets, export, serialization
+from larq_filter import datasets, export
 from larq_filter.cli import command_line, network_flags, networks, user_code
 from larq_filter.datasets import preparation, splits
-from larq_filter.experiments import exports, files, run_folder, user_inputs
+from larq_filter.experiments import exports, files, prediction, run_folder, user_inputs
 from larq_filter.export import linting, reports
 
 FLAGS = flags.FLAGS
@@ -197,7 +197,7 @@ def main():
     if run is not None and (run / "config.json").exists():
         user_code.refuse_unnamed(run_folder.read_config(run)["config"], str(run))
     user_code.load()
-    model = serialization.load_model(source)
+    model = prediction.load_network(source)
     data, prepare = as_trained(load_data(run), source)
     networks.refuse_other_classes(model, data)
     networks.refuse_other_images(model, data)

@@ -10,7 +10,12 @@ from absl import flags
 from larq_filter.cli import command_line
 
 command_line.define_path("run", None, "Run folder of larq-filter train: its model, and its data.")
-command_line.define_path("model_file", None, "The file of a trained model, in place of --run.")
+command_line.define_path(
+    "model_file",
+    None,
+    "The file of a trained model, in place of --run: .keras, or .npz of models.pack; predict takes "
+    ".tflite too.",
+)
 flags.DEFINE_string(
     "model",
     None,

@@ -46,14 +46,25 @@ command_line.define_flags(run_folder.Config, DATA, dataset=None)
 
 
 def pretrained(name: str) -> pathlib.Path:
-    """The file of a network that comes with the package."""
+    """The file of a network that comes with the package.
+
+    Raises:
+        ValueError: a flag is given besides that would say how it takes its images.
+    """
+    given = [f"--{flag}" for flag in (*DATA, "mean", "std") if FLAGS[flag].value is not None]
+    if given:
+        raise ValueError(
+            f"--pretrained={name} knows how it takes its images: leave out {', '.join(given)}."
+        )
     plain = name.removesuffix(".tflite")
     return models.pretrained_file(plain, ".npz" if plain == name else ".tflite")
 
 
 def network() -> prediction.Network:
     """The network, once the flags have been found to agree with the file beside it."""
-    model = pretrained(FLAGS.pretrained) if FLAGS.pretrained else networks.source()
+    if FLAGS.pretrained:
+        return prediction.load(pretrained(FLAGS.pretrained))
+    model = networks.source()
     user_code.load()
     known, prepare = preparation.beside(model), None
     if FLAGS.dataset is not None:

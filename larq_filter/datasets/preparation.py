@@ -54,7 +54,7 @@ class Preparation:
             )
         return image_files.image(path, self.input_shape)
 
-    def images(self, raw: Any, name: str) -> np.ndarray:
+    def images(self, raw: Any, name: str = "images") -> np.ndarray:
         """Raw images in an array, made sure of.
 
         Args:
@@ -64,6 +64,8 @@ class Preparation:
         Raises:
             TypeError, ValueError: of another type, size or number of channels than in training.
         """
+        if np.shape(raw) == self.input_shape:
+            raise ValueError(f"{name} holds one image; the network takes several: {name}[None].")
         images = arrays.image_array(name, raw)
         found = str(images.dtype), images.shape[1:]
         if found != (self.pixels, self.input_shape):
@@ -98,16 +100,24 @@ class Preparation:
     def from_json(cls, content: Mapping[str, Any]) -> "Preparation":
         """The preparation that `to_json` made `content` of.
 
+        Args:
+            content: a file beside a model, or `images` of a model card
+                (`models.model_card(name)["images"]`).
+
         Raises:
             ValueError: a value is missing, or the values don't fit together.
         """
+        needed = [field.name for field in dataclasses.fields(cls)]
+        missing = [name for name in needed if name not in content] if content else needed
+        if missing:
+            raise ValueError(f"a preparation has {', '.join(needed)}; there is no {missing[0]}")
+        shape, names, pixels = (content[key] for key in ("input_shape", "class_names", "pixels"))
+        if pixels not in PIXELS:
+            raise ValueError(f"pixels are {' or '.join(PIXELS)}, not {pixels!r}")
         try:
-            shape = tuple(int(side) for side in content["input_shape"])
-            names = tuple(str(name) for name in content["class_names"])
+            shape = tuple(int(side) for side in shape)
+            names = tuple(str(name) for name in names)
             mean, std = (np.array(content[key], np.float32) for key in ("mean", "std"))
-            pixels = content["pixels"]
-        except KeyError as error:
-            raise ValueError(f"it lacks {error}") from error
         except TypeError as error:
             raise ValueError(first_line(error)) from error
         if not (
@@ -116,7 +126,6 @@ class Preparation:
             and len(names) > 1
             and mean.shape == std.shape == shape[2:]
             and bool(np.all(np.isfinite(mean)) and np.all(std > 0) and np.all(np.isfinite(std)))
-            and pixels in PIXELS
         ):
             raise ValueError("the values don't fit together")
         return cls(shape, names, mean, std, pixels)

@@ -76,9 +76,18 @@ def load(model: pathlib.Path, prepare: datasets.Preparation | None = None) -> Ne
     return Network(prepare or _beside(model), outputs)
 
 
+def load_network(model: pathlib.Path):
+    """The Keras model in a ``.keras`` file, or in one of ``models.pack`` that says which it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another kind of file, or a damaged one.
+    """
+    return models.load(model) if model.suffix == ".npz" else serialization.load_model(model)
+
+
 def _of_keras(model: pathlib.Path):
-    load_model = models.load if model.suffix == ".npz" else serialization.load_model
-    network = load_model(model)
+    network = load_network(model)
     return lambda images: network.predict(images, verbose=0)
 
 

@@ -128,13 +128,14 @@ def build(
 
     Args:
         name: one of `names()`.
-        input_shape: (height, width, channels) of the images; not needed if the model comes trained.
-        num_classes: number of classes, >= 2; not needed if the model comes trained.
+        input_shape: (height, width, channels) of the images; needed, unless `weights` says it.
+        num_classes: number of classes, >= 2; needed, unless `weights` says it.
         **kwargs: what the model takes besides: `width` (all of this package), `depth` (mlp),
             `first_padding` (binarynet), `form` (xnorpp20), `weight_bases` and `activation_bases`
-            (abcnet20), and `weights`: for a model of this package None, "cifar10" if it comes
-            trained so (`pretrained_names`), or the path of a file that `pack` made; for one of
-            larq-zoo None, "imagenet", or the path of a weights file.
+            (abcnet20), and `weights`. For a model of this package these are None, "cifar10" if it
+            comes trained so (`pretrained_names`), or the path of a file that `pack` made; what the
+            model card in there says of the network is taken from it where it is not given. For one
+            of larq-zoo they are None, "imagenet", or the path of a weights file of Keras.
 
     Returns:
         An uncompiled `tf.keras.Model` with fresh weights, unless `weights` says otherwise.
@@ -144,7 +145,8 @@ def build(
         ImportError: a larq-zoo model without the extra `zoo`.
         TypeError: a number that is no integer; `input_shape` or `num_classes` is missing.
         ValueError: unknown name, an argument that the model does not take, a shape that the
-            model cannot take, or weights of a network of other shapes or trained on others.
+            model cannot take, weights of a network of other shapes, or an argument that a network
+            that comes trained was not trained with.
     """
     _require_known(name)
     fixed = ("input_shape", "num_classes", "name")
@@ -159,18 +161,22 @@ def build(
         raise ValueError(
             f"{name} takes no argument {', '.join(unknown)}: it takes {', '.join(takes)}"
         )
+    if num_classes is not None:
+        validate_integer("num_classes", num_classes, 2)
     shapes = {"input_shape": input_shape, "num_classes": num_classes}
+    arguments = {key: value for key, value in (shapes | kwargs).items() if value is not None}
     path = None
     if weights is not None:
-        path, shapes = pretrained.found(name, weights, shapes)
-    missing = [key for key, value in shapes.items() if value is None]
+        path = pretrained.find(name, weights)
+        known = _arguments_in(unpack(path).about, name)
+        if pretrained.is_own(path):
+            pretrained.refuse_others(weights, known, arguments)
+        arguments = known | arguments
+    missing = [key for key in shapes if key not in arguments]
     if missing:
-        raise TypeError(
-            f"`build` needs {' and '.join(missing)} of a model that is not trained yet."
-        )
-    validate_integer("num_classes", shapes["num_classes"], 2)
+        raise TypeError(f"{name} can't be built without {' and '.join(missing)}: give them.")
     own = {} if name in _OWN else {"name": name}
-    model = builder(**own, **shapes, **kwargs)
+    model = builder(**own, **arguments)
     if path is not None:
         packed.set_weights(model, path)
     return model
@@ -180,8 +186,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     """The network in a file of `pack` whose model card says which it is.
 
     Args:
-        path: `.npz`; its `about` has `network`, one of `names()`, `input_shape`, `num_classes`, and
-            `width` where it is not the default.
+        path: `.npz`; its `about` has `network`, the name of a model of this package, and what
+            `build` was given besides: `input_shape`, `num_classes`, `width`...
 
     Returns:
         An uncompiled `tf.keras.Model`.
@@ -191,15 +197,25 @@ def load(path: str | os.PathLike[str]) -> Any:
         ValueError: it is another kind of file, is damaged, or does not say what it is.
     """
     about = unpack(path).about
-    missing = [name for name in ("network", "input_shape", "num_classes") if name not in about]
+    missing = [name for name in ("network", "input_shape", "num_classes") if not about.get(name)]
     if missing:
         raise ValueError(
             f"{os.fspath(path)} does not say {' and '.join(missing)} of its network. Build it by "
             "models.build(name, ..., weights=path), or pack it with these in `about`."
         )
-    shapes = {name: about[name] for name in ("input_shape", "num_classes")}
-    own = {"width": about["width"]} if about.get("width") is not None else {}
-    return build(about["network"], **shapes, **own, weights=path)
+    name = about["network"]
+    if name not in _OWN:
+        raise ValueError(
+            f"{os.fspath(path)} is of the network {name!r}, which is none of this package. Build "
+            "it, and model.set_weights(models.unpack(path).weights)."
+        )
+    return build(name, weights=path)
+
+
+def _arguments_in(about, name):
+    """What a model card says of the arguments of a model, if it is of that one."""
+    takes = inspect.signature(_OWN[name]).parameters if about.get("network") == name else ()
+    return {key: about[key] for key in takes if about.get(key) is not None}
 
 
 def _require_known(name):

@@ -27,6 +27,7 @@ from larq_filter._keras import keras
 from larq_filter._validation import first_line, shown
 
 FORMAT = 1
+ARRAYS = ("bits", "numbers", "header")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,15 +104,23 @@ def unpack(path: str | os.PathLike[str]) -> Packed:
         FileNotFoundError: there is no such file.
         ValueError: it is another kind of file, or damaged.
     """
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"there is no file {os.fspath(path)!r} of packed weights. A network that comes trained "
+            'is built by name: models.build("birealnet20", weights="cifar10").'
+        )
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("bits", "numbers", "header")}
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive")
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in ARRAYS if name not in archive.files]
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}")
+            arrays = {name: archive[name] for name in ARRAYS}
         header = json.loads(arrays["header"].tobytes())
         if header["format"] != FORMAT:
             raise ValueError(f"its format is {header['format']}, this version reads {FORMAT}")
         return Packed(_split(header["weights"], arrays["bits"], arrays["numbers"]), header["about"])
-    except FileNotFoundError:
-        raise
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)[:200]
         raise ValueError(
@@ -153,7 +162,6 @@ def set_weights(model: Any, path: str | os.PathLike[str]) -> None:
         which = f"{other[0].name} is {other[1]}, not {tuple(other[0].shape)}" if other else count
         raise ValueError(
             f"{os.fspath(path)} holds the weights of another network than this {model.name}: "
-            f"{which}. Build the model that was packed: the same name, channels of the images, "
-            "classes and width."
+            f"{which}. Build the model that was packed, with all arguments that it was built with."
         )
     model.set_weights(found.weights)

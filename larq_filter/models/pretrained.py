@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from larq_filter._validation import validate_choice
+from larq_filter._validation import shown, validate_choice
 from larq_filter.models import packed
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
@@ -31,13 +31,14 @@ def pretrained_file(name: str, suffix: str = ".npz") -> pathlib.Path:
 
     Args:
         name: one of `pretrained_names()`.
-        suffix: `.npz`, the weights as `unpack` reads them, or `.tflite`, for Larq Compute Engine.
+        suffix: `.npz`, the weights as `unpack` reads them; `.tflite`, for Larq Compute Engine; or
+            `.images.json`, how both take images.
 
     Raises:
         ValueError: no such network, or another suffix.
     """
     validate_choice("name", name, pretrained_names())
-    validate_choice("suffix", suffix, (".npz", ".tflite"))
+    validate_choice("suffix", suffix, (".npz", ".tflite", ".images.json"))
     return FOLDER / f"{name}{suffix}"
 
 
@@ -55,36 +56,49 @@ def model_card(name: str) -> Mapping[str, Any]:
     return packed.unpack(pretrained_file(name)).about
 
 
-def found(
-    model: str, weights: str | os.PathLike[str], given: Mapping[str, Any]
-) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Where the weights of a model are, and the arguments to build it with.
+def find(model: str, weights: str | os.PathLike[str]) -> pathlib.Path:
+    """The file of the weights of a model of this package.
 
     Args:
-        model: name of a model of this package.
-        weights: what it was trained on, if it comes trained, or the path of a file.
-        given: arguments by name, `None` where they are to be found.
+        model: its name.
+        weights: what the model was trained on, if it comes trained so, or the path of a file.
 
     Raises:
         FileNotFoundError: there is no such file, and the model does not come trained so.
-        ValueError: an argument that does not fit.
+        TypeError: neither text nor a path.
     """
-    name = f"{model}-{weights}"
-    if name not in pretrained_names():
-        path = pathlib.Path(weights)
-        if not path.exists():
-            names = [each.split("-", 1) for each in pretrained_names()]
-            here = ", ".join(repr(data) for network, data in names if network == model)
-            raise FileNotFoundError(
-                f"there is no file {path}, and {model} comes trained with weights={here or None}. "
-                "models.pack makes files of weights."
-            )
-        return path, dict(given)
-    fixed = {key: model_card(name)[key] for key in given}
+    if not isinstance(weights, str | os.PathLike):
+        raise TypeError(f"`weights` must be a text or a path, or None, not {shown(weights)}.")
+    if f"{model}-{weights}" in pretrained_names():
+        return pretrained_file(f"{model}-{weights}")
+    path = pathlib.Path(weights)
+    if not path.is_file():
+        pairs = [each.split("-", 1) for each in pretrained_names()]
+        known = [repr(data) for network, data in pairs if network == model]
+        comes = f"comes trained with weights={', '.join(known)}" if known else "is not among them"
+        raise FileNotFoundError(
+            f"there is no file {os.fspath(weights)!r}. Weights are a file of models.pack, or those "
+            f"of a network that comes trained: {model} {comes}."
+        )
+    return path
+
+
+def is_own(path: pathlib.Path) -> bool:
+    """Whether it is a file of this package."""
+    return path.parent == FOLDER
+
+
+def refuse_others(weights: Any, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises ValueError if an argument is given that a network was not trained with.
+
+    Args:
+        weights: as they were given, for people.
+        known: the arguments that it was trained with, by name; the others had their defaults.
+        given: name to value.
+    """
     for key, value in given.items():
-        if value is not None and not np.array_equal(value, fixed[key]):
+        if key in known and not np.array_equal(value, known[key]):
             raise ValueError(
-                f"{key}={value} does not fit weights={weights!r}, trained with "
-                f"{key}={fixed[key]}: leave it out."
+                f"{key}={value!r} does not fit weights={weights!r}, trained with "
+                f"{key}={known[key]!r}: leave it out."
             )
-    return pretrained_file(name), fixed

@@ -145,7 +145,10 @@ def test_a_network_that_comes_with_the_package(tmp_path, end):
     assert (name, label) == ("one.png", prepare.class_names[expected.argmax()])
     assert float(probability) == pytest.approx(expected.max(), abs=6e-4)
     if not end:
-        assert "beside the model says that its images are scaled" in predict("--std=255").stderr
+        assert (
+            "its images: leave out --image_size, --std."
+            in predict("--std=255", "--image_size=9").stderr
+        )
         assert "--pretrained=..., and only one of them" in predict("--run=elsewhere").stderr
 
 

@@ -1,4 +1,4 @@
-"""The networks that come with the package: what the card says is what the files are."""
+"""The networks that come with the package: binary, small, of one mind, and built by name."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def test_the_network_is_binary_and_small(network):
         assert archive.getinfo("bits.npy").file_size < signs / 8 + 200
 
 
-def test_the_card_says_what_was_reached():
+def test_the_card_says_which_run_it_is_and_how_good():
     about = models.model_card(NAME)
     found = about["accuracy"]
     assert found["test, these files in Keras"] == found["test"] > 0.77
@@ -72,53 +72,87 @@ def test_shapes_may_be_given_and_must_fit(network):
         ((key, value),) = given.items()
         with pytest.raises(ValueError, match=rf"^{key}=.* does not fit weights='cifar10', trained"):
             models.build("birealnet20", weights="cifar10", **given)
-    with pytest.raises(ValueError, match=r"Build the model that was packed: .* width"):
+    with pytest.raises(ValueError, match=r"Build the model that was packed, with all arguments"):
         models.build("birealnet20", weights="cifar10", width=8)
+    with pytest.raises(TypeError, match="`num_classes` .* '10'"):
+        models.build("birealnet20", weights="cifar10", num_classes="10")
 
 
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("birealnet20", "cifar100", "no file cifar100, and birealnet20 comes .* weights='cifar10'"),
-        ("starter", "cifar10", "no file cifar10, and starter comes trained with weights=None"),
+        ("birealnet20", "cifar100", "no file 'cifar100'.*birealnet20 comes .* weights='cifar10'"),
+        ("birealnet20", "", "there is no file ''"),
+        ("starter", "cifar10", "no file 'cifar10'.*trained: starter is not among them"),
     ],
 )
 def test_other_weights_are_named(name, weights, message):
     with pytest.raises(FileNotFoundError, match=message):
         models.build(name, weights=weights)
+    with pytest.raises(TypeError, match=r"`weights` must be a text or a path, or None, not \[3\]"):
+        models.build(name, weights=[3])
 
 
 def test_a_model_that_is_not_trained_needs_its_shapes():
-    with pytest.raises(TypeError, match="input_shape and num_classes of a model that is not tr"):
+    with pytest.raises(TypeError, match="can't be built without input_shape and num_classes: give"):
         models.build("birealnet20")
-    with pytest.raises(TypeError, match="needs num_classes of"):
+    with pytest.raises(TypeError, match="mlp can't be built without num_classes"):
         models.build("mlp", input_shape=(8, 8, 1))
 
 
 def test_another_name_or_file_is_refused():
     with pytest.raises(ValueError, match=f"`name` is 'birealnet20'; .* one of {NAME}"):
         models.model_card("birealnet20")
-    with pytest.raises(ValueError, match="`suffix` is '.keras'; it must be one of .npz, .tflite"):
+    with pytest.raises(ValueError, match="`suffix` is '.keras'; it must be one of .npz, .tflite, "):
         models.pretrained_file(NAME, ".keras")
 
 
-def test_a_packed_file_builds_what_its_card_names(tmp_path):
-    model = models.build("mlp", input_shape=(8, 8, 1), num_classes=4, width=16)
-    about = {"network": "mlp", "input_shape": (8, 8, 1), "num_classes": 4, "width": 16}
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("mlp", {"input_shape": (8, 8, 1), "num_classes": 4, "width": 16, "depth": 2}),
+        # Of 34 x 34 images both paddings give weights of the same shapes.
+        ("binarynet", {"input_shape": (34, 34, 3), "width": 4, "first_padding": "same"}),
+    ],
+)
+def test_a_packed_file_builds_what_its_card_names(tmp_path, name, arguments):
+    arguments = {"num_classes": 4, **arguments}
+    model = models.build(name, **arguments)
+    path = tmp_path / "net.npz"
+    path.write_bytes(models.pack(model, {"network": name, "note": "other", **arguments}))
+    images = np.random.default_rng(0).normal(size=(5, *arguments["input_shape"]))
+    expected = model.predict(images, verbose=0)
+    for same in (models.load(path), models.build(name, weights=path)):
+        np.testing.assert_array_equal(same.predict(images, verbose=0), expected)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"network": "mlp"}, "net.npz does not say input_shape and num_classes of its network"),
+        ({}, "net.npz does not say network and input_shape and num_classes"),
+        ({"network": "QuickNet"}, "of the network 'QuickNet', which is none of this package"),
+    ],
+)
+def test_a_packed_file_that_does_not_say_what_it_is_is_refused(tmp_path, about, message):
+    shapes = {"input_shape": (8, 8, 1), "num_classes": 4}
+    model = models.build("mlp", **shapes, width=16)
+    about = about | (shapes if about.get("network") == "QuickNet" else {})
     (tmp_path / "net.npz").write_bytes(models.pack(model, about))
-    images = np.random.default_rng(0).normal(size=(5, 8, 8, 1))
-    np.testing.assert_array_equal(
-        models.load(tmp_path / "net.npz").predict(images, verbose=0),
-        model.predict(images, verbose=0),
-    )
-    (tmp_path / "net.npz").write_bytes(models.pack(model, {"network": "mlp"}))
-    with pytest.raises(ValueError, match="net.npz does not say input_shape and num_classes of its"):
+    with pytest.raises(ValueError, match=message):
         models.load(tmp_path / "net.npz")
 
 
 def test_a_preparation_comes_back_from_json():
     about = models.model_card(NAME)["images"]
-    with pytest.raises(ValueError, match="it lacks 'std'"):
-        datasets.Preparation.from_json({key: about[key] for key in about if key != "std"})
-    with pytest.raises(ValueError, match="the values don't fit together"):
-        datasets.Preparation.from_json(about | {"std": [1, 1, 0]})
+    for content, message in (
+        ({key: about[key] for key in about if key != "std"}, "has input_shape, .* there is no std"),
+        (models.model_card(NAME), "there is no class_names"),
+        (None, "there is no input_shape"),
+        (about | {"std": [1, 1, 0]}, "the values don't fit together"),
+        (about | {"pixels": "float64"}, "pixels are uint8 or float32, not 'float64'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            datasets.Preparation.from_json(content)
+    with pytest.raises(ValueError, match=r"images holds one image; .*: images\[None\]"):
+        datasets.Preparation.from_json(about).images(np.zeros((32, 32, 3), np.uint8))
