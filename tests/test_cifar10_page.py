@@ -72,6 +72,17 @@ def test_the_page_says_what_the_files_say(results):
     assert found["filter"][5] == f"{mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
     assert found["two_step"][5] == "-"
 
+    assert "three quarters" not in text  # adam has no run
+    content = json.loads((results / "main" / "two_step-seed0.json").read_text())
+    content["metrics"] = content["metrics"][-1:]
+    (results / "main" / "adam-seed0.json").write_text(json.dumps(content))
+    times = json.loads((results / "times.json").read_text())
+    (results / "times.json").write_text(json.dumps(times | {"ms": MS | {"adam": 1.0}}))
+    middle = np.mean([np.linspace(0.1, value, 20)[14] for value in VALIDATION[:, 0]])
+    late = np.linspace(0.1, VALIDATION[0, 1], 10)[6]
+    late = f"`filter` has {middle:.2f} and `adam` {late:.2f} on validation images"
+    assert late in cifar10_page.section()
+
     trials = sorted((results / "search").glob("filter-*.json"))[:12]
     values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
     near = int((values.max() - values <= 0.01).sum())
