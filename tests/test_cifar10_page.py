@@ -36,6 +36,7 @@ def results(tmp_path, monkeypatch):
             stages = 1 + column
             values = np.linspace(0.1, VALIDATION[seed, column], 20 // stages).tolist()
             curve = {"val_accuracy": values, "never_flipped": [0.9, NEVER_FLIPPED[seed, column]]}
+            curve["flip_ratio"] = [0.01 * value for value in values]
             content = {
                 "format": 1, "config": {"renamed": 1}, "result": result,
                 "metrics": [{"val_accuracy": values}] * (stages - 1) + [curve],
@@ -80,8 +81,9 @@ def test_the_page_says_what_the_files_say(results):
     (results / "times.json").write_text(json.dumps(times | {"ms": MS | {"adam": 1.0}}))
     middle = np.mean([np.linspace(0.1, value, 20)[14] for value in VALIDATION[:, 0]])
     late = np.linspace(0.1, VALIDATION[0, 1], 10)[6]
-    late = f"`filter` has {middle:.2f} and `adam` {late:.2f} on validation images"
-    assert late in cifar10_page.section()
+    said = f"`filter` has {middle:.2f} and `adam` {late:.2f} on validation images; "
+    said += f"{middle / 100:.1e} and {late / 100:.1e} of the weights flip"
+    assert said in cifar10_page.section()
 
     trials = sorted((results / "search").glob("filter-*.json"))[:12]
     values = np.array([json.loads(each.read_text())["result"]["accuracy"] for each in trials])
