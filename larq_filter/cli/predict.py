@@ -49,12 +49,13 @@ def pretrained(name: str) -> pathlib.Path:
     """The file of a network that comes with the package.
 
     Raises:
-        ValueError: a flag is given besides that would say how it takes its images.
+        ValueError: a flag is given besides that says something of another network.
     """
-    given = [f"--{flag}" for flag in (*DATA, "mean", "std") if FLAGS[flag].value is not None]
+    given = [f"--{flag}" for flag in (*DATA, "mean", "std", "model", "import") if FLAGS[flag].value]
     if given:
         raise ValueError(
-            f"--pretrained={name} knows how it takes its images: leave out {', '.join(given)}."
+            f"--pretrained={name} knows its layers and how it takes its images: leave out "
+            f"{', '.join(given)}."
         )
     plain = name.removesuffix(".tflite")
     return models.pretrained_file(plain, ".npz" if plain == name else ".tflite")

@@ -108,7 +108,8 @@ class Preparation:
             ValueError: a value is missing, or the values don't fit together.
         """
         needed = [field.name for field in dataclasses.fields(cls)]
-        missing = [name for name in needed if name not in content] if content else needed
+        given = content if isinstance(content, Mapping) else ()
+        missing = [name for name in needed if name not in given]
         if missing:
             raise ValueError(f"a preparation has {', '.join(needed)}; there is no {missing[0]}")
         shape, names, pixels = (content[key] for key in ("input_shape", "class_names", "pixels"))
@@ -118,7 +119,7 @@ class Preparation:
             shape = tuple(int(side) for side in shape)
             names = tuple(str(name) for name in names)
             mean, std = (np.array(content[key], np.float32) for key in ("mean", "std"))
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ValueError(first_line(error)) from error
         if not (
             len(shape) == 3

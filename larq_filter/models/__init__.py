@@ -165,10 +165,10 @@ def build(
         validate_integer("num_classes", num_classes, 2)
     shapes = {"input_shape": input_shape, "num_classes": num_classes}
     arguments = {key: value for key, value in (shapes | kwargs).items() if value is not None}
-    path = None
     if weights is not None:
         path = pretrained.find(name, weights)
-        known = _arguments_in(unpack(path).about, name)
+        content = unpack(path)
+        known = _arguments_in(content.about, name)
         if pretrained.is_own(path):
             pretrained.refuse_others(weights, known, arguments)
         arguments = known | arguments
@@ -177,8 +177,8 @@ def build(
         raise TypeError(f"{name} can't be built without {' and '.join(missing)}: give them.")
     own = {} if name in _OWN else {"name": name}
     model = builder(**own, **arguments)
-    if path is not None:
-        packed.set_weights(model, path)
+    if weights is not None:
+        packed.set_weights(model, content, path)
     return model
 
 

@@ -52,6 +52,7 @@ def pack(model: Any, about: Mapping[str, Any] | None = None) -> bytes:
     Args:
         model: `tf.keras.Model`, built; its optimizer is not kept.
         about: what to say about the network, as JSON has it: names to texts, numbers, lists, dicts.
+            `load` and `build` find in it the `network` and the arguments that it was built with.
 
     Returns:
         The content of an `.npz` file.
@@ -145,15 +146,17 @@ def _split(entries, bits, numbers) -> list[np.ndarray]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def set_weights(model: Any, path: str | os.PathLike[str]) -> None:
-    """Sets the weights of a model to those in a file.
+def set_weights(model: Any, found: Packed, path: str | os.PathLike[str]) -> None:
+    """Sets the weights of a model to those that a file holds.
+
+    Args:
+        model: `tf.keras.Model`, built.
+        found: what the file holds.
+        path: of the file, for people.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds the weights of a network of other shapes; the
-            model is as it was.
+        ValueError: they are those of a network of other shapes; the model is as it was.
     """
-    found = unpack(path)
     there, here = ([tuple(w.shape) for w in weights] for weights in (found.weights, model.weights))
     if there != here:
         count = f"{len(there)} arrays, not {len(here)}"

@@ -4,8 +4,7 @@ Each is three files in the folder `weights`, of one name: `.npz` by `pack`, with
 `.tflite`, its proven export; `.images.json`, how both take images. `paper/cifar10_ship.py` makes
 them.
 
-Rejected: a download, as larq-zoo has it. 130 kB are less than a page of many a web site, and there
-without a network.
+Rejected: a download, as larq-zoo has it. 130 kB have room in the package, and need no network.
 """
 
 import os

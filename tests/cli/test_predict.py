@@ -145,10 +145,8 @@ def test_a_network_that_comes_with_the_package(tmp_path, end):
     assert (name, label) == ("one.png", prepare.class_names[expected.argmax()])
     assert float(probability) == pytest.approx(expected.max(), abs=6e-4)
     if not end:
-        assert (
-            "its images: leave out --image_size, --std."
-            in predict("--std=255", "--image_size=9").stderr
-        )
+        refused = predict("--std=255", "--image_size=9", "--model=mine:net").stderr
+        assert "its images: leave out --image_size, --std, --model." in refused
         assert "--pretrained=..., and only one of them" in predict("--run=elsewhere").stderr
 
 
@@ -171,7 +169,8 @@ def test_what_a_network_is_not_made_for(tmp_path):
     build((4, 4, 1), 2).save(model)
     with pytest.raises(FileNotFoundError, match="model.images.json.*--dataset"):
         prediction.load(model)
-    for content in ("{", "[]", '{"input_shape": [4, 4, 1]}'):
+    endless = json.dumps(whole.preparation().to_json() | {"input_shape": [4, 4, float("inf")]})
+    for content in ("{", "[]", "5", '{"input_shape": [4, 4, 1]}', endless):
         preparation.beside(model).write_text(content)
         with pytest.raises(ValueError, match="model.images.json is damaged"):
             prediction.load(model)
