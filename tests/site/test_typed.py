@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from paths import ROOT
@@ -33,6 +34,7 @@ PROMISED = {
         "every claim holds",
     ),
     "python examples/quickstart.py": ("", "validation accuracy 0.9"),
+    "larq-filter predict --pretrained=birealnet20-cifar10 cat.png": ("", "cat.png"),
     "larq-filter translate --preset=recu": ("", "  5.1  "),
     "larq-filter translate": ("", "optimizer.set_filter_state(kernel, state)"),
     "larq-filter train --model=starter": (
@@ -81,6 +83,9 @@ def test_every_exception_is_needed():
 def test_commands_do_what_the_page_says(page, tmp_path):
     run = [c for c in commands(page) if not any(re.fullmatch(each, c) for each in NOT_RUN)]
     assert len(run) >= 3
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(256, size=(48, 64, 3), dtype="uint8")
+    image.fromarray(pixels).save(tmp_path / "cat.png")
     for command in run:
         promised, said = best(PROMISED, command)
         start, what, *flags = shlex.split(f"{command} {best(SMALL, command) or ''}")
