@@ -248,3 +248,17 @@ def test_the_committed_page_is_that_of_the_committed_files():
     text = cifar10_page.PAGE.read_text()
     shown = text.split(cifar10_page.BEGIN)[1].split(cifar10_page.END)[0].strip()
     assert shown == cifar10_page.section().strip(), "run python paper/cifar10_page.py"
+
+
+def test_the_comparison_takes_the_knobs_of_the_runs():
+    path = ROOT / "larq_filter" / "cli" / "settings.json"
+    entries = json.loads(path.read_text())["cifar10_jpeg"]
+    for row in cifar10.ROWS:
+        run = ROOT / "results" / "cifar10" / "main" / f"{row}-seed0.json"
+        if row not in cifar10.METHOD and run.exists():
+            content = json.loads(run.read_text())
+            knobs = {name: each for name, each in content["config"]["knobs"].items() if each}
+            assert entries[row]["knobs"] == knobs
+            assert entries["epochs"] == content["config"]["epochs"]
+            found = f"main/{row}-seed0, {content['result']['accuracy']:.3f} on validation"
+            assert entries[row]["reason"].endswith(found) or row == "frozen"
