@@ -77,6 +77,18 @@ TWINS = {
     "latent": ("momentum", {"weight_clip": 1e6, "quantizer": "identity"}),
     "filter": ("translated", {}),
 }
+# Wave 8, made before wave 5: the filter without a search. `suggest(351, 20)`, with the rate of the
+# rest that all rows have and with Adam's own; and `FilterOptimizer()` as it is.
+SUGGESTED = {"alpha": 0.00156, "gamma": 0.1, "learning_rate_schedule": "cosine"}
+UNTUNED = {
+    "suggested": {**SUGGESTED, "learning_rate": 1e-2},
+    "suggested_adam": {**SUGGESTED, "learning_rate": 1e-3},
+    "untuned": {
+        "alpha_schedule": "default",
+        "learning_rate": 1e-3,
+        "learning_rate_schedule": "constant",
+    },
+}
 ROWS = (*SPACES, "frozen")
 METHOD = {"first_order": "filter"}
 FIXED = {"first_order": {"gamma": 1.0}}
@@ -278,6 +290,7 @@ def jobs() -> list[Job]:
     ]
     listed += [longest(name) for name in LONG]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
+    listed += [Job(f"defaults/{name}", "filter", knobs, 20) for name, knobs in UNTUNED.items()]
     listed += [twin(name, seed) for seed in range(3) for name in TWINS]
     others = [row for row in rows if row not in FIRST]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in others]

@@ -359,6 +359,15 @@ def section() -> str:
             "them.",
             tables.markdown(rows),
         ]
+    rows = other_rows("defaults")
+    if rows:
+        parts += [
+            "**20 epochs without a search.** `filter`, seed 0: the knobs of "
+            "`hyperparameters.suggest`, with Adam at 1e-2 as in all rows, and at 1e-3 "
+            "(`suggested_adam`), both falling; and `FilterOptimizer()` as it is, which does not "
+            "know how long it trains (`untuned`). The row `filter` above has been searched.",
+            tables.markdown(rows),
+        ]
     rows = twin_rows()
     if rows:
         parts += [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from larq_filter import hyperparameters
 from paths import ROOT
 
 sys.path.append(str(ROOT / "paper"))
@@ -56,7 +57,8 @@ def table(text, title):
 
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
-    assert ", main 6 of 45, long 0 of 2, twins 0 of 6)." in text and "100 epochs" not in text
+    assert ", main 6 of 45, long 0 of 2, defaults 0 of 3, twins 0 of 6)." in text
+    assert "100 epochs" not in text and "without a search" not in text
     found = table(text, "20 epochs.")
     assert list(found) == [*ROWS]
     for column, row in enumerate(ROWS):
@@ -122,6 +124,20 @@ def test_a_recipe_and_its_translation_are_compared_by_seed(results):
     found = table(text, "A latent recipe and its translation.")
     expected = {row: cells[:4] + cells[5:] for row, cells in expected.items()}  # no minutes
     assert found == {"latent": expected["two_step"], "filter": expected["filter"]}
+
+
+def test_runs_without_a_search_take_what_is_suggested(results):
+    found = hyperparameters.suggest(cifar10.EPOCH_STEPS, 20)
+    for name in ("suggested", "suggested_adam"):
+        knobs = cifar10.UNTUNED[name]
+        assert (knobs["alpha"], knobs["gamma"]) == (float(f"{found.alpha:.3g}"), found.gamma)
+    (results / "defaults").mkdir()
+    content = (results / "main" / "filter-seed0.json").read_text()
+    (results / "defaults" / "untuned.json").write_text(content)
+    found = table(cifar10_page.section(), "20 epochs without a search.")
+    assert found == {
+        "defaults/untuned": [f"{VALIDATION[0, 0]:.4f}", f"{TEST[0, 0]:.4f}"],
+    }
 
 
 @pytest.mark.extras
@@ -203,7 +219,7 @@ def test_the_longest_run_goes_on_as_the_best_of_20_epochs_did(results, best, row
 
 def test_the_committed_files_have_the_knobs_of_the_job_list():
     listed = {job.name: job for job in cifar10.jobs()}
-    folders = ("rest", "search", "carry", "main", "long", "twins")
+    folders = ("rest", "search", "carry", "main", "long", "defaults", "twins")
     paths = [path for folder in folders for path in (cifar10.RESULTS / folder).glob("*.json")]
     assert len(paths) > 100
     for path in paths:
