@@ -39,7 +39,7 @@ def run(arguments=None) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:  # before the command begins: it says itself what it leaves
         raise SystemExit(130) from None
-    except BrokenPipeError:  # of `--help | head`: nobody reads the rest
+    except BrokenPipeError:  # of `... | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 

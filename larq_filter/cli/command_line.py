@@ -87,6 +87,8 @@ def start(main, interrupted: str = "", takes_files: bool = False) -> None:
         show_progress()
         try:
             main(*([arguments[1:]] if takes_files else []))
+        except BrokenPipeError:  # nobody reads the rest: larq_filter/cli/__main__.py ends quietly
+            raise
         except ERRORS as error:
             raise SystemExit(f"error: {error}") from None
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:

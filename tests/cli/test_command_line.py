@@ -315,11 +315,12 @@ def test_an_interruption_before_the_command_begins_is_one_too(monkeypatch):
 
 
 @pytest.mark.slow
-def test_help_that_nobody_reads():
+@pytest.mark.parametrize("words", ["train --help", "translate --preset=recu"])
+def test_output_that_nobody_reads(words):
     """As of ``--help | head -0``."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "larq_filter_cli", "train", "--help"]
+    command = [sys.executable, "-m", "larq_filter_cli", *words.split()]
     ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=NOISY, cwd=ROOT)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (1, b"")
