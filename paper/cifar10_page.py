@@ -1,4 +1,4 @@
-"""Rebuilds the CIFAR-10 part of docs/results.md, its tables and pictures, from results/cifar10.
+"""Rebuilds what docs/results.md and README.md say of CIFAR-10, with pictures, from results/cifar10.
 
     python paper/cifar10_page.py
 
@@ -25,7 +25,7 @@ from larq_filter import filters, models, plots
 from larq_filter.experiments import files, tables
 from larq_filter.experiments.comparison import summaries
 
-PAGE = cifar10.ROOT / "docs" / "results.md"
+PAGE, README = cifar10.ROOT / "docs" / "results.md", cifar10.ROOT / "README.md"
 BEGIN, END = "<!-- from here by paper/cifar10_page.py -->\n", "<!-- to here -->\n"
 PICTURES = {
     name: f"cifar10_{name}.png" for name in ("search", "flips", "curves", "accuracy", "long")
@@ -33,6 +33,16 @@ PICTURES = {
 NEAR = 0.01  # one point of accuracy
 SEEDS, REFERENCE = range(3), "two_step"
 MAIN = (*cifar10.ROWS, "two_step_20+20", *cifar10.PUBLISHED)
+FRONT = {  # the rows of the README, in plain words
+    "filter": "two averages of the gradients, and their sign",
+    "bop": "Bop: one average, and a threshold",
+    "two_step": "real weights for 10 epochs, then latent Adam for 10",
+    "two_step_20+20": "the same with 20 + 20 epochs",
+    "adam": "latent Adam",
+    "momentum": "latent SGD with momentum",
+    "standardized": "the same on standardised weights",
+    "frozen": "the control: binary weights as they were drawn",
+}
 TIMED = [row for row in (*cifar10.ROWS, *cifar10.PUBLISHED) if row not in ("filter", "frozen")]
 
 
@@ -163,6 +173,22 @@ def _results(row: str, part: str, wave: str = "main") -> dict[int, float]:
 def main_rows() -> list[dict]:
     """Of each row with a 20-epoch run: accuracies, and how far it is from two-step training."""
     return compared(MAIN, REFERENCE, "main")
+
+
+def front_rows() -> list[dict]:
+    """Of the README's rows those that have a run: what they are, and their test accuracy."""
+    found = {row: _results(row, "test_accuracy") for row in FRONT}
+    return [
+        {
+            "row": f"`{row}`",
+            "what it is": FRONT[row],
+            "knobs searched": len(cifar10.SPACES.get(row.removesuffix("_20+20"), ())),
+            "test accuracy": _spread(test),
+            "seeds": len(test),
+        }
+        for row, test in found.items()
+        if test
+    ]
 
 
 def twin_rows() -> list[dict]:
@@ -405,6 +431,24 @@ def section() -> str:
     return "\n\n".join([*parts, shipped_text()]) + "\n"
 
 
+def front() -> str:
+    """The text of the README between its two marks."""
+    rows = front_rows()
+    least = min(row["seeds"] for row in rows)
+    several = f"{least} seeds" if least > 1 else "one seed"
+    few = f" Of some rows there is {several}: differences of a point say nothing there."
+    return "\n\n".join(
+        [
+            "20 epochs of CIFAR-10 (a lossy copy), Bi-Real ResNet-20, 12 trials of search for "
+            "every row; test accuracy after the last epoch, mean ± standard deviation over seeds."
+            + (few if least < len(SEEDS) else "")
+            + " [All rows, and how it was measured](docs/results.md#cifar-10).",
+            tables.markdown(rows),
+            f"![test accuracy, a dot a seed](docs/figures/{PICTURES['accuracy']})",
+        ]
+    )
+
+
 def shipped_text() -> str:
     """What the package says of the network that it carries."""
     about = models.model_card(cifar10_ship.NAME)
@@ -485,14 +529,15 @@ def _accuracies(rows):
 
 
 def main(arguments):
-    """Writes page and pictures."""
+    """Writes pages and pictures."""
     if len(arguments) > 1:
         raise SystemExit(f"error: {arguments[1]!r} belongs to no flag.")
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    files.write_whole(PAGE, f"{before}{BEGIN}\n{section()}\n{END}{after}")
-    written = [PAGE]
+    written = []
+    for path, content in ((PAGE, section()), (README, front() + "\n")):
+        before, rest = path.read_text().split(BEGIN)
+        _, after = rest.split(END)
+        files.write_whole(path, f"{before}{BEGIN}\n{content}\n{END}{after}")
+        written.append(path)
     for name, figure in draw().items():
         written.append(pathlib.Path(flags.FLAGS.pictures, PICTURES[name]))
         figure.savefig(written[-1], dpi=150)

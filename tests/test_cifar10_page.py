@@ -260,10 +260,25 @@ def test_pictures_show_every_trial_and_both_curves(results):
         np.testing.assert_array_equal(line.get_xdata(), TEST[:, column])
 
 
-def test_the_committed_page_is_that_of_the_committed_files():
-    text = cifar10_page.PAGE.read_text()
+@pytest.mark.parametrize(("page", "make"), [("PAGE", "section"), ("README", "front")])
+def test_the_committed_pages_are_those_of_the_committed_files(page, make):
+    text = getattr(cifar10_page, page).read_text()
     shown = text.split(cifar10_page.BEGIN)[1].split(cifar10_page.END)[0].strip()
-    assert shown == cifar10_page.section().strip(), "run python paper/cifar10_page.py"
+    assert shown == getattr(cifar10_page, make)().strip(), "run python paper/cifar10_page.py"
+
+
+def test_the_readme_has_eight_rows_at_most_and_says_how_many_seeds(results):
+    assert len(cifar10_page.FRONT) <= 8
+    spreads = [f"{v.mean():.4f} ± {v.std(ddof=1):.4f}" for v in TEST.T]
+    text = cifar10_page.front()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [[row[0], *row[2:]] for row in rows] == [
+        [f"`{row}`", "2", spread, "3"] for row, spread in zip(ROWS, spreads, strict=True)
+    ]
+    assert "say nothing" not in text
+    for seed in (1, 2):
+        (results / "main" / f"two_step-seed{seed}.json").unlink()
+    assert "Of some rows there is one seed: differences of a point say" in cifar10_page.front()
 
 
 def test_the_comparison_takes_the_knobs_of_the_runs():
