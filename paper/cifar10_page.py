@@ -2,17 +2,14 @@
 
     python paper/cifar10_page.py
 
-It trains nothing and takes seconds. What is missing is named, and left out. It reads `result` and
-`metrics` of a run's file, so that later names of flags do not concern it; the knobs of the longest
-runs are shown by the names that they have there. The values of a trial are those of its number in
-the sequence, the time of a step is that of `times.json`, and what is said of the network that comes
-with the package is in its model card.
+It trains nothing and takes seconds. What is missing is named, and left out. The numbers come from
+`cifar10_numbers`, the pictures from `cifar10_pictures`; the knobs of the longest runs are shown by
+the names that their files have for them, and what is said of the network that comes with the
+package is in its model card.
 
 Rejected: tables written by hand from `cifar10.py --list`, which would be wrong after the next run.
 """
 
-import functools
-import json
 import pathlib
 from collections.abc import Mapping
 
@@ -20,19 +17,15 @@ import numpy as np
 from absl import app, flags
 
 import cifar10
+import cifar10_numbers as numbers
+import cifar10_pictures as pictures
 import cifar10_ship
-from larq_filter import filters, models, plots
+from larq_filter import models
 from larq_filter.experiments import files, tables
 from larq_filter.experiments.comparison import summaries
 
 PAGE, README = cifar10.ROOT / "docs" / "results.md", cifar10.ROOT / "README.md"
 BEGIN, END = "<!-- from here by paper/cifar10_page.py -->\n", "<!-- to here -->\n"
-PICTURES = {
-    name: f"cifar10_{name}.png" for name in ("search", "flips", "curves", "accuracy", "long")
-}
-NEAR = 0.01  # one point of accuracy
-SEEDS, REFERENCE = range(3), "two_step"
-MAIN = (*cifar10.ROWS, "two_step_20+20", *cifar10.PUBLISHED)
 FRONT = {  # the rows of the README, in plain words
     "filter": "two averages of the gradients, and their sign",
     "bop": "Bop: one average, and a threshold",
@@ -46,38 +39,7 @@ FRONT = {  # the rows of the README, in plain words
 TIMED = [row for row in (*cifar10.ROWS, *cifar10.PUBLISHED) if row not in ("filter", "frozen")]
 
 
-def read(name: str) -> dict | None:
-    """What a run came to, its file's format checked; None if it is not finished."""
-    found = cifar10.read(name)
-    if found is not None and found.get("format") != cifar10.FORMAT:
-        raise ValueError(
-            f"results/cifar10/{name}.json has format {found.get('format')}; this program reads "
-            f"{cifar10.FORMAT}. Use the program of its time, or teach this one to read it."
-        )
-    return found
-
-
-# Numbers ------------------------------------------------------------------------------------------
-
-
-def waves() -> dict[str, tuple[int, int]]:
-    """How many runs of each wave are finished, and of how many."""
-    found = {}
-    for job in cifar10.jobs():
-        wave = job.name.split("/")[0]
-        done, of = found.get(wave, (0, 0))
-        found[wave] = (done + (read(job.name) is not None), of + 1)
-    return found
-
-
-def searched() -> dict[str, np.ndarray]:
-    """Row to the validation accuracies of its first trials, for rows that have all of them."""
-    found = {}
-    for row in cifar10.SPACES:
-        runs = [read(_trial(row, number)) for number in range(cifar10.TRIALS)]
-        if all(runs):
-            found[row] = np.array([run["result"]["accuracy"] for run in runs])
-    return found
+# Tables and sentences -----------------------------------------------------------------------------
 
 
 def search_rows() -> list[dict]:
@@ -89,61 +51,16 @@ def search_rows() -> list[dict]:
             "best": f"{values.max():.3f}",
             "median": f"{np.median(values):.3f}",
             "worst": f"{values.min():.3f}",
-            "within one point of the best": f"{np.sum(values >= values.max() - NEAR)} of "
+            "within one point of the best": f"{np.sum(values >= values.max() - numbers.NEAR)} of "
             f"{len(values)}",
-            "never flipped, best": f"{_last(_trial(row, values.argmax()), 'never_flipped'):.0%}",
+            "never flipped, best": _never_flipped(numbers.trial(row, values.argmax())),
         }
-        for row, values in searched().items()
+        for row, values in numbers.searched().items()
     ]
 
 
-def _trial(row: str, number: int) -> str:
-    return f"search/{row}-{number:02d}"
-
-
-def _last(name: str, column: str) -> float:
-    """A metric of the last epoch of a finished run."""
-    return read(name)["metrics"][-1][column][-1]
-
-
-LINEAR = {  # rows of a linear filter and flips.Sign, and the rates that fall to 0
-    "filter": (filters.CascadedEMA, ["alpha"]),
-    "first_order": (filters.EMA, ["alpha"]),
-    "erlang": (
-        lambda alpha, gamma: filters.Cascade([filters.EMA(r) for r in (gamma, alpha, alpha)]),
-        ["alpha_1", "alpha_2"],
-    ),
-}
-
-
-def flips() -> dict[str, np.ndarray]:
-    """Row to flip ratios of its trials in the second epoch, (2, trials): predicted and measured."""
-    found, rows = {}, searched()
-    for row in (row for row in LINEAR if row in rows):
-        predicted = [flips_on_noise(row, number) for number in range(cifar10.TRIALS)]
-        measured = [_last(_trial(row, number), "flip_ratio") for number in range(cifar10.TRIALS)]
-        found[row] = np.array([predicted, measured])
-    return found
-
-
-@functools.cache
-def flips_on_noise(row: str, number: int, weights: int = 2000) -> float:
-    """The flip ratio of a trial's filter in the second epoch, if all gradients were white noise.
-
-    By its steps themselves, with alpha falling to 0. `analysis.expected_flip_ratio`, for a filter
-    in balance with constant rates, is too high: the signal still has the size of a larger alpha.
-    """
-    make, falling = LINEAR[row]
-    f = make(**cifar10.points(cifar10.SPACES[row], cifar10.TRIALS)[number])
-    random, steps = np.random.default_rng(0), cifar10.SEARCH_STEPS
-    signal, flipped, rates = np.zeros(weights), [], f.rates_at(0)
-    state = f.zero_state(signal, np)
-    for step in range(steps):
-        now = {**rates, **{name: rates[name] * (1 - step / steps) for name in falling}}
-        before = signal
-        signal, state = f.step(random.normal(size=weights), state, now, np)
-        flipped.append(np.mean((signal < 0) != (before < 0)))
-    return float(np.mean(flipped[steps // 2 :]))
+def _never_flipped(name: str) -> str:
+    return f"{numbers.last(name, 'never_flipped'):.0%}"
 
 
 def flips_text(found: dict[str, np.ndarray]) -> str:
@@ -159,25 +76,14 @@ def flips_text(found: dict[str, np.ndarray]) -> str:
     )
 
 
-def runs_of(row: str, wave: str = "main") -> dict[int, dict]:
-    """Seed to the finished run of a row, of 20 epochs in ``main``."""
-    found = {seed: read(f"{wave}/{row}-seed{seed}") for seed in SEEDS}
-    return {seed: run for seed, run in found.items() if run is not None}
-
-
-def _results(row: str, part: str, wave: str = "main") -> dict[int, float]:
-    """Seed to a number that a run of the row came to."""
-    return {seed: run["result"][part] for seed, run in runs_of(row, wave).items()}
-
-
 def main_rows() -> list[dict]:
     """Of each row with a 20-epoch run: accuracies, and how far it is from two-step training."""
-    return compared(MAIN, REFERENCE, "main")
+    return compared(numbers.MAIN, numbers.REFERENCE, "main")
 
 
 def front_rows() -> list[dict]:
     """Of the README's rows those that have a run: what they are, and their test accuracy."""
-    found = {row: _results(row, "test_accuracy") for row in FRONT}
+    found = {row: numbers.results(row, "test_accuracy") for row in FRONT}
     return [
         {
             "row": f"`{row}`",
@@ -200,47 +106,28 @@ def compared(rows: tuple[str, ...], reference: str, wave: str) -> list[dict]:
     """Accuracies of the rows that have a run, and how far each is from ``reference``."""
     found = []
     for row in rows:
-        test = _results(row, "test_accuracy", wave)
+        test = numbers.results(row, "test_accuracy", wave)
         if test:
-            apart = summaries.paired_difference(test, _results(reference, "test_accuracy", wave))
+            apart = summaries.paired_difference(
+                test, numbers.results(reference, "test_accuracy", wave)
+            )
             found.append(
                 {
                     "row": f"`{row}`",
                     "seeds": len(test),
-                    "validation": _spread(_results(row, "accuracy", wave)),
+                    "validation": _spread(numbers.results(row, "accuracy", wave)),
                     "test": _spread(test),
-                    "never flipped": f"{_never_flipped(row, wave):.0%}",
-                    **({"minutes": f"{minutes(row):.0f}"} if wave == "main" else {}),
+                    "never flipped": f"{numbers.never_flipped(row, wave):.0%}",
+                    **({"minutes": f"{numbers.minutes(row):.0f}"} if wave == "main" else {}),
                     f"test, above `{reference}`": _difference(apart) if row != reference else None,
                 }
             )
     return found
 
 
-def _never_flipped(row: str, wave: str) -> float:
-    """Share of the binary weights whose sign never changed in the last stage, mean over seeds."""
-    runs = runs_of(row, wave).values()
-    return float(np.mean([run["metrics"][-1]["never_flipped"][-1] for run in runs]))
-
-
-def times() -> dict:
-    """What a training step of each row takes: what `paper/cifar10_times.py` wrote."""
-    return json.loads((cifar10.RESULTS / "times.json").read_text())
-
-
-def minutes(row: str) -> float:
-    """What the training steps of a run of ``main`` take, of all stages together."""
-    stages = next(iter(runs_of(row).values()))["metrics"]
-    method = row.removesuffix("_20+20")
-    names = [f"{method}, first stage", method][-len(stages) :]
-    steps = [cifar10.EPOCH_STEPS * len(stage["val_accuracy"]) for stage in stages]
-    ms = times()["ms"]
-    return sum(ms[name] * count for name, count in zip(names, steps, strict=True)) / 60_000
-
-
 def times_text() -> str:
     """What a step takes, in sentences."""
-    found = times()
+    found = numbers.times()
     shares = {row: each["median"] for row, each in found["by filter"].items()}
     others = {row: shares[row] for row in TIMED}
     low, high = min(others, key=others.get), max(others, key=others.get)
@@ -257,7 +144,7 @@ def late_text() -> list[str]:
     """Where `filter` and `adam` stand after three quarters of their runs, in sentences."""
     found = {}
     for row in ("filter", "adam"):
-        metrics = [run["metrics"][-1] for run in runs_of(row).values()]
+        metrics = [run["metrics"][-1] for run in numbers.runs_of(row).values()]
         if not metrics:
             return []
         at = len(metrics[0]["val_accuracy"]) * 3 // 4 - 1
@@ -290,7 +177,7 @@ def orders() -> list[str]:
     """Whether the best three of a search keep their order by validation: a sentence a row."""
     found = []
     for row in cifar10.CARRIED:
-        runs = [read(f"carry/{row}-{place}") for place in cifar10.PLACES]
+        runs = [numbers.read(f"carry/{row}-{place}") for place in cifar10.PLACES]
         if all(runs):
             values = [run["result"]["accuracy"] for run in runs]
             word = "is" if values == sorted(values, reverse=True) else "is not"
@@ -302,7 +189,7 @@ def choices() -> list[str]:
     """What each row goes on with, and how far it is above the whole power."""
     found = []
     for row in cifar10.FIRST:
-        runs = {name: read(name) for name in cifar10.candidates(row)}
+        runs = {name: numbers.read(name) for name in cifar10.candidates(row)}
         if all(runs.values()):
             values = {name: run["result"]["accuracy"] for name, run in runs.items()}
             best = max(values, key=values.get)
@@ -321,7 +208,7 @@ def other_rows(wave: str) -> list[dict]:
             "test": f"{run['result']['test_accuracy']:.4f}",
         }
         for name in listed
-        if name.startswith(f"{wave}/") and (run := read(name)) is not None
+        if name.startswith(f"{wave}/") and (run := numbers.read(name)) is not None
     ]
 
 
@@ -332,20 +219,24 @@ def long_rows() -> list[dict]:
             "run": f"`long/{name}`",
             "validation": f"{run['result']['accuracy']:.4f}",
             "test": f"{run['result']['test_accuracy']:.4f}",
-            "never flipped": f"{_last(f'long/{name}', 'never_flipped'):.0%}",
+            "never flipped": _never_flipped(f"long/{name}"),
             "knobs": ", ".join(f"{k} {v}" for k, v in run["config"]["knobs"].items() if v),
         }
         for name in cifar10.LONG
-        if (run := read(f"long/{name}")) is not None
+        if (run := numbers.read(f"long/{name}")) is not None
     ]
 
 
 # Page ---------------------------------------------------------------------------------------------
 
 
+def _image(name: str, alt: str, folder: str = "figures") -> str:
+    return f"![{alt}]({folder}/{pictures.FILES[name]})"
+
+
 def section() -> str:
     """The text of the page between its two marks."""
-    counted = waves()
+    counted = numbers.waves()
     done = sum(each for each, _ in counted.values())
     parts = [
         f"Finished: {done} of {sum(of for _, of in counted.values())} runs ("
@@ -360,22 +251,26 @@ def section() -> str:
             "complete are left out. Never flipped: the share of binary weights whose sign never "
             "changed in the best trial (of `two_step` in its second step).",
             tables.markdown(rows),
-            f"![12 trials of each row](figures/{PICTURES['search']})",
+            _image("search", "12 trials of each row"),
         ]
-    found = flips()
+    found = numbers.flips()
     if found:
-        parts += [flips_text(found), f"![predicted and measured](figures/{PICTURES['flips']})"]
+        parts += [
+            flips_text(found),
+            _image("flips", "predicted and measured"),
+        ]
     rows = main_rows()
     if rows:
         parts += [
             "**20 epochs.** Accuracy after the last epoch, mean ± standard deviation over seeds; "
-            f"differences are paired by seed, with their 95 % interval. `{REFERENCE}` trains 10 + "
-            "10 epochs, `two_step_20+20` twice as many as all others. "
+            "differences are paired by seed, with their 95 % interval. "
+            f"`{numbers.REFERENCE}` trains 10 + 10 epochs, `two_step_20+20` twice as many as all "
+            "others. "
             "Never flipped: as above. " + times_text(),
             tables.markdown(rows),
             *late_text(),
-            f"![validation accuracy by epoch](figures/{PICTURES['curves']})",
-            f"![test accuracy, a dot a seed](figures/{PICTURES['accuracy']})",
+            _image("curves", "validation accuracy by epoch"),
+            _image("accuracy", "test accuracy, a dot a seed"),
         ]
     rows = other_rows("by_rule")
     if rows:
@@ -426,7 +321,7 @@ def section() -> str:
             "in as many epochs, 50 + 50. The field's numbers for this network, 86.5 % and more, "
             "are its papers': 400 epochs and longer, lossless images, all 50,000.",
             tables.markdown(rows),
-            f"![validation accuracy in 100 epochs](figures/{PICTURES['long']})",
+            _image("long", "validation accuracy in 100 epochs"),
         ]
     return "\n\n".join([*parts, shipped_text()]) + "\n"
 
@@ -441,10 +336,10 @@ def front() -> str:
         [
             "20 epochs of CIFAR-10 (a lossy copy), Bi-Real ResNet-20, 12 trials of search for "
             "every row; test accuracy after the last epoch, mean ± standard deviation over seeds."
-            + (few if least < len(SEEDS) else "")
+            + (few if least < len(numbers.SEEDS) else "")
             + " [All rows, and how it was measured](docs/results.md#cifar-10).",
             tables.markdown(rows),
-            f"![test accuracy, a dot a seed](docs/figures/{PICTURES['accuracy']})",
+            _image("accuracy", "test accuracy, a dot a seed", "docs/figures"),
         ]
     )
 
@@ -466,68 +361,6 @@ def shipped_text() -> str:
     )
 
 
-def draw() -> dict:
-    """Name of a picture to its figure, for those that there is something to see of."""
-    found = {}
-    accuracies = searched()
-    if accuracies:
-        figure, axes = plots.panels("a", 0.6 + 0.28 * len(accuracies))
-        for place, values in enumerate(reversed(accuracies.values())):
-            axes["a"].plot(values, np.full(len(values), place), "o", alpha=0.6, color="C0")
-        axes["a"].set_yticks(range(len(accuracies)), reversed(accuracies))
-        axes["a"].set_ylim(-0.6, len(accuracies) - 0.4)
-        axes["a"].set_xlabel("validation accuracy after 500 steps; a dot is a trial")
-        found["search"] = figure
-    ratios = flips()
-    if ratios:
-        figure, axes = plots.panels("a", 3.2)
-        ends = [np.min(list(ratios.values())), np.max(list(ratios.values()))]
-        axes["a"].plot(ends, ends, color="0.6", linewidth=1, label="as predicted")
-        for (row, (predicted, measured)), marker in zip(ratios.items(), "os^", strict=False):
-            axes["a"].plot(predicted, measured, marker, alpha=0.7, label=row)
-        axes["a"].set(xscale="log", yscale="log")
-        axes["a"].set_xlabel("predicted flips, share of the weights per step")
-        axes["a"].set_ylabel("measured")
-        axes["a"].legend(frameon=False)
-        found["flips"] = figure
-    curves = {row: list(runs_of(row).values()) for row in cifar10.ROWS if runs_of(row)}
-    if curves:
-        found["curves"] = _curves(curves)
-        found["accuracy"] = _accuracies([row for row in MAIN if runs_of(row)])
-    long = {name: [run] for name in cifar10.LONG if (run := read(f"long/{name}")) is not None}
-    if long:
-        found["long"] = _curves(long)
-    return found
-
-
-def _curves(runs: Mapping[str, list[dict]]):
-    """Validation accuracy by epoch. A first stage trains another network, and has no line."""
-    curves = {
-        row: [run["metrics"][-1]["val_accuracy"] for run in each] for row, each in runs.items()
-    }
-    length = max(len(curve) for each in curves.values() for curve in each)
-    padded = {
-        row: [[np.nan] * (length - len(curve)) + curve for curve in each]
-        for row, each in curves.items()
-    }
-    return plots.learning_curves({"validation accuracy": padded})
-
-
-def _accuracies(rows):
-    """A line a row, with the minutes it takes: a dot a seed, and a stroke at their mean."""
-    rows = [row for row in rows if row != "frozen"]  # far below: it would press all others together
-    figure, axes = plots.panels("a", 0.6 + 0.28 * len(rows))
-    for place, row in enumerate(reversed(rows)):
-        values = list(_results(row, "test_accuracy").values())
-        axes["a"].plot(values, np.full(len(values), place), "o", alpha=0.6, color="C0")
-        axes["a"].plot(np.mean(values), place, "|", markersize=14, color="C0")
-    names = [f"{row}, {minutes(row):.0f} min" for row in reversed(rows)]
-    axes["a"].set_yticks(range(len(rows)), names)
-    axes["a"].set_ylim(-0.6, len(rows) - 0.4)
-    axes["a"].set_xlabel("test accuracy; a dot is a seed, a stroke their mean")
-    return figure
-
-
 def main(arguments):
     """Writes pages and pictures."""
     if len(arguments) > 1:
@@ -538,8 +371,8 @@ def main(arguments):
         _, after = rest.split(END)
         files.write_whole(path, f"{before}{BEGIN}\n{content}\n{END}{after}")
         written.append(path)
-    for name, figure in draw().items():
-        written.append(pathlib.Path(flags.FLAGS.pictures, PICTURES[name]))
+    for name, figure in pictures.draw().items():
+        written.append(pathlib.Path(flags.FLAGS.pictures, pictures.FILES[name]))
         figure.savefig(written[-1], dpi=150)
     print("Written:", *(path.relative_to(cifar10.ROOT) for path in written), sep="\n  ")
 

@@ -13,7 +13,9 @@ from paths import ROOT
 
 sys.path.append(str(ROOT / "paper"))
 import cifar10  # noqa: E402
+import cifar10_numbers  # noqa: E402
 import cifar10_page  # noqa: E402
+import cifar10_pictures  # noqa: E402
 
 VALIDATION = np.random.default_rng(0).uniform(0.7, 0.8, (3, 2)).round(4)  # seed, row
 TEST = VALIDATION - [[0.01, 0.02], [0.02, 0.01], [0.01, 0.0]]
@@ -101,7 +103,7 @@ def test_the_page_says_what_the_files_say(results):
 
 
 def test_predicted_flips_are_those_of_noise_through_the_filter(results):
-    predicted, measured = cifar10_page.flips()["filter"][:, 7]
+    predicted, measured = cifar10_numbers.flips()["filter"][:, 7]
     content = json.loads((results / "search" / "filter-07.json").read_text())
     alpha, gamma = (content["config"]["knobs"][name] for name in ("alpha", "gamma"))
     random, slow, signal, flips = np.random.default_rng(0), np.zeros(4000), np.zeros(4000), []
@@ -149,7 +151,7 @@ def test_a_long_run_is_named_with_its_knobs(results):
     (results / "long" / "filter.json").write_text(json.dumps(long))
     found = table(cifar10_page.section(), "100 epochs.")
     assert found == {"long/filter": ["0.8500", "0.8000", "20%", "alpha 0.0005, gamma 0.117"]}
-    (axes,) = cifar10_page.draw()["long"].axes
+    (axes,) = cifar10_pictures.draw()["long"].axes
     assert [len(line.get_xdata()) for line in axes.get_lines()] == [20]
 
 
@@ -230,9 +232,9 @@ def test_the_committed_files_have_the_knobs_of_the_job_list():
 
 
 def test_a_row_is_searched_when_all_of_its_trials_are_there(results):
-    assert {"filter", "two_step"} <= set(cifar10_page.searched())
+    assert {"filter", "two_step"} <= set(cifar10_numbers.searched())
     (results / "search" / "filter-07.json").unlink()
-    assert "filter" not in cifar10_page.searched()
+    assert "filter" not in cifar10_numbers.searched()
 
 
 def test_a_file_of_another_format_is_refused_by_name(results):
@@ -244,8 +246,8 @@ def test_a_file_of_another_format_is_refused_by_name(results):
 
 @pytest.mark.extras
 def test_pictures_show_every_trial_and_both_curves(results):
-    found = cifar10_page.draw()
-    accuracies = cifar10_page.searched()
+    found = cifar10_pictures.draw()
+    accuracies = cifar10_numbers.searched()
     lines = found["search"].axes[0].get_lines()
     for line, values in zip(lines, reversed(accuracies.values()), strict=True):
         np.testing.assert_array_equal(line.get_xdata(), values)
