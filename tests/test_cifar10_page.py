@@ -16,6 +16,7 @@ import cifar10  # noqa: E402
 import cifar10_numbers  # noqa: E402
 import cifar10_page  # noqa: E402
 import cifar10_pictures  # noqa: E402
+import cifar10_verdict  # noqa: E402
 
 VALIDATION = np.random.default_rng(0).uniform(0.7, 0.8, (3, 2)).round(4)  # seed, row
 TEST = VALIDATION - [[0.01, 0.02], [0.02, 0.01], [0.01, 0.0]]
@@ -100,6 +101,45 @@ def test_the_page_says_what_the_files_say(results):
         "2", f"{values.max():.3f}", f"{np.median(values):.3f}", f"{values.min():.3f}",
         f"{near} of 12", "25%",
     ]  # fmt: skip
+
+
+def answers():
+    return [(row["answer"], row["numbers"]) for row in cifar10_verdict.rows()]
+
+
+def test_what_would_count_against_the_claim(results):
+    mean = (TEST[:, 0] - TEST[:, 1]).mean()
+    spread = TEST.std(axis=0, ddof=1).max()
+    below, twice, tuning, uninteresting = answers()
+    said = f"above it {mean:+.4f}, 3 seeds; spread {spread:.4f}"
+    assert below == ("yes" if mean < -spread else "no", said)
+    assert twice == uninteresting == ("not known yet", "")  # neither they nor `adam` have a run
+    trials = cifar10_numbers.searched()
+    near = {row: sum(trials[row] >= trials[row].max() - 0.01) for row in trials}
+    assert near["filter"] >= max(near["adam"], near["momentum"]) and tuning[0] == "no"
+    assert tuning[1] == f"`filter` {near['filter']}, `adam` {near['adam']}, " + (
+        f"`momentum` {near['momentum']}, of 12"
+    )
+
+    def write(row, seed, accuracy):
+        content = {"format": 1, "result": {"accuracy": 0, "test_accuracy": accuracy}}
+        (results / "main" / f"{row}-seed{seed}.json").write_text(json.dumps(content))
+
+    for row, step in (("two_step", 0.011), ("two_step_20+20", 0.011), ("adam", -0.5), ("bop", 0)):
+        write(row, 0, TEST[0, 0] + step)
+        for seed in (1, 2):  # one seed of each
+            (results / "main" / f"{row}-seed{seed}.json").unlink(missing_ok=True)
+    spread = TEST[:, 0].std(ddof=1)
+    assert [answer for answer, _ in answers()][:2] == [
+        "no so far" if 0.011 <= spread else "yes so far",
+        "yes so far",
+    ]
+    assert answers()[3][0] == "no so far" and near["bop"] < near["filter"]
+    write("adam", 0, TEST[0, 0])  # as good, and near its best as often
+    assert near["adam"] == near["filter"] and answers()[3][0] == "yes so far"
+    for path in (results / "search").glob("momentum-*"):
+        path.unlink()
+    assert answers()[2] == ("not known yet", "")
 
 
 def test_predicted_flips_are_those_of_noise_through_the_filter(results):
