@@ -65,10 +65,11 @@ def choose_settings() -> tuple[dict[str, settings.Setting], str]:
     chosen = settings.load_settings(FLAGS.hyperparameters, section, names)
     file = pathlib.Path(FLAGS.hyperparameters).name
     if chosen is not None:
+        given = {name: FLAGS[name].value for name in settings.TUNED_FOR}
         source = f"Hyperparameters: {file}, section {section}."
-        tuned = settings.tuned_epochs(FLAGS.hyperparameters, section)
-        if tuned not in (None, FLAGS.epochs):
-            source += f" They were tuned for {tuned} epochs; these runs have {FLAGS.epochs}."
+        more = settings.caveats(FLAGS.hyperparameters, section, chosen, given)
+        if more:
+            source += f" {more}"
             print(source)
         return chosen, source
     if FLAGS.section:

@@ -4,20 +4,21 @@
                 "adam": {"knobs": {"learning_rate": 0.003}, "reason": "search, 40 trials"}}}
 
 Only what differs from a method's defaults is written down, so that a file shows what was tuned.
-``epochs``, which may be left out, is how long the runs were that it was tuned on.
+``epochs`` and ``batch_size``, which may be left out, are those of the runs that it was tuned on.
 """
 
 import dataclasses
 import difflib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from larq_filter._validation import validate_integer
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods.knobs import Knobs, from_dict
 
 PUBLISHED = "published default"
+TUNED_FOR = ("epochs", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +64,51 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
     entries = _section(path, section)
     if entries is None:
         return None
-    entries.pop("epochs", None)
+    entries = {name: entry for name, entry in entries.items() if name not in TUNED_FOR}
     settings = {name: _setting(f"{path}, {section}", name, entries[name]) for name in entries}
     return {name: settings.get(name, Setting()) for name in names}
 
 
-def tuned_epochs(path, section: str) -> int | None:
-    """The epochs of the runs that the numbers of a section were found with; None if it says none.
+def tuned_for(path, section: str) -> dict[str, int]:
+    """``epochs`` and ``batch_size`` of the runs that a section's numbers were found with, if given.
 
     Raises:
         ValueError: not such a file, or no positive integer.
         OSError: the file can't be read.
     """
-    epochs = (_section(path, section) or {}).get("epochs")
-    return None if epochs is None else validate_integer(f"epochs of {section} in {path}", epochs)
+    entries = _section(path, section) or {}
+    return {
+        name: validate_integer(f"{name} of {section} in {path}", entries[name])
+        for name in TUNED_FOR
+        if name in entries
+    }
+
+
+def caveats(
+    path, section: str, chosen: Mapping[str, Setting], given: Mapping[str, int | None]
+) -> str:
+    """What to know of a section's numbers in runs of ``given`` epochs and batch size; or nothing.
+
+    Args:
+        path: of the file.
+        section: in it.
+        chosen: what ``load_settings`` gave.
+        given: a value for each of ``TUNED_FOR``.
+
+    Raises:
+        ValueError, OSError: as ``tuned_for``.
+    """
+    others = {name: n for name, n in tuned_for(path, section).items() if n != given[name]}
+    missing = [name for name, setting in chosen.items() if setting.reason == PUBLISHED]
+    said = []
+    if others:
+        tuned, here = (
+            ", ".join(f"{name}={values[name]}" for name in others) for values in (others, given)
+        )
+        said.append(f"They were tuned for {tuned}; these runs have {here}.")
+    if missing:
+        said.append(f"Not in it, so by their published defaults: {', '.join(missing)}.")
+    return " ".join(said)
 
 
 def _section(path, section: str) -> dict | None:

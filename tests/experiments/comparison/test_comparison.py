@@ -623,13 +623,27 @@ def test_recipes_are_read(tmp_path):
 ENTRY = {"knobs": {}, "reason": "r"}
 
 
-def test_epochs_that_a_section_was_tuned_for(tmp_path):
-    file = write(tmp_path / "h.json", {"digits": {"epochs": 10, "adam": ENTRY}, "other": {}})
-    assert settings.tuned_epochs(file, "digits") == 10
-    assert settings.tuned_epochs(file, "other") is settings.tuned_epochs(file, "none") is None
+def test_length_and_batch_that_a_section_was_tuned_for(tmp_path):
+    tuned = {"epochs": 10, "batch_size": 50}
+    file = write(tmp_path / "h.json", {"digits": tuned | {"adam": ENTRY}, "other": {}})
+    assert settings.tuned_for(file, "digits") == tuned
+    assert settings.tuned_for(file, "other") == settings.tuned_for(file, "none") == {}
     assert list(settings.load_settings(file, "digits", ["adam"])) == ["adam"]
-    with pytest.raises(ValueError, match="epochs of digits"):
-        settings.tuned_epochs(write(tmp_path / "h.json", {"digits": {"epochs": 0}}), "digits")
+    for name in tuned:
+        wrong = write(tmp_path / "h.json", {"digits": {name: 0}})
+        with pytest.raises(ValueError, match=f"{name} of digits"):
+            settings.tuned_for(wrong, "digits")
+
+
+def test_what_to_know_of_a_section(tmp_path):
+    file = write(tmp_path / "h.json", {"digits": {"epochs": 10, "batch_size": 50, "adam": ENTRY}})
+    known, both = (settings.load_settings(file, "digits", n) for n in (["adam"], ["adam", "bop"]))
+    same, longer = {"epochs": 10, "batch_size": 50}, {"epochs": 20, "batch_size": 50}
+    assert settings.caveats(file, "digits", known, same) == ""
+    assert settings.caveats(file, "digits", both, longer) == (
+        "They were tuned for epochs=10; these runs have epochs=20. "
+        "Not in it, so by their published defaults: bop."
+    )
 
 
 @pytest.mark.parametrize(
