@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import os
 import sys
 
 from larq_filter.experiments import run_folder
@@ -36,12 +35,8 @@ def run(arguments=None) -> None:
     sys.argv = [f"larq-filter {command}", *arguments[1:]]
     try:
         importlib.import_module(f"larq_filter.cli.{command}").start()
-        sys.stdout.flush()
     except KeyboardInterrupt:  # before the command begins: it says itself what it leaves
         raise SystemExit(130) from None
-    except BrokenPipeError:  # of `... | head`: nobody reads the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
 
 
 def _usage() -> str:

@@ -1,9 +1,11 @@
 """How commands start, and how they end: with one line where something is in the way."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import pathlib
+import select
 import sys
 import typing
 
@@ -56,6 +58,11 @@ class _Lines(logging.StreamHandler):
         self.stream = sys.stdout
         super().emit(record)
 
+    def handleError(self, record):
+        """Whoever read stdout may have left, as of ``... | head``: a training goes on."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
 
 def show_progress() -> None:
     """Shows what the library logs as plain lines on stdout; once, however often it is called."""
@@ -86,9 +93,8 @@ def start(main, interrupted: str = "", takes_files: bool = False) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)  # without TensorFlow's notes on saving
         show_progress()
         try:
-            main(*([arguments[1:]] if takes_files else []))
-        except BrokenPipeError:  # nobody reads the rest: larq_filter/cli/__main__.py ends quietly
-            raise
+            with _quiet_when_unread():
+                main(*([arguments[1:]] if takes_files else []))
         except ERRORS as error:
             raise SystemExit(f"error: {error}") from None
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
@@ -102,12 +108,28 @@ def start(main, interrupted: str = "", takes_files: bool = False) -> None:
 
     if help.is_asked(sys.argv[1:]):
         try:
-            print(help.text(sys.modules[main.__module__], sys.argv[1:]))
+            with _quiet_when_unread():
+                print(help.text(sys.modules[main.__module__], sys.argv[1:]))
         except ValueError as error:
             raise SystemExit(f"error: {error}") from None
         return
     flags.FLAGS.set_gnu_getopt(takes_files)  # flags may follow files
     app.run(run, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def _quiet_when_unread():
+    """Ends with status 1 and no word once nobody reads stdout any more, as of ``... | head``."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        watcher = select.poll()
+        watcher.register(sys.stdout, 0)  # errors are told without asking for them
+        if not watcher.poll(0):
+            raise  # another pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        raise SystemExit(1) from None
 
 
 def _parse(arguments):

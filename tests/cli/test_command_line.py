@@ -27,10 +27,15 @@ QUIET = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 ASCII = {"PYTHONIOENCODING": "ascii"}
 
 
-def run(body, *arguments):
-    """A script whose ``main`` is ``body``."""
+def script(body):
+    """One whose ``main`` is ``body``."""
     start = "from larq_filter.cli import command_line\ncommand_line.start(main, 'Go on.')"
-    command = [sys.executable, "-c", f"def main():\n    {body}\n{start}", *arguments]
+    return f"def main():\n    {body}\n{start}"
+
+
+def run(body, *arguments):
+    """What came of a script whose ``main`` is ``body``."""
+    command = [sys.executable, "-c", script(body), *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=QUIET | ASCII)
     # Without what TensorFlow says while it is imported.
     ended.stderr = re.sub(
@@ -315,15 +320,41 @@ def test_an_interruption_before_the_command_begins_is_one_too(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["train --help", "translate --preset=recu"])
-def test_output_that_nobody_reads(words):
-    """As of ``--help | head -0``."""
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "larq_filter_cli", "train", "--help"],
+        ["-m", "larq_filter_cli", "translate", "--preset=recu"],
+        ["-c", script("print('much ' * 100_000)")],
+    ],
+    ids=["help", "command", "script"],
+)
+def test_output_that_nobody_reads(command):
+    """As of ``... | head -0``."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "larq_filter_cli", *words.split()]
+    command = [sys.executable, *command]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=QUIET, cwd=ROOT)
+    os.close(write)
+    assert ended.returncode == 1 and b"roken" not in ended.stderr, ended.stderr
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_when_nobody_reads_its_lines(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "larq_filter_cli", "train", "--model=mlp", "--epochs=2"]
+    command += ["--control=no", f"--output_dir={tmp_path / 'run'}"]
     ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=NOISY, cwd=ROOT)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (1, b"")
+    assert run_folder.read_result(tmp_path / "run").epochs == 2
+
+
+@pytest.mark.slow
+def test_a_broken_pipe_that_is_not_stdout_is_told():
+    ended = run("raise BrokenPipeError(32, 'the server has gone')")
+    assert ended.returncode == 1 and ended.stderr == "error: [Errno 32] the server has gone\n"
 
 
 @pytest.mark.parametrize("words", [["--method", "bop"], ["--method=filter", "--method=bop"]])
