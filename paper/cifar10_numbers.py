@@ -14,6 +14,17 @@ from larq_filter import filters
 
 NEAR = 0.01  # one point of accuracy
 SEEDS, REFERENCE = range(3), "two_step"
+FRONT = {  # the rows of the README, in plain words
+    "filter": "two averages of the gradients, and their sign",
+    "first_order": "one average, and its sign",
+    "bop": "one average, and a threshold (Bop)",
+    "two_step": "real weights for 10 epochs, then latent Adam for 10",
+    "adam": "latent Adam",
+    "momentum": "latent SGD with momentum",
+    "standardized": "the same on standardised weights",
+    "frozen": "the control: binary weights as they were drawn",
+}
+LATENT = ("two_step", "adam", "momentum", "standardized")
 MAIN = (*cifar10.ROWS, "two_step_20+20", *cifar10.PUBLISHED)
 
 

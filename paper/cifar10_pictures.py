@@ -8,7 +8,10 @@ import cifar10
 import cifar10_numbers as numbers
 from larq_filter import plots
 
-FILES = {name: f"cifar10_{name}.png" for name in ("search", "flips", "curves", "accuracy", "long")}
+FILES = {
+    name: f"cifar10_{name}.png"
+    for name in ("search", "flips", "curves", "accuracy", "front", "long")
+}
 
 
 def draw() -> dict:
@@ -40,7 +43,8 @@ def draw() -> dict:
     }
     if curves:
         found["curves"] = _curves(curves)
-        found["accuracy"] = _accuracies([row for row in numbers.MAIN if numbers.runs_of(row)])
+        for name, rows in (("accuracy", numbers.MAIN), ("front", numbers.FRONT)):
+            found[name] = _accuracies([row for row in rows if numbers.runs_of(row)])
     long = {
         name: [run] for name in cifar10.LONG if (run := numbers.read(f"long/{name}")) is not None
     }

@@ -1,17 +1,21 @@
 """What results/cifar10/PROTOCOL.md asked before the first run, answered from the finished ones.
 
-Test accuracy after 20 epochs, over the seeds that both rows have. The spread is the larger of the
-two rows' standard deviations over their seeds; of one seed there is none, and it counts as 0.
+Accuracy is that on test images after 20 epochs, compared over the seeds that both rows have. The
+spread is the larger of the two rows' standard deviations over these seeds; of one seed there is
+none. How near trials come to the best of their row is counted in validation images.
 
 Rejected: the answers as prose, which would have to be written again with every run.
 """
 
 import numpy as np
 
+import cifar10
 import cifar10_numbers as numbers
 from larq_filter.experiments.comparison import summaries
 
 OUR, LATENT, RIVALS = "filter", ("adam", "momentum"), ("adam", "bop")
+IMAGES = 5000  # of the validation
+POINTS = (0.5, 1, 2)  # the protocol asks for one
 
 
 def rows() -> list[dict]:
@@ -24,66 +28,74 @@ def rows() -> list[dict]:
     ]
 
 
-def _row(asked: str, answer: bool | None, found: list[str], seeds: int | None = None) -> dict:
-    """``answer`` None: not known; it stands for good when all seeds are there."""
+def _row(asked: str, answer: bool | None, found: list[str], final: bool = True) -> dict:
+    """``answer`` None: not known yet; ``final``: no run of it is missing."""
     text = {None: "not known yet", True: "yes", False: "no"}[answer]
-    if answer is not None and seeds is not None and seeds < len(numbers.SEEDS):
-        text += " so far"
-    return {"asked": asked, "answer": text, "numbers": "; ".join(found)}
+    so_far = "" if final or answer is None else ", so far"
+    return {"asked": asked, "answer": text + so_far, "numbers": "; ".join(found)}
 
 
-def _apart(other: str) -> tuple[float, float, int]:
-    """How far the filter is above ``other``, the spread, and of how many seeds that is."""
+def _apart(other: str) -> tuple[float, float | None, str, bool]:
+    """How far the filter is above ``other``, the spread, both in words; if all runs are there."""
     ours, theirs = (numbers.results(row, "test_accuracy") for row in (OUR, other))
-    difference = summaries.paired_difference(ours, theirs)
-    spreads = [summaries.Spread.of(list(each.values())) for each in (ours, theirs)]
-    return difference.mean, max(s.deviation if s.n > 1 else 0.0 for s in spreads), difference.n
+    both = sorted({*ours} & {*theirs})
+    mean = summaries.paired_difference(ours, theirs).mean
+    spread, words = None, f"above `{other}` {mean:+.4f}, {len(both)} seed{'s' * (len(both) > 1)}"
+    if len(both) > 1:
+        deviations = [summaries.Spread.of([r[s] for s in both]).deviation for r in (ours, theirs)]
+        spread = max(deviations)
+        words += f", spread {spread:.4f}"
+    return mean, spread, words if both else "", len(both) == _planned(other)
+
+
+def _planned(row: str) -> int:
+    """Seeds of a row in the list of runs."""
+    return sum(job.name.startswith(f"main/{row}-seed") for job in cifar10.jobs())
 
 
 def _below(other: str, what: str, margin: float | None) -> dict:
     """``margin`` None: the spread."""
     asked = f"Against the claim: `{OUR}` below `{other}` by more than {what}"
-    mean, spread, seeds = _apart(other)
-    if not seeds:
-        return _row(asked, None, [])
-    found = [f"above it {mean:+.4f}, {_of(seeds)}"] + ([f"spread {spread:.4f}"] if spread else [])
-    return _row(asked, mean < -(spread if margin is None else margin), found, seeds)
+    mean, spread, words, final = _apart(other)
+    margin = spread if margin is None else margin
+    if not words or margin is None:
+        return _row(asked, None, [words])
+    return _row(asked, mean < -margin, [words], final)
 
 
-def _of(seeds: int) -> str:
-    return f"{seeds} seed" + "s" * (seeds > 1)
-
-
-def _near() -> dict[str, int]:
-    """Row to how many of its trials are within one point of the best."""
-    return {
-        row: int(np.sum(each >= each.max() - numbers.NEAR))
-        for row, each in numbers.searched().items()
-    }
+def near(row: str, points: float) -> int | None:
+    """How many of the first trials are within so many points of their best; None until known."""
+    accuracies = numbers.searched().get(row)
+    if accuracies is None:
+        return None
+    right = np.rint(accuracies * IMAGES)
+    return int(np.sum(right >= right.max() - points / 100 * IMAGES))
 
 
 def _harder_to_tune() -> dict:
-    near = _near()
     asked = f"Against the claim: fewer trials of `{OUR}` within a point of its best than of "
     asked += " or ".join(f"`{row}`" for row in LATENT)
-    if not {OUR, *LATENT} <= {*near}:
+    found = {row: [near(row, points) for points in POINTS] for row in (OUR, *LATENT)}
+    if any(None in each for each in found.values()):
         return _row(asked, None, [])
-    found = ", ".join(f"`{row}` {near[row]}" for row in (OUR, *LATENT))
-    return _row(asked, any(near[OUR] < near[row] for row in LATENT), [f"{found}, of 12"])
+    here = POINTS.index(1)
+    words = ", ".join(f"`{row}` {'/'.join(map(str, each))}" for row, each in found.items())
+    words += f" of {cifar10.TRIALS} within {'/'.join(map(str, POINTS))} points"
+    return _row(asked, any(found[OUR][here] < found[row][here] for row in LATENT), [words])
 
 
 def _uninteresting() -> dict:
     asked = "Uninteresting: " + " or ".join(f"`{row}`" for row in RIVALS) + f" as good as `{OUR}` "
     asked += "within the spread, and as many of its trials within a point of its best"
-    near, apart = _near(), {row: _apart(row) for row in RIVALS}
-    seeds = min(n for _, _, n in apart.values())
-    if not seeds or not {OUR, *RIVALS} <= {*near}:
-        return _row(asked, None, [])
-    answer = any(
-        mean <= spread and near[row] >= near[OUR] for row, (mean, spread, _) in apart.items()
-    )
+    apart, trials = {row: _apart(row) for row in RIVALS}, {r: near(r, 1) for r in (OUR, *RIVALS)}
     found = [
-        f"above `{row}` {mean:+.4f}, {_of(n)}, {near[row]} of 12 trials"
-        for row, (mean, _, n) in apart.items()
+        f"{words}, {trials[row]} of {cifar10.TRIALS} trials"
+        for row, (_, _, words, _) in apart.items()
+        if words
     ]
-    return _row(asked, answer, found, seeds)
+    if None in trials.values() or any(spread is None for _, spread, _, _ in apart.values()):
+        return _row(asked, None, found)
+    answer = any(
+        mean <= spread and trials[row] >= trials[OUR] for row, (mean, spread, *_) in apart.items()
+    )
+    return _row(asked, answer, found, all(final for *_, final in apart.values()))
