@@ -237,8 +237,9 @@ def section() -> str:
         parts += [
             "**What the protocol asked.** It was written before the first run, [what would count "
             "against the claim](protocol.md) in it; how its words are counted was fixed later "
-            "(change 9). Accuracies are those on test images after 20 epochs (`two_step_20+20`: "
-            "40); trials are 500 steps long, and measured on validation images.",
+            "(change 9). Accuracies are those of `filter` on test images after 20 epochs, minus "
+            "those of another row (`two_step_20+20`: after 40); trials are 500 steps long, and "
+            "measured on validation images.",
             tables.markdown(cifar10_verdict.rows()),
         ]
     rows = search_rows()

@@ -40,7 +40,7 @@ def _apart(other: str) -> tuple[float, float | None, str, bool]:
     ours, theirs = (numbers.results(row, "test_accuracy") for row in (OUR, other))
     both = sorted({*ours} & {*theirs})
     mean = summaries.paired_difference(ours, theirs).mean
-    spread, words = None, f"above `{other}` {mean:+.4f}, {len(both)} seed{'s' * (len(both) > 1)}"
+    spread, words = None, f"minus `{other}` {mean:+.4f}, {len(both)} seed{'s' * (len(both) > 1)}"
     if len(both) > 1:
         deviations = [summaries.Spread.of([r[s] for s in both]).deviation for r in (ours, theirs)]
         spread = max(deviations)

@@ -109,11 +109,11 @@ def answers():
 
 def test_what_would_count_against_the_claim(results):
     spread = TEST.std(axis=0, ddof=1).max()
-    above = (
-        f"above `two_step` {(TEST[:, 0] - TEST[:, 1]).mean():+.4f}, 3 seeds, spread {spread:.4f}"
+    minus = (
+        f"minus `two_step` {(TEST[:, 0] - TEST[:, 1]).mean():+.4f}, 3 seeds, spread {spread:.4f}"
     )
     below, twice, tuning, uninteresting = answers()
-    assert below == ("yes" if (TEST[:, 1] - TEST[:, 0]).mean() > spread else "no", above)
+    assert below == ("yes" if (TEST[:, 1] - TEST[:, 0]).mean() > spread else "no", minus)
     assert twice == uninteresting == ("not known yet", "")  # these rows have no run
     trials = {row: np.rint(each * 5000) for row, each in cifar10_numbers.searched().items()}
     near = {
@@ -140,10 +140,10 @@ def write_test(folder, row, values):
 
 def test_what_one_seed_says_is_not_decided_by_its_spread(results):
     write_test(results, "two_step", [TEST[0, 0] + 0.0001])
-    assert answers()[0] == ("not known yet", "above `two_step` -0.0001, 1 seed")
+    assert answers()[0] == ("not known yet", "minus `two_step` -0.0001, 1 seed")
     for apart, answer in ((0.009, "no"), (0.011, "yes")):  # one seed of it is planned
         write_test(results, "two_step_20+20", [TEST[0, 0] + apart])
-        assert answers()[1] == (answer, f"above `two_step_20+20` {-apart:+.4f}, 1 seed")
+        assert answers()[1] == (answer, f"minus `two_step_20+20` {-apart:+.4f}, 1 seed")
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_a_row_as_good_and_as_easy_makes_it_uninteresting(results, adam, bop, an
     said = answers()[3][1].split("; ")
     assert (
         said[0]
-        == f"above `adam` {-adam * spread:+.4f}, 3 seeds, spread {spread:.4f}, 3 of 12 trials"
+        == f"minus `adam` {-adam * spread:+.4f}, 3 seeds, spread {spread:.4f}, 3 of 12 trials"
     )
-    assert said[1].startswith("above `bop`") and said[1].endswith(", 1 of 12 trials")
+    assert said[1].startswith("minus `bop`") and said[1].endswith(", 1 of 12 trials")
     write_test(results, "bop", (TEST[:, 0] + bop * spread)[:2])
     assert answers()[3][0].endswith(", so far")
 
