@@ -361,7 +361,7 @@ def front() -> str:
             tables.markdown(rows),
             _image("front", "test accuracy, a dot a seed", "docs/figures"),
             "*Latent* weights are real numbers that are kept so that their signs can be the binary "
-            "weights. The decay of alpha, the third knob of filters, was not searched: linear to 0. "
+            "weights. The decay of alpha, third knob of filters, was not searched: linear to 0. "
             "The minutes are those of one CPU core.",
         ]
     )
