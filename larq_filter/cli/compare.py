@@ -67,7 +67,7 @@ def choose_settings() -> tuple[dict[str, settings.Setting], str]:
     if chosen is not None:
         given = {name: FLAGS[name].value for name in settings.TUNED_FOR}
         source = f"Hyperparameters: {file}, section {section}."
-        more = settings.caveats(FLAGS.hyperparameters, section, chosen, given)
+        more = settings.caveats(FLAGS.hyperparameters, section, names, given)
         if more:
             source += f" {more}"
             print(source)

@@ -84,22 +84,21 @@ def tuned_for(path, section: str) -> dict[str, int]:
     }
 
 
-def caveats(
-    path, section: str, chosen: Mapping[str, Setting], given: Mapping[str, int | None]
-) -> str:
+def caveats(path, section: str, names: Sequence[str], given: Mapping[str, int | None]) -> str:
     """What to know of a section's numbers in runs of ``given`` epochs and batch size; or nothing.
 
     Args:
         path: of the file.
         section: in it.
-        chosen: what ``load_settings`` gave.
+        names: the methods.
         given: a value for each of ``TUNED_FOR``.
 
     Raises:
         ValueError, OSError: as ``tuned_for``.
     """
     others = {name: n for name, n in tuned_for(path, section).items() if n != given[name]}
-    missing = [name for name, setting in chosen.items() if setting.reason == PUBLISHED]
+    entries = _section(path, section) or {}
+    missing = [name for name in names if name not in entries]
     said = []
     if others:
         tuned, here = (
