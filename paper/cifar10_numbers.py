@@ -12,7 +12,7 @@ import numpy as np
 import cifar10
 from larq_filter import filters
 
-NEAR = 0.01  # one point of accuracy
+VALIDATION_IMAGES = 5000
 SEEDS, REFERENCE = range(3), "two_step"
 FRONT = {  # the rows of the README, in plain words
     "filter": "two averages of the gradients, and their sign",
@@ -57,6 +57,12 @@ def searched() -> dict[str, np.ndarray]:
         if all(runs):
             found[row] = np.array([run["result"]["accuracy"] for run in runs])
     return found
+
+
+def near(accuracies: np.ndarray, points: float) -> int:
+    """How many trials of a row are within so many points of their best, counted in images."""
+    right = np.rint(accuracies * VALIDATION_IMAGES)
+    return int(np.sum(right >= right.max() - points / 100 * VALIDATION_IMAGES))
 
 
 def trial(row: str, number: int) -> str:

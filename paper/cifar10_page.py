@@ -42,7 +42,7 @@ def search_rows() -> list[dict]:
             "best": f"{values.max():.3f}",
             "median": f"{np.median(values):.3f}",
             "worst": f"{values.min():.3f}",
-            "within one point of the best": f"{cifar10_verdict.near(row, 1)} of {len(values)}",
+            "within one point of the best": f"{numbers.near(values, 1)} of {len(values)}",
             "never flipped, best": _never_flipped(numbers.trial(row, values.argmax())),
         }
         for row, values in numbers.searched().items()
@@ -78,7 +78,7 @@ def front_rows() -> list[dict]:
         {
             "row": f"`{row}`",
             "what it is": numbers.FRONT[row],
-            "knobs searched": len(cifar10.SPACES.get(row.removesuffix("_20+20"), ())),
+            "knobs searched": len(cifar10.SPACES.get(row, ())),
             "test accuracy": _spread(test),
             "seeds": len(test),
         }

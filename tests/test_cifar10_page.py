@@ -356,9 +356,10 @@ def test_the_readme_has_eight_rows_at_most_and_says_how_many_seeds(results):
 def test_the_comparison_takes_the_knobs_of_the_runs():
     path = ROOT / "larq_filter" / "cli" / "settings.json"
     entries = json.loads(path.read_text())["cifar10_jpeg"]
+    assert len(entries) > len(cifar10.ROWS)
     for row in cifar10.ROWS:
         run = ROOT / "results" / "cifar10" / "main" / f"{row}-seed0.json"
-        if row not in cifar10.METHOD and run.exists():
+        if row not in cifar10.METHOD and (run.exists() or row not in cifar10.LATER):
             content = json.loads(run.read_text())
             knobs = {name: each for name, each in content["config"]["knobs"].items() if each}
             assert entries[row]["knobs"] == knobs

@@ -69,21 +69,6 @@ def load_settings(path, section: str, names: Sequence[str]) -> dict[str, Setting
     return {name: settings.get(name, Setting()) for name in names}
 
 
-def tuned_for(path, section: str) -> dict[str, int]:
-    """``epochs`` and ``batch_size`` of the runs that a section's numbers were found with, if given.
-
-    Raises:
-        ValueError: not such a file, or no positive integer.
-        OSError: the file can't be read.
-    """
-    entries = _section(path, section) or {}
-    return {
-        name: validate_integer(f"{name} of {section} in {path}", entries[name])
-        for name in TUNED_FOR
-        if name in entries
-    }
-
-
 def caveats(path, section: str, names: Sequence[str], given: Mapping[str, int | None]) -> str:
     """What to know of a section's numbers in runs of ``given`` epochs and batch size; or nothing.
 
@@ -94,17 +79,23 @@ def caveats(path, section: str, names: Sequence[str], given: Mapping[str, int | 
         given: a value for each of ``TUNED_FOR``.
 
     Raises:
-        ValueError, OSError: as ``tuned_for``.
+        ValueError: not such a file; what the section was tuned for is no positive integer.
+        OSError: the file can't be read.
     """
-    others = {name: n for name, n in tuned_for(path, section).items() if n != given[name]}
     entries = _section(path, section) or {}
+    tuned = {
+        name: validate_integer(f"{name} of {section} in {path}", entries[name])
+        for name in TUNED_FOR
+        if name in entries
+    }
+    others = {name: value for name, value in tuned.items() if value != given[name]}
     missing = [name for name in names if name not in entries]
     said = []
     if others:
-        tuned, here = (
+        then, now = (
             ", ".join(f"{name}={values[name]}" for name in others) for values in (others, given)
         )
-        said.append(f"They were tuned for {tuned}; these runs have {here}.")
+        said.append(f"They were tuned for {then}; these runs have {now}.")
     if missing:
         said.append(f"Not in it, so by their published defaults: {', '.join(missing)}.")
     return " ".join(said)

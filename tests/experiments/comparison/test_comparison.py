@@ -623,18 +623,6 @@ def test_recipes_are_read(tmp_path):
 ENTRY = {"knobs": {}, "reason": "r"}
 
 
-def test_length_and_batch_that_a_section_was_tuned_for(tmp_path):
-    tuned = {"epochs": 10, "batch_size": 50}
-    file = write(tmp_path / "h.json", {"digits": tuned | {"adam": ENTRY}, "other": {}})
-    assert settings.tuned_for(file, "digits") == tuned
-    assert settings.tuned_for(file, "other") == settings.tuned_for(file, "none") == {}
-    assert list(settings.load_settings(file, "digits", ["adam"])) == ["adam"]
-    for name in tuned:
-        wrong = write(tmp_path / "h.json", {"digits": {name: 0}})
-        with pytest.raises(ValueError, match=f"{name} of digits"):
-            settings.tuned_for(wrong, "digits")
-
-
 def test_what_to_know_of_a_section(tmp_path):
     file = write(tmp_path / "h.json", {"digits": {"epochs": 10, "batch_size": 50, "adam": ENTRY}})
     same, longer = {"epochs": 10, "batch_size": 50}, {"epochs": 20, "batch_size": 50}
@@ -643,6 +631,13 @@ def test_what_to_know_of_a_section(tmp_path):
         "They were tuned for epochs=10; these runs have epochs=20. "
         "Not in it, so by their published defaults: bop."
     )
+    assert list(settings.load_settings(file, "digits", ["adam"])) == ["adam"]
+    untold = write(tmp_path / "untold.json", {"digits": {"adam": ENTRY}})
+    assert settings.caveats(untold, "digits", ["adam"], longer) == ""
+    for name in same:
+        wrong = write(tmp_path / "wrong.json", {"digits": {name: 0}})
+        with pytest.raises(ValueError, match=f"{name} of digits"):
+            settings.caveats(wrong, "digits", [], same)
 
 
 @pytest.mark.parametrize(
