@@ -14,7 +14,7 @@ import numpy as np
 from larq_filter import analysis, binary, callbacks, datasets, filters, models
 from larq_filter._keras import keras, tf
 from larq_filter.conversion import with_kernel_options
-from larq_filter.experiments import methods, run_folder, training
+from larq_filter.experiments import methods, run_data, run_folder
 from larq_filter.hyperparameters import filter_from_sgd
 
 import larq  # isort: skip
@@ -96,12 +96,12 @@ class Lab:
     @functools.cached_property
     def data(self) -> datasets.ImageData:
         """Loaded only if something has to be trained."""
-        return training.load_data(self.config)
+        return run_data.load(self.config)
 
     @property
     def steps(self) -> int:
         """Training steps of a run."""
-        return training.steps_per_epoch(self.config, self.data) * self.config.epochs
+        return run_data.steps_per_epoch(self.config, self.data) * self.config.epochs
 
     def run(self, recipe: Recipe, seed: int) -> dict:
         """Curves over epochs, and the binary weights after each of them (before the first too)."""

@@ -36,13 +36,14 @@ from larq_filter import binary, callbacks, datasets, serialization
 from larq_filter._keras import keras
 from larq_filter._validation import shown
 from larq_filter.conversion import to_latent_free
-from larq_filter.datasets import preparation, sources
 from larq_filter.experiments import (
     files,
+    finished_runs,
     memory,
     methods,
     outcome,
     progress,
+    run_data,
     run_folder,
     strategies,
     user_inputs,
@@ -167,28 +168,29 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
     run_folder.refuse_other_run(folder, config, way.scale)
     data = way.data
     if data is None and user_inputs.has_code(way.model):
-        data = load_data(config)
+        data = run_data.load(config)
     described = user_inputs.describe(config, data, way.model)
     run_folder.refuse_other_own(folder, described)
     result = run_folder.read_result(folder)
     if result is not None:
-        if data is None and _has_own_images(config, folder):
-            data = load_data(config)
+        if data is None and finished_runs.have_own_images(config, folder):
+            data = run_data.load(config)
             described = user_inputs.describe(config, data, way.model)
             run_folder.refuse_other_own(folder, described)
         if run_folder.lacks_preparation(folder):
-            _restore_preparation(config, folder, way, data)
-        if not _is_to_be_saved_again(config, folder, result):
+            write = functools.partial(way.write_config, folder, config)
+            finished_runs.restore_preparation(config, folder, data, write)
+        if not finished_runs.is_to_be_saved_again(config, folder, result):
             logger.info("%s holds the finished run of this config: nothing to train.", folder)
             return result
     strategies.wait_for_all(way.strategy)  # all have read the folder before one of them writes
     stage = methods.first_stage(config.method, config.knobs, config.epochs)
     if data is None:
-        data = load_data(config)
+        data = run_data.load(config)
         described = user_inputs.describe(config, data, way.model)
         run_folder.refuse_other_own(folder, described)
     way = dataclasses.replace(way, described=described)
-    steps_per_epoch(config, data)  # before anything is written
+    run_data.steps_per_epoch(config, data)  # before anything is written
     with files.plain_errors(folder):
         if stage is not None or way.model is not None:
             _refuse_unfit(config, data, way, stage is not None)
@@ -199,40 +201,6 @@ def _run(config: run_folder.Config, folder: pathlib.Path, way: _Way) -> run_fold
         logger.info("Now %s: %s.", config.method, methods.METHODS[config.method].summary)
         second = dataclasses.replace(config, epochs=stage.own_epochs)
         return _train(second, data, earlier, folder, way, before)
-
-
-def _has_own_images(config: run_folder.Config, folder: pathlib.Path) -> bool:
-    """Whether a finished run had images of the user's own, which are still where they were."""
-    known = "data" in run_folder.read_described(folder)
-    return known and pathlib.Path(config.dataset).expanduser().exists()
-
-
-def _restore_preparation(config: run_folder.Config, folder: pathlib.Path, way: _Way, data) -> None:
-    """Writes anew how the model of a finished run takes images; says if the images are gone."""
-    path = preparation.beside(folder / "model.keras")
-    try:
-        data = load_data(config) if data is None else data
-    except (ValueError, OSError, ImportError) as error:
-        logger.warning("%s can't be made again without the images: %s", path, error)
-        return
-    path.unlink(missing_ok=True)
-    way.write_config(folder, config, data)
-
-
-def _is_to_be_saved_again(config: run_folder.Config, folder: pathlib.Path, result) -> bool:
-    """Whether the model of a finished run is lost, and its last checkpoint has it; says so."""
-    if run_folder.has_model(folder):
-        return False
-    # A training that a callback ended would go on, and its weights may be those of another epoch.
-    possible = result.epochs == config.epochs and (folder / "checkpoints").is_dir()
-    logger.warning(
-        "%s is missing or damaged. %s",
-        folder / "model.keras",
-        "It is made again from the last checkpoint."
-        if possible
-        else "Put it back from a copy; no checkpoint is sure to hold it.",
-    )
-    return possible
 
 
 def _refuse_unfit(config: run_folder.Config, data, way: _Way, stages: bool) -> None:
@@ -265,34 +233,6 @@ def _first_stage(config: run_folder.Config, stage, folder: pathlib.Path, way: _W
         logger.warning("%s It is made again from the last checkpoint.", error)
     (folder / "result.json").unlink()
     return _run(first, folder, way), serialization.load_model(folder / "model.keras")
-
-
-def steps_per_epoch(config: run_folder.Config, data: datasets.ImageData) -> int:
-    """Steps of an epoch of ``config`` on ``data``.
-
-    Raises:
-        ValueError: a batch larger than the data, or more steps than there are full batches.
-    """
-    available = data.steps_per_epoch(config.batch_size)
-    steps = config.steps_per_epoch or available
-    if steps > available:
-        raise ValueError(
-            f"steps_per_epoch is {steps}, but {data.train_examples} training images make "
-            f"{available} full batches of {config.batch_size}. Choose at most {available}, or "
-            "smaller batches."
-        )
-    return steps
-
-
-def load_data(config: run_folder.Config) -> datasets.ImageData:
-    """The data of a run; the last ones loaded are kept for the next run that asks for the same."""
-    arguments = {name: getattr(config, name) for name in run_folder.DATA}
-    return _data(stamp=sources.stamp(config.dataset, config.data_dir), **arguments)
-
-
-@functools.lru_cache(maxsize=1)
-def _data(dataset: str, stamp: str | None, **arguments) -> datasets.ImageData:
-    return datasets.load(dataset, **arguments)
 
 
 def _train(
@@ -357,7 +297,7 @@ def _evaluated(model, images, config: run_folder.Config, way: _Way) -> dict:
 
 def _fit(config: run_folder.Config, data, earlier, model, way: _Way, first_epoch, loggers) -> int:
     """Trains; returns after how many epochs the training ended."""
-    steps = steps_per_epoch(config, data)
+    steps = run_data.steps_per_epoch(config, data)
     train_data = data.train(
         config.batch_size,
         seed=config.seed,
@@ -383,7 +323,7 @@ def _compiled_model(config: run_folder.Config, data, way: _Way, earlier):
     """The compiled model, checked for whatever would keep the method from training it."""
     model = user_inputs.build(config, data, way.model)
     trained = earlier is None and binary.is_trained(model)
-    total = steps_per_epoch(config, data) * config.epochs
+    total = run_data.steps_per_epoch(config, data) * config.epochs
     model = methods.compile_for(config.method, model, config.knobs, total, earlier, config.seed)
     if trained:
         _warn_of_start(config, model.optimizer)

@@ -13,7 +13,7 @@ import pytest
 
 import interrupted
 from larq_filter._keras import tf
-from larq_filter.experiments import comparison, files, run_folder, training
+from larq_filter.experiments import comparison, files, run_data, run_folder, training
 from larq_filter.experiments.checkpoints import Checkpoints
 from larq_filter.experiments.comparison import settings
 
@@ -268,7 +268,7 @@ def test_a_lost_model_is_saved_again_from_the_last_checkpoint(both, tmp_path, sa
     assert "model.images.json is damaged" in text
     images.unlink()  # alone
     with monkeypatch.context() as patch:
-        patch.setattr(training, "load_data", gone)
+        patch.setattr(run_data, "load", gone)
         assert training.run(SMALL, folder, verbose=0) == run_folder.read_result(folder)
     assert "model.images.json can't be made again without the images: moved" in said[-2]
     training.run(SMALL, folder, verbose=0)
@@ -443,8 +443,8 @@ def test_names_from_flags_lead_nowhere_else(tmp_path):
 
 @pytest.mark.slow
 def test_skipped_steps_are_part_of_the_result(tmp_path, monkeypatch):
-    data = dataclasses.replace(training.load_data(SMALL), mean=np.array([np.nan], np.float32))
-    monkeypatch.setattr(training, "load_data", lambda config: data)
+    data = dataclasses.replace(run_data.load(SMALL), mean=np.array([np.nan], np.float32))
+    monkeypatch.setattr(run_data, "load", lambda config: data)
     with pytest.warns(RuntimeWarning, match="24 steps were skipped"):
         assert training.run(SMALL, tmp_path / "run", verbose=0).skipped_steps == 24
     assert training.run(SMALL, tmp_path / "run", verbose=0).skipped_steps == 24

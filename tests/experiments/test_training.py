@@ -18,7 +18,15 @@ import pytest
 from larq_filter import binary, callbacks, datasets
 from larq_filter._keras import keras, tf
 from larq_filter.datasets import preparation, splits
-from larq_filter.experiments import files, methods, progress, run_folder, training, user_inputs
+from larq_filter.experiments import (
+    files,
+    methods,
+    progress,
+    run_data,
+    run_folder,
+    training,
+    user_inputs,
+)
 from paths import ROOT
 
 SMALL = run_folder.Config(model="mlp", width=16, epochs=4, train_examples=300, batch_size=50)
@@ -134,7 +142,7 @@ def test_a_saved_teacher_takes_the_place_of_the_first_stage(uninterrupted, tmp_p
     assert result.epochs == 4
     assert not (tmp_path / "run" / "teacher").exists()
     again = dataclasses.replace(config, knobs=methods.Knobs(teacher=str(teacher.parent)))
-    assert user_inputs.teacher(again, training.load_data(config)).output_shape == (None, 10)
+    assert user_inputs.teacher(again, run_data.load(config)).output_shape == (None, 10)
     for a, b in zip(
         weights(tmp_path / "run"), weights(uninterrupted("distilled").output_dir), strict=True
     ):
@@ -168,7 +176,7 @@ def test_a_teacher_that_would_teach_something_else(tmp_path):
     with pytest.raises(ValueError, match=r"teacher .*teacher.keras don't add up to 1: .* softmax"):
         training.run(config, tmp_path / "run", verbose=0)
     keras.Sequential([logits, keras.layers.Softmax()]).save(path)
-    here = training.load_data(config).preparation()
+    here = run_data.load(config).preparation()
     for taught, words in (
         (dataclasses.replace(here, class_names=here.class_names[::-1]), "knows the classes 9, 8, "),
         (dataclasses.replace(here, mean=here.mean * 0, std=here.std * 0 + 1), "mean 0 and std 1; "),

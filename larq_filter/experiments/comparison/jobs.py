@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 from larq_filter import serialization
 from larq_filter._validation import first_line
-from larq_filter.experiments import files, methods, run_folder, training, user_inputs
+from larq_filter.experiments import files, methods, run_data, run_folder, training, user_inputs
 from larq_filter.experiments.comparison.settings import Setting
 from larq_filter.experiments.files import FileLock
 
@@ -272,14 +272,14 @@ def duration(seconds: float) -> str:
 def _describe_shared(config: run_folder.Config, data=None, model=None) -> dict:
     """``user_inputs.describe`` of what all jobs share; a function wants the data for it."""
     if data is None and user_inputs.has_code(model):
-        data = training.load_data(config)
+        data = run_data.load(config)
     described = user_inputs.describe(config, data, model)
     return {name: entry for name, entry in described.items() if name != "teacher"}
 
 
 def _check_shared_part(config: run_folder.Config, data=None, model=None) -> dict:
     """Raises for what would make every job fail the same way; returns ``_describe_shared``."""
-    data = training.load_data(config) if data is None else data
+    data = run_data.load(config) if data is None else data
     data.train(config.batch_size, seed=config.seed, steps_per_epoch=config.steps_per_epoch)
     serialization.file_config(user_inputs.build(config, data, model))
     return _describe_shared(config, data, model)

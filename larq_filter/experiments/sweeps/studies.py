@@ -17,7 +17,7 @@ import pathlib
 import time
 
 from larq_filter.datasets import sources, splits
-from larq_filter.experiments import run_folder, training, user_inputs
+from larq_filter.experiments import run_data, run_folder, user_inputs
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.sweeps import _optuna, results, storages
 from larq_filter.experiments.sweeps.objectives import Failed, Objective, reported_epochs
@@ -90,7 +90,7 @@ def with_own(sweep: Sweep, data=None, model=None) -> Sweep:
     config = user_inputs.named(sweep.config, data, model)
     changing = sources.stamp(config.dataset, config.data_dir) is not None
     if data is None and (changing or user_inputs.has_code(model)):
-        data = training.load_data(config)
+        data = run_data.load(config)
     described = user_inputs.describe(config, data, model) or None
     return dataclasses.replace(sweep, config=config, described=described)
 
