@@ -19,12 +19,12 @@ from absl import logging
 from larq_filter import binary, export  # first: tf.keras is Keras 2 then
 from larq_filter._keras import keras
 from larq_filter._validation import first_line
-from larq_filter.experiments import files, run_folder, tables, training
+from larq_filter.experiments import files, run_data, run_folder, tables
 
 
 def some_images(config: run_folder.Config, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first validation images and their labels."""
-    batch = next(iter(training.load_data(config).validation(count)))
+    batch = next(iter(run_data.load(config).validation(count)))
     return tuple(part.numpy() for part in batch)
 
 

@@ -19,7 +19,7 @@ import checking
 from larq_filter import binary, conversion  # first: tf.keras is Keras 2 then
 from larq_filter._keras import keras
 from larq_filter.cli import command_line
-from larq_filter.experiments import methods, run_folder, training, user_inputs
+from larq_filter.experiments import methods, run_data, run_folder, training, user_inputs
 from larq_filter.experiments.comparison import settings
 from larq_filter.experiments.methods.knobs import from_dict
 
@@ -110,7 +110,7 @@ def start_of(config: run_folder.Config):
     """The network as every method finds it."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
-    return user_inputs.build(config, training.load_data(config))
+    return user_inputs.build(config, run_data.load(config))
 
 
 def signs(model) -> list[np.ndarray]:
