@@ -204,10 +204,11 @@ def main():
     keep_what_is_another_models(path, source, prepare)
     images, labels = validation_images(data, FLAGS.images)
     made = {"model file": str(source), "data": data.name, "images": f"{len(images)} of validation"}
-    with files.plain_errors(path.parent):  # before the work
+    with files.plain_errors(path.parent, continued=False):  # before the work
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(dir=path.parent).cleanup()
-    with files.plain_errors(pathlib.Path(tempfile.gettempdir())):  # the converter needs it
+    converting = pathlib.Path(tempfile.gettempdir())
+    with files.plain_errors(converting, continued=False):
         found = prove(model, images, labels)
     exported = exports.Export(*found, prepare, FLAGS.allow, made)
     written = exported.write(path)

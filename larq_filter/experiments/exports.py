@@ -84,7 +84,7 @@ class Export:
             images = preparation.beside(target)
             contents[images] = files.as_json(self.prepare.to_json())
             contents[target] = self.flatbuffer
-        with files.plain_errors(path.parent):
+        with files.plain_errors(path.parent, continued=False):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_together(contents)
         return [target, images, report, page] if target in contents else [report, page]

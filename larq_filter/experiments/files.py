@@ -103,8 +103,10 @@ def _remove(part: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def plain_errors(folder: pathlib.Path):
+def plain_errors(folder: pathlib.Path, continued: bool = True):
     """Turns whatever a full disk or a read-only ``folder`` raises into one sentence.
+
+    ``continued``: whether the same command goes on with what it saved before.
 
     Raises:
         NotWritable: says the reason, the folder and the fix.
@@ -125,7 +127,7 @@ def plain_errors(folder: pathlib.Path):
             raise
         raise NotWritable(
             f"{folder} can't be written: {reason}. {advice} and give the same command again; what "
-            "was saved before is intact and will be continued."
+            f"was saved before is intact{' and will be continued' * continued}."
         ) from error
 
 

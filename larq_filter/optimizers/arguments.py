@@ -176,8 +176,12 @@ def refuse_late_build(variables) -> None:
         )
 
 
-def without_empty_gradients(pairs):
-    """The pairs that have a gradient, with Keras' warning about the others."""
+def checked_gradients(pairs):
+    """The pairs that have a gradient, with Keras' warning about the others.
+
+    Raises:
+        ValueError: no gradient at all, or one that is not shaped as its variable.
+    """
     kept = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
     missing = [variable.name for gradient, variable in pairs if gradient is None]
     if not kept:
@@ -186,6 +190,13 @@ def without_empty_gradients(pairs):
         tf.get_logger().warning(
             "Gradients do not exist for variables %s when minimizing the loss.", missing
         )
+    for gradient, variable in kept:
+        shape = getattr(gradient, "shape", None)  # of several replicas: of each, not known here
+        if not variable.shape.is_compatible_with(shape):
+            raise ValueError(
+                f"The gradient of {variable.name} has shape {tuple(shape)}; it must have that of "
+                f"its variable, {tuple(variable.shape)}."
+            )
     return kept
 
 

@@ -19,13 +19,13 @@ from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_choice, validate_flag
 from larq_filter.optimizers import fusion, nonfinite, saved_layout, watching
 from larq_filter.optimizers.arguments import (
+    checked_gradients,
     refuse_late_build,
     refuse_misplaced,
     refuse_variables,
     validate_default_optimizer,
     validate_warm_start,
     value_of,
-    without_empty_gradients,
 )
 from larq_filter.optimizers.attributes import PARTS, Attributes
 from larq_filter.optimizers.defaults import default_filter
@@ -346,7 +346,7 @@ class FilterOptimizer(Attributes, SavedByName):
         Raises:
             RuntimeError: eager first step whose gradients were taken while kernels were not -1 or
                 +1; call ``build`` before the first forward pass.
-            ValueError: no gradient at all, or what ``build`` raises.
+            ValueError: no gradient at all, one of another shape, or what ``build`` raises.
             tf.errors.InvalidArgumentError: with ``on_nonfinite="raise"``: a gradient is not finite,
                 a rate is outside its interval.
         """
@@ -363,7 +363,7 @@ class FilterOptimizer(Attributes, SavedByName):
                 self.build(variables)
             if not getattr(self, "_built", False):
                 refuse_variables([], variables, self.default_optimizer)
-            pairs = without_empty_gradients(pairs)
+            pairs = checked_gradients(pairs)
             if aggregate and not skip_gradients_aggregation:
                 pairs = self.aggregate_gradients(pairs)
             variables = [variable for _, variable in pairs]

@@ -18,9 +18,9 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import forgotten_scope, nested, wrapped_files
 from larq_filter.optimizers.arguments import (
     CLIPPING,
+    checked_gradients,
     validate_clipping,
     validate_default_optimizer,
-    without_empty_gradients,
 )
 from larq_filter.optimizers.delegating import Delegating
 from larq_filter.optimizers.rule_files import RulesInFiles
@@ -232,7 +232,7 @@ class LatentOptimizer(Delegating):
         """Takes one step, as Keras' optimizers do.
 
         Raises:
-            ValueError: no gradient at all, or what ``build`` raises.
+            ValueError: no gradient at all, one of another shape, or what ``build`` raises.
         """
         forgotten_scope.close()
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
@@ -245,7 +245,7 @@ class LatentOptimizer(Delegating):
                 self._refuse_new(variables)
             else:
                 self._build(variables)
-        pairs = without_empty_gradients(pairs)
+        pairs = checked_gradients(pairs)
         if aggregate and not skip_gradients_aggregation:
             pairs = self.aggregate_gradients(pairs)
         if self.clipnorm or self.clipvalue or self.global_clipnorm:

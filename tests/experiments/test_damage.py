@@ -388,6 +388,15 @@ def test_errors_of_writing_become_one_sentence(error):
     assert again.value is raised.value
 
 
+@pytest.mark.parametrize("continued", [True, False])
+def test_only_what_can_be_continued_is_said_to_be(continued):
+    error = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(files.NotWritable) as raised:
+        with files.plain_errors("/runs/a", continued):
+            raise error
+    assert ("continued" in str(raised.value)) == continued
+
+
 @pytest.mark.parametrize(
     "error",
     [

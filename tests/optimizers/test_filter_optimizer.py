@@ -1,6 +1,7 @@
 """FilterOptimizer beside NumPy twins, Larq's Bop and Keras' own optimizers."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -302,6 +303,18 @@ def test_none_gradients_are_left_out_and_named(caplog):
     with pytest.raises(ValueError, match="No gradients provided for any variable"):
         optimizer.apply_gradients([(None, w), (None, real[0])])
     assert optimizer.apply_gradients([]) is optimizer.iterations
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (*SHAPE, 2)], ids=str)
+def test_gradients_of_another_shape_are_refused_by_name(shape):
+    w, real = kernel(), dense()
+    optimizer = FilterOptimizer()
+    optimizer.build([w, *real])
+    start = values(w)
+    with pytest.raises(ValueError, match=re.escape(f"of {w.name} has shape {shape}; it must")):
+        optimizer.apply_gradients([(tf.ones(3), real[1]), (tf.ones(shape), w)])
+    np.testing.assert_array_equal(values(w), start)
+    assert optimizer.iterations == 0
 
 
 def test_only_one_part_has_gradients():

@@ -270,7 +270,7 @@ def test_errors(build, error, words):
 
 
 @pytest.mark.parametrize("rules", [(), RULES], ids=["plain", "rules"])
-def test_steps_without_gradients_or_with_new_variables_change_nothing(rules, caplog):
+def test_steps_without_or_with_other_gradients_or_new_variables_change_nothing(rules, caplog):
     variables = latent_model().trainable_variables
     optimizer = make(rules=rules)
     optimizer.build(variables[1:])
@@ -278,6 +278,8 @@ def test_steps_without_gradients_or_with_new_variables_change_nothing(rules, cap
     start = values(variables)
     with pytest.raises(ValueError, match="No gradients provided for any variable"):
         optimizer.apply_gradients([(None, variable) for variable in variables[1:]])
+    with pytest.raises(ValueError, match=r"gradient of \S+ has shape \(1,\); it must"):
+        optimizer.apply_gradients([(tf.ones(1), variables[1])])
     pairs = list(zip(gradients, variables, strict=True))
     for take in (optimizer.apply_gradients, lambda pairs: optimizer.build(variables)):
         with pytest.raises(ValueError, match="without .*and 0 more.*with a new LatentOptimizer"):
