@@ -218,7 +218,10 @@ def candidates(row: str) -> dict[str, tuple[int, float]]:
     """Names of the 5-epoch runs that a row chooses from: the place in its search and the share."""
     found = {f"carry/{row}-{name}": (0, share) for name, share in SHARES.items()}
     more = PLACES if row in CARRIED else ()
-    return {**{f"carry/{row}-{place}": (place, 1.0) for place in more}, **found}
+    found = {**{f"carry/{row}-{place}": (place, 1.0) for place in more}, **found}
+    if row == "adam":  # change 11
+        found |= {f"carry/adam-1-{name}": (1, share) for name, share in SHARES.items() if share < 1}
+    return found
 
 
 def chosen(row: str) -> tuple[int, float] | None:
