@@ -3,11 +3,13 @@
     python paper/cifar10.py --data_dir=DIR --output_dir=RUNS     # all that is missing, in order
     python paper/cifar10.py --data_dir=DIR --output_dir=RUNS --job=main/filter-seed0  # one of them
     python paper/cifar10.py --list
+    python paper/cifar10.py --dataset=cifar10 --data_dir=DIR --output_dir=RUNS  # of another copy
 
 The same command again goes on: a finished run is a file in results/cifar10 and is not repeated, an
 unfinished one continues from its last checkpoint. Each run is a process of one thread; as many as
 --workers run side by side, which on two cores trains 15 % more images per second than one process
 of two threads. What a run is may depend on earlier ones (the best of a search): such a run waits.
+On another copy of the images all is made anew, searches included, with its files in RUNS/results.
 
 Rejected: ``compare`` and ``sweep``. A comparison holds one config a method and a search one
 method; here the order of all runs matters, so that what is finished is worth reading at any time.
@@ -32,6 +34,7 @@ FLAGS = flags.FLAGS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "cifar10"
+DATASET = "cifar10_jpeg"
 FORMAT = 1  # of the files in results/
 
 TRIALS, WIDENED = 12, 4
@@ -235,6 +238,8 @@ def candidates(row: str) -> dict[str, tuple[int, float]]:
     found = {f"carry/{row}-{name}": (0, share) for name, share in SHARES.items()}
     if row in CARRIED:
         found |= {f"carry/{row}-{place}": (place, 1.0) for place in PLACES}
+    if row == "adam":  # change 11
+        found |= {f"carry/adam-1-{name}": (1, share) for name, share in SHARES.items() if share < 1}
     return found
 
 
@@ -323,7 +328,7 @@ def make(job: Job) -> None:
 
     command_line.show_progress()
     config = run_folder.Config(
-        dataset="cifar10_jpeg",
+        dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         model="birealnet20",
         method=job.method,
@@ -415,7 +420,8 @@ def work() -> None:
 
 def shared_flags() -> list[str]:
     """The flags that a process of one run needs too."""
-    return [f"--data_dir={FLAGS.data_dir}", f"--output_dir={FLAGS.output_dir}"]
+    names = ("dataset", "data_dir", "output_dir")
+    return [f"--{name}={FLAGS[name].value}" for name in names if FLAGS[name].value]
 
 
 def say(text: str) -> None:
@@ -425,7 +431,8 @@ def say(text: str) -> None:
 
 def define_flags() -> None:
     """Those of this command; not at import, where they would meet those of other commands."""
-    flags.DEFINE_string("data_dir", None, "Folder that holds cifar10_jpeg as tensorflow-datasets.")
+    flags.DEFINE_string("dataset", DATASET, "Which copy of CIFAR-10: as --dataset of train.")
+    flags.DEFINE_string("data_dir", None, "Folder that holds the set as tensorflow-datasets.")
     flags.DEFINE_string("output_dir", None, "Run folders: checkpoints, logs, models.")
     flags.DEFINE_alias("folder", "output_dir")  # as it was called when the runs began
     flags.DEFINE_integer("workers", 2, "Runs side by side.", 1)
@@ -437,14 +444,19 @@ def main(arguments):
     """Lists, makes one run, or makes all."""
     if len(arguments) > 1:
         raise SystemExit(f"error: {arguments[1]!r} belongs to no flag.")
+    if FLAGS.output_dir is None and (FLAGS.dataset != DATASET or not FLAGS.list):
+        raise SystemExit("error: --output_dir is needed, a folder for the runs.")
+    if FLAGS.dataset != DATASET:
+        global RESULTS
+        RESULTS = pathlib.Path(FLAGS.output_dir, "results")
     if FLAGS.list:
         for job in jobs():
             found = read(job.name)
             state = f"{found['result']['accuracy']:.4f}" if found else "-"
             print(f"{job.name:<28} {state:<7} {job.knobs if job.knobs is not None else 'waits'}")
         return
-    if FLAGS.data_dir is None or FLAGS.output_dir is None:
-        raise SystemExit("error: --data_dir and --output_dir are needed.")
+    if FLAGS.data_dir is None and not pathlib.Path(FLAGS.dataset).is_dir():
+        raise SystemExit(f"error: --data_dir is needed, the folder that holds {FLAGS.dataset}.")
     if FLAGS.job is None:
         work()
         return

@@ -21,7 +21,7 @@ FRONT = {  # the rows of the README, in plain words
     "two_step": "real weights for 10 epochs, then latent Adam for 10",
     "adam": "latent Adam",
     "momentum": "latent SGD with momentum",
-    "standardized": "the same on standardised weights",
+    "standardized": "latent SGD with momentum on standardised weights, not clipped",
     "frozen": "the control: binary weights as they were drawn",
 }
 LATENT = ("two_step", "adam", "momentum", "standardized")

@@ -69,19 +69,20 @@ def _row(asked: str, answer: bool | None, found: list[str], final: bool = True) 
     """``answer`` None: not known yet; ``final``: no run of it is missing."""
     text = {None: "not known yet", True: "yes", False: "no"}[answer]
     so_far = "" if final or answer is None else ", so far"
-    return {"asked": asked, "answer": text + so_far, "numbers": "; ".join(found)}
+    happened = text + so_far
+    return {"against the claim": asked, "did it happen?": happened, "numbers": "; ".join(found)}
 
 
 def _below(apart: _Apart, margin: float | None, what: str) -> dict:
     """``margin`` None: not known."""
-    asked = f"Against the claim: `{OUR}` below `{apart.other}` by more than {what}"
+    asked = f"`{OUR}` is below `{apart.other}` by more than {what}"
     known = apart.seeds > 0 and margin is not None
     found = [str(apart)] if apart.seeds else []
     return _row(asked, apart.mean < -margin if known else None, found, apart.is_final)
 
 
 def _harder_to_tune() -> dict:
-    asked = f"Against the claim: fewer trials of `{OUR}` within a point of its best than of "
+    asked = f"Fewer trials of `{OUR}` are within a point of its best than of "
     asked += " or ".join(f"`{row}`" for row in LATENT)
     searched = numbers.searched()
     if not {OUR, *LATENT} <= {*searched}:
@@ -94,8 +95,8 @@ def _harder_to_tune() -> dict:
 
 
 def _uninteresting() -> dict:
-    asked = "Uninteresting: " + " or ".join(f"`{row}`" for row in RIVALS) + f" as good as `{OUR}` "
-    asked += "within the spread, and as many of its trials within a point of its best"
+    asked = " or ".join(f"`{row}`" for row in RIVALS) + f" is as good as `{OUR}` within the "
+    asked += "spread, and as many of its trials are within a point of its best (uninteresting)"
     searched = numbers.searched()
     if not {OUR, *RIVALS} <= {*searched}:
         return _row(asked, None, [])
