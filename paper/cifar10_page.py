@@ -150,7 +150,8 @@ def late_text() -> list[str]:
         f"{ours['flip_ratio']:.1e} and {other['flip_ratio']:.1e} of the weights flip in a step "
         "then. Training normalises by the statistics of each batch, validation by averages over "
         "past steps, whose weights were others. So where many weights flip, validation says "
-        "little of a run before alpha has fallen: read the training accuracy until then."
+        "little of a run before alpha has fallen: read the training accuracy until then, or "
+        "[take the statistics anew](using.md#validation-while-weights-flip)."
     ]
 
 

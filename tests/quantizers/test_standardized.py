@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from larq_filter import binary, callbacks
+from larq_filter import binary
 from larq_filter._keras import keras, tf
+from larq_filter.callbacks import flip_monitor
 from larq_filter.quantizers import ClipToUnit, StandardizedSign, TanhToUnit
 from paths import ROOT
 
@@ -69,7 +70,7 @@ def test_a_flip_of_a_centred_kernel_is_that_of_its_quantized_value():
     )
     model = keras.Sequential([keras.Input((6,)), layer])
     layer.kernel.assign(kernel((6, 5)))
-    counter = callbacks._Counter("layer", layer.kernel)
+    counter = flip_monitor._Counter("layer", layer.kernel)
     counter.begin_epoch()
     layer.kernel.assign_add(tf.fill([6, 5], -0.5))
     counter.count()

@@ -7,6 +7,7 @@ import pytest
 
 from larq_filter import binary, callbacks, filters, flips
 from larq_filter._keras import keras, tf
+from larq_filter.callbacks import flip_monitor
 from larq_filter.optimizers import FilterOptimizer
 
 import larq as lq
@@ -326,10 +327,10 @@ def test_csv_and_tensorboard_hold_every_layer(tmp_path):
 
 @pytest.mark.parametrize("shape", [(100, 12), (3, 3, 8, 64), (4096, 4096), (7,)])
 def test_the_histogram_sees_every_output_channel(shape):
-    counter = callbacks._Counter("layer", tf.Variable(tf.ones(shape)))
+    counter = flip_monitor._Counter("layer", tf.Variable(tf.ones(shape)))
     counter.flips.assign(tf.broadcast_to(tf.range(shape[-1]), shape))
     sample = counter.sample().numpy()
-    assert len(sample) <= callbacks.HISTOGRAM_WEIGHTS
+    assert len(sample) <= flip_monitor.HISTOGRAM_WEIGHTS
     assert len(np.unique(sample)) == shape[-1]
 
 
@@ -425,7 +426,7 @@ def test_what_cannot_be_written_is_found_before_the_first_step(tmp_path, argumen
 
 def test_without_tensorboard_it_says_what_to_install(monkeypatch, tmp_path):
     """TensorFlow 2.21 does not bring it any more."""
-    monkeypatch.setattr(callbacks, "has_tensorboard", lambda: False)
+    monkeypatch.setattr(flip_monitor, "has_tensorboard", lambda: False)
     callbacks.FlipMonitor(tmp_path / "flips.csv")
     with pytest.raises(ImportError, match=r"larq_filter\[tensorboard\]"):
         callbacks.FlipMonitor(tensorboard_dir=tmp_path)
