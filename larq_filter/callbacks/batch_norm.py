@@ -26,6 +26,8 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     Args:
         images: a ``tf.data.Dataset`` of batches as in training, augmentation included: of inputs,
             or of tuples that begin with them, as for ``fit``. It is read from its start each time.
+            The one that is trained on may be given; if it shuffles, each reading counts as an epoch
+            for the order of the next.
         steps: batches of it; fewer if it has fewer.
 
     Raises:
