@@ -3,13 +3,14 @@
     python paper/cifar10.py --data_dir=DIR --output_dir=RUNS     # all that is missing, in order
     python paper/cifar10.py --data_dir=DIR --output_dir=RUNS --job=main/filter-seed0  # one of them
     python paper/cifar10.py --list
-    python paper/cifar10.py --dataset=cifar10 --data_dir=DIR --output_dir=RUNS  # of another copy
+    python paper/cifar10.py --data_dir=DIR --output_dir=RUNS --dataset=cifar10  # of another copy
 
 The same command again goes on: a finished run is a file in results/cifar10 and is not repeated, an
 unfinished one continues from its last checkpoint. Each run is a process of one thread; as many as
 --workers run side by side, which on two cores trains 15 % more images per second than one process
 of two threads. What a run is may depend on earlier ones (the best of a search): such a run waits.
-On another copy of the images all is made anew, searches included, with its files in RUNS/results.
+On another copy of the images all is made anew, searches included, in a folder of RUNS of its own,
+whose `results` has the files.
 
 Rejected: ``compare`` and ``sweep``. A comparison holds one config a method and a search one
 method; here the order of all runs matters, so that what is finished is worth reading at any time.
@@ -293,6 +294,7 @@ def jobs() -> list[Job]:
     listed += [
         Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
     ]
+    listed += [carried(f"by_rule/{name}-seed0", name, 20, how=(0, 1.0)) for name in LONG]
     listed += [longest(name) for name in LONG]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
     listed += [Job(f"defaults/{name}", "filter", knobs, 20) for name, knobs in UNTUNED.items()]
@@ -338,7 +340,7 @@ def make(job: Job) -> None:
         steps_per_epoch=job.steps_per_epoch,
         seed=job.seed,
     )
-    folder = pathlib.Path(FLAGS.output_dir, *job.name.split("/"))
+    folder = pathlib.Path(runs_folder(), *job.name.split("/"))
     result = training.run(config, folder, verbose=2, test=job.test)
     stages = [path for path in (folder / "step1", folder) if (path / "result.json").exists()]
     content = {
@@ -406,7 +408,7 @@ def work() -> None:
             break
         for job in ready[: FLAGS.workers - len(running)]:
             say(f"{job.name} begins, {len(left)} of {len(listed)} left")
-            log = pathlib.Path(FLAGS.output_dir, "logs", f"{job.name.replace('/', '-')}.txt")
+            log = pathlib.Path(runs_folder(), "logs", f"{job.name.replace('/', '-')}.txt")
             log.parent.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, __file__, f"--job={job.name}", *shared_flags()]
             with log.open("a") as file:
@@ -416,6 +418,14 @@ def work() -> None:
         while all(process.poll() is None for process in running.values()):
             time.sleep(2)
     say(f"{len(left)} runs are left undone" if left else "All runs are finished")
+
+
+def runs_folder() -> pathlib.Path:
+    """``--output_dir``, and for another copy of the images a folder of its own there."""
+    from larq_filter.experiments import files
+
+    copy = [] if FLAGS.dataset == DATASET else [files.name_of(FLAGS.dataset)]
+    return pathlib.Path(FLAGS.output_dir, *copy)
 
 
 def shared_flags() -> list[str]:
@@ -448,14 +458,14 @@ def main(arguments):
         raise SystemExit("error: --output_dir is needed, a folder for the runs.")
     if FLAGS.dataset != DATASET:
         global RESULTS
-        RESULTS = pathlib.Path(FLAGS.output_dir, "results")
+        RESULTS = runs_folder() / "results"
     if FLAGS.list:
         for job in jobs():
             found = read(job.name)
             state = f"{found['result']['accuracy']:.4f}" if found else "-"
             print(f"{job.name:<28} {state:<7} {job.knobs if job.knobs is not None else 'waits'}")
         return
-    if FLAGS.data_dir is None and not pathlib.Path(FLAGS.dataset).is_dir():
+    if FLAGS.data_dir is None and not pathlib.Path(FLAGS.dataset).expanduser().exists():
         raise SystemExit(f"error: --data_dir is needed, the folder that holds {FLAGS.dataset}.")
     if FLAGS.job is None:
         work()

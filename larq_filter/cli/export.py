@@ -207,8 +207,8 @@ def main():
     with files.plain_errors(path.parent, continued=False):  # before the work
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(dir=path.parent).cleanup()
-    converting = pathlib.Path(tempfile.gettempdir())
-    with files.plain_errors(converting, continued=False):
+    temporary_folder = pathlib.Path(tempfile.gettempdir())  # the converter needs it
+    with files.plain_errors(temporary_folder, continued=False):
         found = prove(model, images, labels)
     exported = exports.Export(*found, prepare, FLAGS.allow, made)
     written = exported.write(path)
