@@ -321,9 +321,8 @@ def section() -> str:
             ),
             "At 20 epochs each row uses its best setting of these by validation; in brackets, how "
             "many points it is above `0`: " + (", ".join(choices()) or "not known yet") + ". The "
-            "other rows use the power of one of these: "
-            + ", ".join(f"that of `{other}` in `{row}`" for row, other in cifar10.LIKE.items())
-            + ".",
+            "other rows use the power of one of these rows "
+            "([which](protocol.md#from-500-steps-to-more)).",
             tables.markdown(rows),
         ]
     rows = long_rows()

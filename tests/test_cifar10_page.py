@@ -63,7 +63,7 @@ def table(text, title):
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
     assert ", main 6 of 45, by_rule 0 of 2, long 0 of 2, defaults 0 of 3, twins 0 of 6)." in text
-    assert "100 epochs" not in text and "without a search" not in text
+    assert "**100 epochs" not in text and "without a search" not in text
     found = table(text, "20 epochs.")
     assert list(found) == [*ROWS]
     for column, row in enumerate(ROWS):
