@@ -295,6 +295,7 @@ def jobs() -> list[Job]:
         Job(f"main/{row}-seed0", method, knobs, 20) for row, (method, knobs) in PUBLISHED.items()
     ]
     listed += [carried(f"by_rule/{name}-seed0", name, 20, how=(0, 1.0)) for name in LONG]
+    listed.append(carried("by_rule/adam-seed0", "adam", 20, how=(1, 1.0)))
     listed += [longest(name) for name in LONG]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
     listed += [Job(f"defaults/{name}", "filter", knobs, 20) for name, knobs in UNTUNED.items()]
