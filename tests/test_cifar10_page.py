@@ -375,6 +375,8 @@ def test_the_readme_has_eight_rows_at_most_and_says_how_many_seeds(results):
         [f"`{row}`", "2", spread, "3"] for row, spread in zip(ROWS, spreads, strict=True)
     ]
     assert "epoch, mean ± standard deviation; 3 seeds each. [All" in text
+    missing = ", ".join(f"`{row}`" for row in cifar10_numbers.FRONT if row not in ROWS)
+    assert text.endswith(f"Runs are still to be made of: {missing}.")
     for seed in (1, 2):
         (results / "main" / f"two_step-seed{seed}.json").unlink()
     write_test(results, "frozen", [TEST[:, 0].mean() - 0.3])
