@@ -40,6 +40,7 @@ FORMAT = 1  # of the files in results/
 
 TRIALS, WIDENED = 12, 4
 SEARCH_STEPS, EPOCH_STEPS = 500, 351  # 2 epochs of 250 steps; 45,000 images in batches of 128
+ALL_IMAGES_STEPS = 390  # 50,000 images
 REST_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 # What is searched of each row: logarithmic intervals, for a run of SEARCH_STEPS. `1-momentum` is
@@ -121,6 +122,7 @@ class Job:
     seed: int = 0
     test: bool = True
     keep: bool = True  # the model
+    all_images: bool = False  # trained on the validation images too
 
 
 def read(name: str) -> dict | None:
@@ -257,28 +259,35 @@ def chosen(row: str) -> tuple[int, float] | None:
     return (place if source == row else 0), share
 
 
-def carried(name: str, row: str, epochs: int, seed: int = 0, how: tuple | None = None) -> Job:
+def carried(
+    name: str,
+    row: str,
+    epochs: int,
+    seed: int = 0,
+    how: tuple | None = None,
+    all_images: bool = False,
+) -> Job:
     """A run of whole epochs with the values that the search of its row found.
 
     ``how`` is the place in the search and the share; left out, what the row has chosen.
     """
     how = how or chosen(row)
     values, rate = best(row, how[0]) if how else None, rest_rate()
-    length = epochs * EPOCH_STEPS / SEARCH_STEPS
+    length = epochs * (ALL_IMAGES_STEPS if all_images else EPOCH_STEPS) / SEARCH_STEPS
     known = values is not None and rate is not None
     knobs = knobs_of(row, values, rate, length, how[1]) if known else None
-    return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed)
+    return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed, all_images=all_images)
 
 
-def longest(name: str) -> Job:
-    """100 epochs of the best 20-epoch run of seed 0 by validation, those in by_rule among them."""
+def longest(name: str, wave: str = "long", epochs: int = 100, all_images: bool = False) -> Job:
+    """As the best 20-epoch run of seed 0 by validation, those in by_rule among them, but longer."""
     known = {f"main/{row}-seed0": (row, None) for row in LONG[name]}
     known[f"by_rule/{name}-seed0"] = (name, (0, 1.0))
     found = {run: read(run) for run in known}
     if not all(found.values()):
-        return Job(f"long/{name}", name, None, 100)
+        return Job(f"{wave}/{name}", name, None, epochs, all_images=all_images)
     row, how = known[max(found, key=lambda run: found[run]["result"]["accuracy"])]
-    return carried(f"long/{name}", row, 100, how=how)
+    return carried(f"{wave}/{name}", row, epochs, how=how, all_images=all_images)
 
 
 def jobs() -> list[Job]:
@@ -298,6 +307,7 @@ def jobs() -> list[Job]:
     listed.append(carried("by_rule/adam-seed0", "adam", 20, how=(1, 1.0)))
     listed += [longest(name) for name in LONG]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
+    listed.append(longest("filter", "all_images", epochs=200, all_images=True))
     listed += [Job(f"defaults/{name}", "filter", knobs, 20) for name, knobs in UNTUNED.items()]
     listed += [twin(name, seed) for seed in range(3) for name in TWINS]
     others = [row for row in rows if row not in FIRST]
@@ -323,6 +333,23 @@ def searches(row: str) -> list[Job]:
 # Running ------------------------------------------------------------------------------------------
 
 
+def load_data(dataset: str, data_dir: str | None, all_images: bool = False):
+    """The images of a run; ``all_images``: those of validation are trained on too.
+
+    As validation they tell nothing then.
+    """
+    from larq_filter import datasets
+
+    data = datasets.load(dataset, data_dir=data_dir)
+    if not all_images:
+        return data
+    train, validation, test = (data.arrays(part) for part in ("train", "validation", "test"))
+    both = [np.concatenate(pair) for pair in zip(train, validation, strict=True)]
+    return datasets.from_arrays(
+        both, validation, test, class_names=data.class_names, name=f"{data.name}, all for training"
+    )
+
+
 def make(job: Job) -> None:
     """Trains one run and writes its file."""
     from larq_filter.cli import command_line
@@ -330,9 +357,10 @@ def make(job: Job) -> None:
     from larq_filter.experiments.methods import knobs
 
     command_line.show_progress()
+    images = {"dataset": FLAGS.dataset, "data_dir": FLAGS.data_dir}
+    data = load_data(**images, all_images=True) if job.all_images else None
     config = run_folder.Config(
-        dataset=FLAGS.dataset,
-        data_dir=FLAGS.data_dir,
+        **({} if job.all_images else images),
         model="birealnet20",
         method=job.method,
         knobs=knobs.Knobs(**job.knobs),
@@ -342,13 +370,14 @@ def make(job: Job) -> None:
         seed=job.seed,
     )
     folder = pathlib.Path(runs_folder(), *job.name.split("/"))
-    result = training.run(config, folder, verbose=2, test=job.test)
+    result = training.run(config, folder, verbose=2, test=job.test, data=data)
+    saved = json.loads((folder / "config.json").read_text())
     stages = [path for path in (folder / "step1", folder) if (path / "result.json").exists()]
     content = {
         "format": FORMAT,
         "name": job.name,
-        "config": _without_paths(run_folder.as_json(config)),
-        "versions": json.loads((folder / "config.json").read_text())["versions"],
+        "config": _without_paths(saved["config"]),
+        "versions": saved["versions"],
         "commit": _git("rev-parse", "HEAD"),
         "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")),
         "result": _without_paths(dataclasses.asdict(result)),

@@ -408,7 +408,8 @@ def shipped_text() -> str:
     return (
         f"**The network that comes with the package**, "
         f"[`{cifar10_ship.NAME}`](models.md#a-network-that-comes-trained), is that of the run "
-        f"`{recipe['run']}`, {recipe['epochs']} epochs with seed {recipe['seed']}. On the "
+        f"`{recipe['run']}`: {recipe['epochs']} epochs with seed {recipe['seed']} on "
+        f"{about['examples']['training']:,} images. On the "
         f"{about['examples']['test']:,} test images the weights, {size / 1000:.0f} kB, reach "
         f"{found['test, these files in Keras']:.4f} in Keras; the proven export, "
         f"{about['export']['bytes'] / 1000:.0f} kB, {found['test, these files in LCE']:.4f} in the "

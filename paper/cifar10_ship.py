@@ -1,6 +1,7 @@
 """Makes the files of a trained network that the package carries, from a finished CIFAR-10 run.
 
-    python paper/cifar10_ship.py --job=long/filter --data_dir=DIR --output_dir=RUNS --target=FOLDER
+    python paper/cifar10_ship.py --job=all_images/filter --data_dir=DIR --output_dir=RUNS \
+        --target=FOLDER
 
 It exports the model of the run, proves that the export computes the same, counts both on all test
 images, and writes to FOLDER:
@@ -33,7 +34,7 @@ from larq_filter.experiments import files, run_folder
 
 FLAGS = flags.FLAGS
 NAME = "birealnet20-cifar10"
-VERIFIED, BATCH = 256, 500  # validation images to prove the export on; test images at a time
+VERIFIED, BATCH = 256, 500  # images to prove the export on; test images at a time
 
 
 def signs_of(model):
@@ -46,18 +47,19 @@ def signs_of(model):
     return model
 
 
-def accuracies(network, flatbuffer: bytes, data: datasets.ImageData) -> dict[str, float]:
-    """The share of all test images whose class Keras and LCE's interpreter find."""
-    interpreter, right, count = export.Interpreter(flatbuffer), {"Keras": 0, "LCE": 0}, 0
-    for images, labels in data.test(BATCH).as_numpy_iterator():
+def accuracies(network, flatbuffer: bytes, prepare: datasets.Preparation, test) -> dict[str, float]:
+    """The share of the raw test images and labels whose class Keras and LCE's interpreter find."""
+    interpreter, right = export.Interpreter(flatbuffer), {"Keras": 0, "LCE": 0}
+    for first in range(0, len(test[1]), BATCH):
+        images, labels = (part[first : first + BATCH] for part in test)
+        images = prepare(images).numpy()
         outputs = {"Keras": network.predict_on_batch(images), "LCE": interpreter.predict(images)[0]}
         for name, output in outputs.items():
             right[name] += int(np.sum(output.argmax(axis=1) == labels))
-        count += len(labels)
-    return {name: round(found / count, 4) for name, found in right.items()}
+    return {name: round(found / len(test[1]), 4) for name, found in right.items()}
 
 
-def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data) -> dict:
+def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data, validated) -> dict:
     """What is said about the network.
 
     Args:
@@ -66,8 +68,10 @@ def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data)
         report: on the export, whose claims all hold.
         flatbuffer: the export.
         data: what it was trained on, ``ImageData``.
+        validated: whether its validation images were held out of training.
     """
     result, config = run["result"], run["config"]
+    validation = {"validation": round(result["accuracy"], 4)} if validated else {}
     given = {name: value for name, value in config["knobs"].items() if value is not None}
     return {
         "network": config["model"],
@@ -78,7 +82,7 @@ def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data)
         "data": data.name,
         "examples": {
             "training": data.train_examples,
-            "validation": data.validation_examples,
+            "validation": data.validation_examples if validated else 0,
             "test": data.test_examples,
         },
         "recipe": {
@@ -91,13 +95,13 @@ def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data)
             "commit": run["commit"],
         },
         "accuracy": {
-            "validation": round(result["accuracy"], 4),
+            **validation,
             "test": round(result["test_accuracy"], 4),
             **{f"test, these files in {name}": share for name, share in found.items()},
         },
         "export": {
             "proven": [claim.name for claim in report.claims],
-            "on validation images": VERIFIED,
+            "on images": VERIFIED,
             "bytes": len(flatbuffer),
             "sha256": hashlib.sha256(flatbuffer).hexdigest(),
         },
@@ -105,8 +109,12 @@ def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data)
     }
 
 
-def ship(model, run: dict, data: datasets.ImageData, folder: pathlib.Path) -> dict:
+def ship(
+    model, run: dict, data: datasets.ImageData, folder: pathlib.Path, validated: bool = True
+) -> dict:
     """Writes the files of a network to a folder; returns its card.
+
+    The arguments are those of ``card``.
 
     Raises:
         ValueError: a kernel is not binary, a claim of the export does not hold, or the weights that
@@ -118,7 +126,8 @@ def ship(model, run: dict, data: datasets.ImageData, folder: pathlib.Path) -> di
     report = export.verify(network, flatbuffer, images.numpy(), labels.numpy())
     if not report.ok:
         raise ValueError(f"Not every claim of the export holds.\n{report}")
-    about = card(run, accuracies(network, flatbuffer, data), report, flatbuffer, data)
+    found = accuracies(network, flatbuffer, data.preparation(), data.arrays("test"))
+    about = card(run, found, report, flatbuffer, data, validated)
     packed = models.pack(network, about)
     given = network.predict_on_batch(images)
     if not np.array_equal(_unpacked(packed).predict_on_batch(images), given):
@@ -142,11 +151,6 @@ def _unpacked(packed: bytes):
         return models.load(path)
 
 
-def load_data() -> datasets.ImageData:
-    """What the runs of `paper/cifar10.py` have trained on."""
-    return datasets.load("cifar10_jpeg", data_dir=FLAGS.data_dir)
-
-
 def main(arguments):
     """Ships the model of a run, or counts the files of the package."""
     if len(arguments) > 1:
@@ -154,8 +158,10 @@ def main(arguments):
     command_line.show_progress()
     if FLAGS.job is None:
         network, flatbuffer = (models.pretrained_file(NAME, end) for end in (".npz", ".tflite"))
-        found = accuracies(models.load(network), flatbuffer.read_bytes(), load_data())
-        said = models.model_card(NAME)["accuracy"]
+        about = models.model_card(NAME)
+        said, prepare = about["accuracy"], datasets.Preparation.from_json(about["images"])
+        test = cifar10.load_data(cifar10.DATASET, FLAGS.data_dir).arrays("test")
+        found = accuracies(models.load(network), flatbuffer.read_bytes(), prepare, test)
         print(found)
         if any(said[f"test, these files in {name}"] != share for name, share in found.items()):
             raise SystemExit(f"error: the model card says {said}.")
@@ -165,7 +171,10 @@ def main(arguments):
     if run is None or not path.is_file():
         missing = path if run else cifar10.RESULTS / f"{FLAGS.job}.json"
         raise SystemExit(f"error: the run {FLAGS.job} is not finished here: there is no {missing}.")
-    about = ship(serialization.load_model(path), run, load_data(), pathlib.Path(FLAGS.target))
+    (job,) = [job for job in cifar10.jobs() if job.name == FLAGS.job]
+    data = cifar10.load_data(cifar10.DATASET, FLAGS.data_dir, job.all_images)
+    target = pathlib.Path(FLAGS.target)
+    about = ship(serialization.load_model(path), run, data, target, validated=not job.all_images)
     print(json.dumps(about, indent=1))
 
 

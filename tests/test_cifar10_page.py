@@ -62,7 +62,8 @@ def table(text, title):
 
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
-    assert ", main 6 of 45, by_rule 0 of 3, long 0 of 2, defaults 0 of 3, twins 0 of 6)." in text
+    rest = "all_images 0 of 1, defaults 0 of 3, twins 0 of 6)."
+    assert f", main 6 of 45, by_rule 0 of 3, long 0 of 2, {rest}" in text
     assert "**100 epochs" not in text and "without a search" not in text
     found = table(text, "20 epochs.")
     assert list(found) == [*ROWS]
@@ -285,14 +286,30 @@ def test_the_longest_run_goes_on_as_the_best_of_20_epochs_did(results, best, row
         (results / name).parent.mkdir(exist_ok=True)
         (results / f"{name}-seed0.json").write_text(json.dumps(content))
     job = cifar10.longest("filter")
-    assert job.epochs == 100 and job.name == "long/filter"
+    assert (job.name, job.epochs, job.all_images) == ("long/filter", 100, False)
     assert job.knobs["alpha"] == pytest.approx(cifar10.best(row)["alpha"] / length, rel=5e-3)
+    (job,) = [job for job in cifar10.jobs() if job.all_images]
+    assert (job.name, job.epochs) == ("all_images/filter", 200)
+    length = 1 if length == 1 else 200 * 390 / 500
+    assert job.knobs["alpha"] == pytest.approx(cifar10.best(row)["alpha"] / length, rel=5e-3)
+
+
+def test_all_images_are_those_of_training_and_validation():
+    data = cifar10.load_data("digits", None)
+    every = cifar10.load_data("digits", None, all_images=True)
+    images, labels = every.arrays("train")
+    expected = [data.arrays(part) for part in ("train", "validation")]
+    np.testing.assert_array_equal(images, np.concatenate([part[0] for part in expected]))
+    np.testing.assert_array_equal(labels, np.concatenate([part[1] for part in expected]))
+    for part in ("validation", "test"):
+        for found, kept in zip(every.arrays(part), data.arrays(part), strict=True):
+            np.testing.assert_array_equal(found, kept)
+    assert (every.class_names, every.augmentation) == (data.class_names, data.augmentation)
 
 
 def test_the_committed_files_have_the_knobs_of_the_job_list():
     listed = {job.name: job for job in cifar10.jobs()}
-    folders = ("rest", "search", "carry", "main", "by_rule", "long", "defaults", "twins")
-    paths = [path for folder in folders for path in (cifar10.RESULTS / folder).glob("*.json")]
+    paths = list(cifar10.RESULTS.glob("*/*.json"))
     assert len(paths) > 100
     for path in paths:
         job = listed[f"{path.parent.name}/{path.stem}"]

@@ -84,6 +84,12 @@ def test_the_card_travels_with_the_weights(data, shipped):
     assert about["examples"] == {"training": 1137, "validation": 300, "test": 360}
 
 
+def test_of_a_network_that_has_seen_the_validation_images_none_is_counted(run, data, tmp_path):
+    card = cifar10_ship.ship(run[0], run[1], data, tmp_path, validated=False)
+    assert card["examples"] == {"training": 1137, "validation": 0, "test": 360}
+    assert "validation" not in card["accuracy"]
+
+
 def test_what_is_not_proven_is_not_written(run, data, tmp_path, monkeypatch):
     true = cifar10_ship.export.convert
 

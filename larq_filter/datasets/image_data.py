@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from larq_filter._keras import tf
-from larq_filter._validation import validate_integer
+from larq_filter._validation import validate_choice, validate_integer
+from larq_filter.datasets.arrays import PARTS
 from larq_filter.datasets.pipelines import AUGMENT, Augmentation, key
 from larq_filter.datasets.preparation import Preparation
 
@@ -53,11 +54,10 @@ class ImageData:
 
     def describe(self) -> dict:
         """What tells these data from others, for a JSON file."""
-        parts = ("train", "validation", "test")
         return {
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,
-            "examples": [getattr(self, f"{part}_examples") for part in parts],
+            "examples": [getattr(self, f"{part}_examples") for part in PARTS],
             "augmentation": dataclasses.asdict(self.augmentation),
             "fingerprint": self.fingerprint,
         }
@@ -146,6 +146,24 @@ class ImageData:
         prepared = self.preparation()
         data = data.map(lambda images, labels: (prepared(images), labels))
         return data.apply(length).prefetch(tf.data.AUTOTUNE)
+
+    def arrays(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """All images and labels of a part in fixed order, for `from_arrays` and programs of yours.
+
+        Args:
+            part: `train`, `validation` or `test`.
+
+        Returns:
+            Images (n, height, width, channels), uint8 or float32, neither augmented nor scaled; and
+            labels int32 (n,). They are in memory, all at once.
+
+        Raises:
+            ValueError: another part.
+        """
+        validate_choice("part", part, PARTS)
+        size = getattr(self, f"{part}_examples")
+        images, labels = next(iter(self._source.in_order(part).batch(size)))
+        return images.numpy(), labels.numpy()
 
     def first(self, part: str, count: int) -> "ImageData":
         """The same data with fewer images of a part, mixed.

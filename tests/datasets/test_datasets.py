@@ -227,6 +227,21 @@ def test_validation_keeps_order_and_the_last_batch(digits):
     )
 
 
+def test_arrays_are_the_raw_images_and_make_the_same_set(digits):
+    for part in ("validation", "test"):
+        images, labels = digits.arrays(part)
+        prepared, expected = collect(getattr(digits, part)(100))
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images, raw(digits, prepared))
+        np.testing.assert_array_equal(labels, expected)
+    assert len(digits.arrays("train")[1]) == digits.train_examples
+    parts = [digits.arrays(part) for part in ("train", "validation", "test")]
+    same = datasets.from_arrays(*parts, class_names=digits.class_names)
+    assert_same(same.train(64, seed=3), digits.train(64, seed=3))
+    with pytest.raises(ValueError, match="must be one of train, validation, test"):
+        digits.arrays("training")
+
+
 def test_train_examples_takes_the_first_of_a_fixed_order(digits):
     few, more = (datasets.load("digits", train_examples=n) for n in (20, 50))
     assert (few.train_examples, few.validation_examples, few.test_examples) == (20, 300, 360)
