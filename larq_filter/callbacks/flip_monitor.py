@@ -19,6 +19,7 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
 HISTOGRAM_WEIGHTS = 100_000
+PREDICTED_STEPS = 16  # of an epoch, at which the prediction is computed
 
 
 def has_tensorboard() -> bool:
@@ -62,7 +63,8 @@ class FlipMonitor(keras.callbacks.Callback):
     ``flip_flop``, ``never_flipped`` (see ``Activity``); with a ``FilterOptimizer`` also ``signal``,
     ``skipped_steps`` (so far, because of gradients that were not finite),
     every rate of filter and flip rule under its name (``alpha``), ``time_constant`` (steps) and,
-    for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white noise.
+    for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white noise, at the
+    rates of 16 steps of the epoch, their mean.
     Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
 
     Args:
@@ -262,9 +264,15 @@ class FlipMonitor(keras.callbacks.Callback):
             scalars["time_constant"] = analysis.time_constant(gradient_filter, last_step)
             rule = self._filtered.flip_rule
             if isinstance(rule, flips.Sign) and np.isfinite(scalars["time_constant"]):
-                predicted = analysis.expected_flip_ratio(gradient_filter, last_step)
-                scalars["predicted_flip_ratio"] = predicted
+                scalars["predicted_flip_ratio"] = self._predicted(gradient_filter, last_step)
         return scalars
+
+    def _predicted(self, f, last_step: int) -> float:
+        """The expected flip ratio, the mean over the epoch: in the last one alpha may fall to 0."""
+        count = min(int(self._counters[0].steps.numpy()), last_step + 1)
+        middles = (np.arange(PREDICTED_STEPS) + 0.5) / PREDICTED_STEPS
+        steps = {last_step - math.floor(count * share) for share in middles}
+        return float(np.mean([analysis.expected_flip_ratio(f, step) for step in sorted(steps)]))
 
     def _write_csv(self, epoch: int) -> None:
         columns = ["epoch", "layer", *(field.name for field in dataclasses.fields(Activity))]
@@ -343,21 +351,16 @@ class _Counter(tf.Module):
         return np.array([self.size, per_step, flips, net, never], np.float64)
 
 
-def _weighted_mean(signals: list[tuple[float, int]]) -> float:
-    weights = sum(size for _, size in signals)
-    return sum(signal * size for signal, size in signals) / weights if weights else float("nan")
-
-
 def _activity(counters: list[_Counter]) -> Activity:
     """The activity of several kernels together, each counted by its number of weights."""
     weights, per_step, flips, net, never = sum(counter.totals() for counter in counters)
-    signals = [(counter.signal.numpy(), counter.size) for counter in counters]
-    signals = [(signal, size) for signal, size in signals if np.isfinite(signal)]  # not frozen
+    signals, sizes = np.array([(counter.signal.numpy(), counter.size) for counter in counters]).T
+    known = np.isfinite(signals)  # not of frozen kernels
     return Activity(
         weights=int(weights),
         flip_ratio=float(per_step / weights),
         flip_ratio_epoch=float(net / weights),
         flip_flop=float(1 - net / flips) if flips else 0.0,
         never_flipped=float(never / weights),
-        signal=_weighted_mean(signals),
+        signal=float(np.average(signals[known], weights=sizes[known])) if known.any() else math.nan,
     )

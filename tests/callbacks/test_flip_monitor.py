@@ -275,6 +275,25 @@ def test_signal_rates_and_prediction_of_the_filter():
 
 
 @pytest.mark.slow
+def test_the_prediction_is_the_mean_over_the_epoch():
+    """In the last epoch of a decay to 0 that of the last step would be far too low."""
+    x, y = data()
+    model = model_of()
+    steps, most = 64, 0.1
+    f = filters.CascadedEMA(
+        alpha=keras.optimizers.schedules.PolynomialDecay(most, steps, 0.0), gamma=0.5
+    )
+    model.compile(FilterOptimizer(f), "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor()
+    logs = model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=[monitor]).history
+    alpha, b = most * (1 - np.arange(steps) / steps), 0.5
+    each = np.arccos((1 - alpha + b) / (1 + (1 - alpha) * b)) / np.pi
+    first, second = each[:32].mean(), each[32:].mean()
+    assert logs["predicted_flip_ratio"] == pytest.approx([first, second], rel=0.03)
+    assert each[-1] < 0.3 * second
+
+
+@pytest.mark.slow
 def test_a_rate_set_by_a_callback_is_the_one_reported():
     x, y = data()
     model = model_of()
