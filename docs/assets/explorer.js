@@ -199,7 +199,7 @@
   function judge(given, memory) {
     const epochs = memory / given.steps_per_epoch;
     if (epochs === Infinity) return "The memory grows by itself, as long as training lasts.";
-    if (epochs < 0.5) return "The memory begins below half an epoch: it has not seen enough images.";
+    if (epochs < 0.5) return "The memory begins below half an epoch, shorter than usual.";
     if (epochs > given.epochs / 3) {
       return "The memory is longer than a third of the run: the start is not forgotten in time.";
     }

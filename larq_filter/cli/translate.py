@@ -23,15 +23,16 @@ import tensorflow as tf
 
 FLAGS = flags.FLAGS
 
-# Published recipes for 1-bit ResNets on CIFAR-10, in PyTorch: SGD, cosine learning rate.
+# Published recipes for 1-bit ResNets on CIFAR-10, in PyTorch: SGD, and a cosine, which stands for
+# steps down in Equal-Bits and follows a warm-up in ReCU.
 RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "velocity": "pytorch", "schedule": "cosine"}
 RECIPES = {
     "irnet": {**RECIPE, "weight_decay": 1e-4, "batch_size": 128},  # Qin et al. 2020
-    "equalbits": {**RECIPE, "weight_decay": 5e-4},  # Li et al. 2022
-    "recu": {**RECIPE, "weight_decay": 5e-4},  # Xu et al. 2021
+    "equalbits": {**RECIPE, "weight_decay": 5e-4, "batch_size": 128},  # Li et al. 2022
+    "recu": {**RECIPE, "weight_decay": 5e-4, "batch_size": 256},  # Xu et al. 2021
 }
 
-flags.DEFINE_enum("preset", None, list(RECIPES), "A published recipe; other flags go before it.")
+flags.DEFINE_enum("preset", None, list(RECIPES), "A published recipe; flags replace its numbers.")
 flags.DEFINE_float("learning_rate", 0.1, "Of latent SGD, positive; the value it starts from.", 0.0)
 flags.DEFINE_float(
     "weight_decay", 5e-4, "Per step and unit of learning rate; 2 c for Keras' l2(c).", 0.0
@@ -133,27 +134,29 @@ def readings(translation):
 
 def python(translation, rate_source):
     """Lines that build the optimizer, to paste."""
-    f = translation.filter
-    lines = ["import larq_filter as lf"]
-    if isinstance(f, filters.EMA | filters.CascadedEMA) and rate_source[0] != "t":
-        rates = ", ".join(f"{name}={rate!r}" for name, rate in f.rates().items())
-        return [*lines, f"optimizer = lf.FilterOptimizer(lf.filters.{type(f).__name__}({rates}))"]
-    lines = ["from larq_filter import FilterOptimizer, hyperparameters"]
-    lines += ["import tensorflow as tf"] if rate_source[0] == "t" else []
     usual = {"momentum": 0.0, "decoupled": False, "velocity": "keras", "nesterov": False}
     given = {name: v for name, v in arguments().items() if v != usual.get(name)}
-    given = ", ".join(f"{name}={argument!r}" for name, argument in given.items())
-    call = f"hyperparameters.filter_from_sgd({rate_source}, {given})"
-    return [*lines, f"optimizer = FilterOptimizer({call}.filter)"]
+    given = "".join(f", {name}={argument!r}" for name, argument in given.items())
+    f = translation.filter
+    averages = isinstance(f, filters.EMA | filters.CascadedEMA)
+    rates = ", ".join(f"{name}={rate!r}" for name, rate in f.rates().items())
+    is_constant = not filters.is_schedule(translation.latent.learning_rate)
+    same = f"  # {type(f).__name__}({rates})" if averages and is_constant else ""
+    return [
+        "import larq_filter as lf",
+        *([] if is_constant else ["import tensorflow as tf"]),
+        f"translation = lf.hyperparameters.filter_from_sgd({rate_source}{given})",
+        f"optimizer = lf.FilterOptimizer(translation.filter){same}",
+    ]
 
 
-START = """To start from the weights of a latent model too, w_0 first, before it is converted:
+START = """
+To start from the weights of a latent model too, and not at zero:
 states = [translation.initial_state(kernel) for _, kernel in lf.binary.binary_kernels(model)]
 model = lf.to_latent_free(model)
 optimizer.build(model.trainable_variables)
 for (_, kernel), state in zip(lf.binary.binary_kernels(model), states):
-    optimizer.set_filter_state(kernel, state)
-with translation = lf.hyperparameters.filter_from_sgd(...). Without it the filter starts at zero."""
+    optimizer.set_filter_state(kernel, state)"""
 
 
 def draw(translation, steps_per_epoch):
@@ -169,7 +172,7 @@ def main():
     translation = hyperparameters.filter_from_sgd(rate, **arguments())
     print(f"{translation}\n\n{course(translation, steps_per_epoch)}")
     print("\nExpected flips: the share of weights that flip per step if gradients were noise.")
-    print(readings(translation), f"\n{START}", "\nPython:", *python(translation, source), sep="\n")
+    print(readings(translation), "\nPython:", *python(translation, source), START, sep="\n")
     if FLAGS.plot:
         draw(translation, steps_per_epoch)
 

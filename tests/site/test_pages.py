@@ -95,13 +95,18 @@ def test_the_row_of_a_preset_names_its_parts(name):
 def test_memories_of_published_recipes():
     """Those of docs/knobs.md and the tutorial: what `translate` says."""
     schedule = tf.keras.optimizers.schedules.CosineDecay
-    for decay, epochs, memory in [(1e-4, 400, "26 epochs"), (5e-4, 600, "5.1 epochs")]:
+    for decay, epochs, batches, memory in [
+        (1e-4, 400, 391, "26 epochs"),
+        (5e-4, 350, 391, "5.1 epochs"),
+        (5e-4, 600, 196, "10 epochs"),
+    ]:
         f = hyperparameters.filter_from_sgd(
-            schedule(0.1, epochs * 391), decay, 0.9, velocity="pytorch"
+            schedule(0.1, epochs * batches), decay, 0.9, velocity="pytorch"
         ).filter
-        assert f"{analysis.time_constant(f) / 391:.2g} epochs" == memory
+        assert f"{analysis.time_constant(f) / batches:.2g} epochs" == memory
         assert f"| {memory} |" in TEXTS["knobs.md"]
-    assert "5.1 epochs" in TEXTS["tutorial.md"]
+    assert f"{analysis.time_constant(f) / 196:.1f} epochs" == "10.2 epochs"
+    assert "10.2 epochs" in TEXTS["tutorial.md"]
 
 
 def test_suggestion():
