@@ -22,11 +22,10 @@ further keywords (``clipnorm``, ``warm_start``, ...) are those of ``FilterOptimi
 that of ``default_optimizer``. The optimizer reads and sets rates by these names too
 (``optimizer.beta1``), beside those of filter and flip rule.
 
-Everywhere a signal of exactly zero flips nothing. The publications differ there, some send such a
-weight to +1; it happens only while all gradients of a weight have been zero.
+Everywhere but in ``equal_bits`` a signal of exactly zero flips nothing. The publications differ
+there, some send such a weight to +1; it happens only while all gradients of a weight have been
+zero.
 """
-
-import math
 
 from larq_filter import filters, flips
 from larq_filter._keras import keras
@@ -228,8 +227,7 @@ def prob_bop(
         TypeError, ValueError: ``steps_per_epoch`` or ``a`` is no number in its interval.
     """
     filters.validate_rate("gamma", gamma, filters.UP_TO_ONE)
-    positive = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
-    validate_number("steps_per_epoch", steps_per_epoch, positive)
+    validate_number("steps_per_epoch", steps_per_epoch, filters.POSITIVE)
     validate_number("a", a, filters.UP_TO_ONE)
     if sigma is None:
         gradient_filter = filters.EMA(gamma)

@@ -57,7 +57,7 @@ def to_latent_free(model: Any, scales: str = "fold") -> Any:
             scale can't be folded.
 
     Example:
-        >>> free = lf.to_latent_free(larq_zoo.literature.BiRealNet18(weights=None))
+        >>> free = lf.to_latent_free(larq_zoo.literature.BiRealNet(weights=None))
         >>> free.compile(optimizer=lf.FilterOptimizer(), loss="categorical_crossentropy")
     """
     if scales not in ("fold", "drop"):

@@ -1,13 +1,17 @@
 """Latent rules that change the gradient before the step."""
 
 import dataclasses
-import math
 
-from larq_filter._validation import UNIT, Interval, Rate, validate_constant, validate_number
+from larq_filter._validation import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    UNIT,
+    Rate,
+    validate_constant,
+    validate_number,
+)
 from larq_filter.latent_rules._base import Rule
 
-_NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
-_BELOW_ONE = Interval(0.0, 1.0, high_open=True)
 _SMALLEST = 1e-6  # norm of a gradient, in a division by it
 
 
@@ -34,11 +38,11 @@ class AdaptiveClipping(Rule):
     share: Rate = 0.02
     floor: float = 1e-3
 
-    intervals = {"share": _NOT_NEGATIVE}
+    intervals = {"share": NOT_NEGATIVE}
 
     def __post_init__(self):
         super().__post_init__()
-        object.__setattr__(self, "floor", validate_number("floor", self.floor, _NOT_NEGATIVE))
+        object.__setattr__(self, "floor", validate_number("floor", self.floor, NOT_NEGATIVE))
 
     def before(self, gradient, weight, state, rates, xp):
         most = rates["share"] * xp.maximum(_norm(weight, xp), self.floor)
@@ -56,8 +60,9 @@ class SilentWeights(Rule):
         T = momentum * T + (1 - momentum) * (w has changed sign since the last step)
         g = g + decay * w where T < threshold
 
-    With the published constants a weight is silent from 2,302 steps after its last flip on. The
-    decay is in the gradient, as that of an L2 penalty: Adam divides it by the size of gradients.
+    With the published constants a weight that has flipped once is silent again after 2,302 steps,
+    one that flipped at every step after 9,206. The decay is in the gradient, as that of an L2
+    penalty: Adam divides it by the size of gradients.
 
     State: T, from ``start``, and the sign of w at the last step. A weight of exactly 0 has none, so
     it has not changed it; nor has any weight at the first step.
@@ -87,12 +92,12 @@ class SilentWeights(Rule):
     threshold: float = 1e-4
     start: float = 0.0
 
-    intervals = {"share": _NOT_NEGATIVE, "decay": _NOT_NEGATIVE}
+    intervals = {"share": NOT_NEGATIVE, "decay": NOT_NEGATIVE}
     state_size = 2
 
     def __post_init__(self):
         super().__post_init__()
-        for name, interval in (("momentum", _BELOW_ONE), ("threshold", UNIT), ("start", UNIT)):
+        for name, interval in (("momentum", BELOW_ONE), ("threshold", UNIT), ("start", UNIT)):
             object.__setattr__(self, name, validate_constant(name, getattr(self, name), interval))
 
     def zero_state(self, like, xp) -> tuple:
@@ -135,7 +140,7 @@ class Bipolar(Rule):
 
     strength: Rate = 5e-7
 
-    intervals = {"strength": _NOT_NEGATIVE}
+    intervals = {"strength": NOT_NEGATIVE}
 
     def before(self, gradient, weight, state, rates, xp):
         return gradient - 2 * rates["strength"] * weight, state

@@ -11,7 +11,7 @@
 | ``zscore``, ``scaled`` | standardised only, gradient 1 | - |
 | ``recu`` | standardised, no gradient for the largest | parabola in units of the image |
 | ``rbnn`` | rotated, sharpening tent | tent |
-| ``ewgs`` | gradient by the way to the sign | the same |
+| ``ewgs`` | gradient by the distance to the sign | the same |
 | ``reste`` | mean magnitude of the kernel, power function | power function |
 | ``daq`` | gradient by the distances to both levels | the same |
 | ``equal_bits`` | half of each filter +1 | ``ste`` |

@@ -1,8 +1,9 @@
 """Latent methods as published: an optimizer, a quantizer and rules, a row each.
 
-Numbers are those of the publication's code or text for CIFAR-10, in the row. What differs alike
-everywhere: the real-valued rest is trained by Adam (``rest="same"`` is the publications' way), all
-start from the same initial weights, learning rates fall by a cosine where theirs fall by steps.
+Numbers are those of the publication's code or text, for CIFAR-10 where it has such, in the row.
+What differs alike everywhere: the real-valued rest is trained by Adam (``rest="same"`` is the
+publications' way), all start from the same initial weights, learning rates fall by a cosine where
+theirs fall by steps.
 """
 
 import math
@@ -89,7 +90,7 @@ METHODS: dict[str, Method] = {
         latent.sgd,
     ),
     "ewgs": Method(
-        "EWGS: gradient by the way to the sign (Lee et al. 2021)",
+        "EWGS: gradient by the distance to the sign (Lee et al. 2021)",
         _adam(1e-3, "ewgs", "ewgs", weight_decay=1e-4),
         latent.adam,
     ),
