@@ -6,10 +6,6 @@ A filter turns the gradients of a binary weight into a signal, and a flip rule d
 signal when the weight changes sign. The layers are Larq's, the optimizer is `FilterOptimizer`.
 """
 
-import importlib
-import warnings
-from typing import TYPE_CHECKING
-
 from larq_filter import (
     _keras,  # noqa: F401  first: it makes sure that tf.keras is Keras 2
     analysis,
@@ -59,22 +55,3 @@ __all__ = [
     "to_latent_free",
     "training",
 ]
-
-# Names of modules that have moved, for programs written before.
-_MOVED = {
-    "initializers": "binary",
-    "distillation": "experiments.methods.distillation",
-    "knobs": "experiments.methods.knobs",
-}
-
-
-if not TYPE_CHECKING:  # else a type checker would take any name for one of these
-
-    def __getattr__(name: str) -> object:
-        if name not in _MOVED:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = f"{__name__}.{_MOVED[name]}"
-        warnings.warn(
-            f"{__name__}.{name} has moved: import {home}", DeprecationWarning, stacklevel=2
-        )
-        return importlib.import_module(home)

@@ -49,6 +49,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def last_line(error: Exception) -> str:
+    """What an error says in its last line, where errors of several lines have their reason."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
 def is_number(value) -> bool:
     """Whether ``value`` is a real number; True and False are none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -146,8 +151,12 @@ class Interval:
 
 POSITIVE = Interval(0.0, math.inf, low_open=True, high_open=True)
 """(0, inf)."""
+NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
+"""[0, inf)."""
 UP_TO_ONE = Interval(0.0, 1.0, low_open=True)
 """(0, 1], where adaptation rates lie."""
+BELOW_ONE = Interval(0.0, 1.0, high_open=True)
+"""[0, 1), where momentum lies."""
 UNIT = Interval(0.0, 1.0)
 """[0, 1]."""
 

@@ -2,7 +2,7 @@
 
 A positive signal says that the loss falls when the weight falls. So a weight of +1 with a positive
 signal, or of -1 with a negative one, is wrong: ``weight * signal > 0``. A signal of zero says
-nothing and never flips.
+nothing and never flips, but where ``Balanced`` brings a filter into balance.
 
 | rule | flips where | published as |
 |---|---|---|
@@ -20,17 +20,20 @@ goes in and comes out as a tuple of arrays.
 """
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
 import numpy as np
 
-from larq_filter._validation import POSITIVE, Interval, Rate, validate_flag, validate_seed
+from larq_filter._validation import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Rate,
+    validate_flag,
+    validate_seed,
+)
 from larq_filter.filters import Value
 from larq_filter.order_statistics import value_of_rank
-
-_NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
-_BELOW_ONE = Interval(0.0, 1.0, high_open=True)
 
 
 class FlipRule(Value):
@@ -122,7 +125,7 @@ class Threshold(FlipRule):
 
     threshold: Rate
 
-    intervals = {"threshold": _NOT_NEGATIVE}
+    intervals = {"threshold": NOT_NEGATIVE}
 
     def flip(self, weight, signal, state, rates, xp):
         return weight * signal > rates["threshold"], state
@@ -150,7 +153,7 @@ class GrowingThreshold(FlipRule):
 
     threshold: Rate
 
-    intervals = {"threshold": _NOT_NEGATIVE}
+    intervals = {"threshold": NOT_NEGATIVE}
     state_size = 1
 
     def flip(self, weight, signal, state, rates, xp):
@@ -186,7 +189,7 @@ class Hysteresis(FlipRule):
 
     eta: Rate
 
-    intervals = {"eta": _NOT_NEGATIVE}
+    intervals = {"eta": NOT_NEGATIVE}
     state_size = 1
 
     def flip(self, weight, signal, state, rates, xp):
@@ -261,7 +264,7 @@ class Probabilistic(FlipRule):
     count_flips: bool = False
     seed: int = 0
 
-    intervals = {"threshold": POSITIVE, "randomness": _BELOW_ONE}
+    intervals = {"threshold": POSITIVE, "randomness": BELOW_ONE}
 
     def __post_init__(self):
         super().__post_init__()

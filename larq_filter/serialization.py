@@ -31,6 +31,7 @@ import zipfile
 import numpy as np
 
 from larq_filter._keras import keras
+from larq_filter._validation import first_line
 
 
 def register(kind: type) -> type:
@@ -122,7 +123,7 @@ def file_config(model) -> dict:
             warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
             return json.loads(json.dumps(keras.utils.serialize_keras_object(model)))
     except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         dots = " Write x[:, :, :, :4] in place of x[..., :4]." if "ellipsis" in reason else ""
         raise ValueError(
             f"Keras can't save the model {model.name} in a .keras file: {reason}{dots}"
@@ -158,8 +159,7 @@ def load_model(path):
     except _Foreign:
         raise
     except (OSError, KeyError, RecursionError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} can't be read as a Keras model: {reason}") from error
+        raise ValueError(f"{path} can't be read as a Keras model: {first_line(error)}") from error
 
 
 def refuse_foreign(config, place: str) -> None:

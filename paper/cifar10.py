@@ -474,7 +474,6 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", DATASET, "Which copy of CIFAR-10: as --dataset of train.")
     flags.DEFINE_string("data_dir", None, "Folder that holds the set as tensorflow-datasets.")
     flags.DEFINE_string("output_dir", None, "Run folders: checkpoints, logs, models.")
-    flags.DEFINE_alias("folder", "output_dir")  # as it was called when the runs began
     flags.DEFINE_integer("workers", 2, "Runs side by side.", 1)
     flags.DEFINE_string("job", None, "Make this one only, here and now.")
     flags.DEFINE_bool("list", False, "Only say which runs there are and what is known of them.")

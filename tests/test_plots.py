@@ -312,7 +312,6 @@ def test_without_matplotlib(draw, monkeypatch):
         (lambda: plots.learning_curves({"a": {"b": []}}), ValueError, ["'b'", "'a'", "[]"]),
         (lambda: plots.learning_curves({"a": {"b": [[]]}}), ValueError, ["[0] epochs"]),
         (lambda: plots.learning_curves({"a": {"b": [[1], [1, 2]]}}), ValueError, ["[1, 2]"]),
-        (lambda: plots.knobs_table([]), AttributeError, ["print(translation)"]),
     ],
 )
 def test_errors_come_before_the_drawing(draw, error, words, monkeypatch):

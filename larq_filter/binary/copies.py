@@ -9,6 +9,7 @@ import types
 import warnings
 
 from larq_filter._keras import keras
+from larq_filter._validation import last_line
 
 
 def config_of(layer) -> dict:
@@ -43,10 +44,9 @@ def remake(layer, config: dict):
     try:
         return type(layer).from_config(config)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise TypeError(
             f"{layer.name} ({type(layer).__name__}) can't be copied, since it can't be made from "
-            f"its own configuration: {reason}"
+            f"its own configuration: {last_line(error)}"
         ) from error
 
 

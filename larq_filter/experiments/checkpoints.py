@@ -27,6 +27,7 @@ from larq_filter.experiments.files import commit, write_whole
 logger = logging.getLogger(__name__)
 
 _PART = "writing"
+_KEPT = 3  # of the newest
 _OWNER = "owner/.ATTRIBUTES/py_state"
 
 
@@ -36,12 +37,11 @@ class Checkpoints:
     Args:
         folder: for nothing else; created when the first is saved.
         owner: what tells this run from others, as JSON would bring it back.
-        keep: how many of the newest stay.
         objects: what is saved, as for ``tf.train.Checkpoint``.
     """
 
-    def __init__(self, folder: pathlib.Path, owner: dict, keep: int = 3, **objects):
-        self.folder, self.owner, self.keep = folder, owner, keep
+    def __init__(self, folder: pathlib.Path, owner: dict, **objects):
+        self.folder, self.owner = folder, owner
         self._checkpoint = tf.train.Checkpoint(owner=_Text(json.dumps(owner)), **objects)
 
     def save(self, number: int) -> None:
@@ -130,7 +130,7 @@ class Checkpoints:
             ) from error
 
     def _sweep(self, newest: int) -> None:
-        kept = [number for number in self.numbers() if number <= newest][-self.keep :]
+        kept = [number for number in self.numbers() if number <= newest][-_KEPT:]
         for path in self._files():
             if _number(path) <= newest and _number(path) not in kept:
                 path.unlink()

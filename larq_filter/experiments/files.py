@@ -159,49 +159,33 @@ def _concerns(error, text: str, folder: pathlib.Path) -> bool:
     return path in folder.parents or folder in (path, *path.parents)
 
 
-class FileLock:
-    """An exclusive ``flock`` on a file, which is created and never removed.
+@contextlib.contextmanager
+def locked(path: pathlib.Path, wait: bool = True):
+    """Holds an exclusive ``flock`` on a file, which is created and never removed.
 
     The operating system frees it when its holder ends, however it ends. The file system must have
     such locks; NFS has them from version 4 on.
+
+    Args:
+        path: of the file.
+        wait: until another holder gives it back.
+
+    Yields:
+        True; without ``wait`` False if another holds it.
+
+    Raises:
+        OSError: no such locks on this system or file system, or the file can't be written.
     """
-
-    def __init__(self, path: str | pathlib.Path):
-        self.path = pathlib.Path(path)
-        self._descriptor = None
-
-    def acquire(self, wait: bool = True) -> bool:
-        """Takes the lock; without ``wait`` returns False if another holds it.
-
-        Raises:
-            OSError: no such locks on this system or file system, or the file can't be written.
-        """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise OSError("locks on files need Linux, macOS or another Unix") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
         try:
-            import fcntl
-        except ImportError as error:
-            raise OSError("locks on files need Linux, macOS or another Unix") from error
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        """Gives the lock back; without one does nothing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self):
-        self.acquire()
-        return self
-
-    def __exit__(self, *_):
-        self.release()
+            taken = False
+        else:
+            taken = True
+        yield taken

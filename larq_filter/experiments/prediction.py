@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from larq_filter import datasets, export, models, serialization
-from larq_filter._validation import first_line
+from larq_filter._validation import first_line, last_line
 from larq_filter.datasets import folders, preparation
 
 FORMATS = (".keras", ".tflite", ".npz")
@@ -39,7 +39,7 @@ class Network:
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the model can't take images of shape {self.prepare.input_shape}: "
-                f"{_last_line(error)[:300]}"
+                f"{last_line(error)[:300]}"
             ) from error
         expected = (len(raw), len(self.prepare.class_names))
         if found.shape != expected or not np.allclose(found.sum(axis=1), 1, atol=0.02):
@@ -49,11 +49,6 @@ class Network:
                 "1: a model that ends in a softmax."
             )
         return found
-
-
-def _last_line(error: Exception) -> str:
-    """What an error out of a graph says, after the lines of where it was."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def load(model: pathlib.Path, prepare: datasets.Preparation | None = None) -> Network:

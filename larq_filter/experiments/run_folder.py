@@ -325,19 +325,18 @@ def alone(folder: pathlib.Path):
     Raises:
         RunExists: another one does.
     """
-    lock = files.FileLock(folder / "config.json")
-    try:
-        if not lock.acquire(wait=False):
+    with contextlib.ExitStack() as stack:
+        try:
+            taken = stack.enter_context(files.locked(folder / "config.json", wait=False))
+        except OSError as error:
+            taken = True
+            logger.info("%s can't be locked (%s): start only one training in it.", folder, error)
+        if not taken:
             raise RunExists(
                 f"Another process trains in {folder} just now. Wait for its end, after which the "
                 "same command goes on or finds the result; or choose another output_dir."
             )
-    except OSError as error:
-        logger.info("%s can't be locked (%s): start only one training in it.", folder, error)
-    try:
         yield
-    finally:
-        lock.release()
 
 
 def as_json(config: Config) -> dict:

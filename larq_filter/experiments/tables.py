@@ -18,6 +18,11 @@ def text_of(value) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/")
 
 
+def listed(values: Mapping) -> str:
+    """``alpha=0.01, gamma=0.1``."""
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
 def markdown(
     rows: Sequence[Mapping],
     columns: Mapping[str, str] | None = None,

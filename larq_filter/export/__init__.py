@@ -19,8 +19,6 @@ The package larq_compute_engine is an extra, ``pip install "larq_filter[lce]"``;
 without it.
 """
 
-from typing import TYPE_CHECKING
-
 from larq_filter.export.conversions import convert, float32_copy, to_float_flatbuffer
 from larq_filter.export.diagnosis import Diagnosis, diagnose
 from larq_filter.export.engine import Interpreter
@@ -46,11 +44,3 @@ __all__ = [
     "to_float_flatbuffer",
     "verify",
 ]
-
-
-if not TYPE_CHECKING:  # else a type checker would take any name for one of these
-
-    def __getattr__(name: str) -> object:
-        if name == "Finding":
-            raise AttributeError("export.Finding is export.LintFinding now.")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,12 +7,10 @@ remains is the rounding of the stored coefficients themselves: a rate ``alpha`` 
 comes back with relative error ``2^-53 / alpha``.
 """
 
-import math
-
 import numpy as np
 
 from larq_filter import filters
-from larq_filter._validation import validate_number
+from larq_filter._validation import NOT_NEGATIVE, validate_number
 from larq_filter.filters.transfer import Section, Series, Transfer
 
 BLOCK = 1024  # samples of an impulse response that are computed in one product
@@ -30,7 +28,7 @@ def transfer_of(f: filters.Filter, step: int) -> Transfer:
         raise TypeError(
             f"`f` must be a filter from larq_filter.filters, not {f!r} ({type(f).__name__})."
         )
-    validate_number("step", step, filters.Interval(0, math.inf, high_open=True))
+    validate_number("step", step, NOT_NEGATIVE)
     return f.transfer(step)
 
 

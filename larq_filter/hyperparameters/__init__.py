@@ -6,8 +6,6 @@ suggestion     alpha, its decay and gamma from the length of training: suggest
 schedules      arithmetic on rates that may be schedules
 """
 
-from typing import TYPE_CHECKING
-
 from larq_filter.hyperparameters.inverse import sgd_from_filter
 from larq_filter.hyperparameters.schedules import Scaled
 from larq_filter.hyperparameters.suggestion import Suggestion, suggest
@@ -38,16 +36,3 @@ __all__ = [
     "sgd_from_filter",
     "suggest",
 ]
-
-
-if not TYPE_CHECKING:  # else a type checker would take any name for one of these
-
-    def __getattr__(name: str) -> object:
-        if name in ("translate_adam", "translate_clipping", "translate_scaling"):
-            raise AttributeError(
-                f"hyperparameters.{name} is gone: print(filter_from_sgd(...)) says what becomes of "
-                "clipping and scaling; Adam has no linear equivalent, translate an SGD recipe."
-            )
-        if name == "Knob":
-            raise AttributeError("hyperparameters.Knob is hyperparameters.Counterpart now.")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

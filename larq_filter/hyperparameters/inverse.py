@@ -1,9 +1,13 @@
 """The way back: the latent training that a filter stands for."""
 
-import math
-
 from larq_filter import filters
-from larq_filter._validation import one_minus, validate_choice, validate_flag, validate_number
+from larq_filter._validation import (
+    NOT_NEGATIVE,
+    one_minus,
+    validate_choice,
+    validate_flag,
+    validate_number,
+)
 from larq_filter.filters import is_schedule
 from larq_filter.hyperparameters.schedules import over
 from larq_filter.hyperparameters.translation import VELOCITIES, LatentSGD, validate_latent_number
@@ -81,9 +85,7 @@ def _validate_one_of(learning_rate: float | None, weight_decay: float | None) ->
     if learning_rate is not None:
         validate_number("learning_rate", learning_rate, filters.POSITIVE)
     else:
-        validate_latent_number(
-            "weight_decay", weight_decay, filters.Interval(0, math.inf, False, True)
-        )
+        validate_latent_number("weight_decay", weight_decay, NOT_NEGATIVE)
 
 
 def _product(

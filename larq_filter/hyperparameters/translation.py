@@ -47,7 +47,14 @@ import math
 import numpy as np
 
 from larq_filter import binary, filters
-from larq_filter._validation import as_numbers, one_minus, validate_choice, validate_flag
+from larq_filter._validation import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    as_numbers,
+    one_minus,
+    validate_choice,
+    validate_flag,
+)
 from larq_filter.filters import is_schedule
 from larq_filter.hyperparameters.schedules import show, times
 
@@ -88,12 +95,8 @@ class LatentSGD:
             "learning_rate": filters.validate_rate(
                 "learning_rate", self.learning_rate, filters.POSITIVE
             ),
-            "weight_decay": validate_latent_number(
-                "weight_decay", self.weight_decay, filters.Interval(0, math.inf, False, True)
-            ),
-            "momentum": validate_latent_number(
-                "momentum", self.momentum, filters.Interval(0, 1, False, True)
-            ),
+            "weight_decay": validate_latent_number("weight_decay", self.weight_decay, NOT_NEGATIVE),
+            "momentum": validate_latent_number("momentum", self.momentum, BELOW_ONE),
         }
         for name, rate in rates.items():
             object.__setattr__(self, name, rate)

@@ -5,10 +5,8 @@ import math
 
 import numpy as np
 
-from larq_filter._validation import POSITIVE, Interval, Rate
+from larq_filter._validation import NOT_NEGATIVE, POSITIVE, Rate
 from larq_filter.latent_rules._base import Rule
-
-_NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +87,7 @@ class Prox(Rule):
 
     rate: Rate
 
-    intervals = {"rate": _NOT_NEGATIVE}
+    intervals = {"rate": NOT_NEGATIVE}
 
     def after(self, old, new, state, rates, xp):
         d = xp.abs(new) - 1
@@ -160,7 +158,7 @@ class Concave(Rule):
 
     rate: Rate
 
-    intervals = {"rate": _NOT_NEGATIVE}
+    intervals = {"rate": NOT_NEGATIVE}
 
     def after(self, old, new, state, rates, xp):
         return new + 2 * rates["rate"] * new, state
@@ -188,7 +186,7 @@ class Metaplastic(Rule):
 
     m: Rate = 1.35
 
-    intervals = {"m": _NOT_NEGATIVE}
+    intervals = {"m": NOT_NEGATIVE}
 
     def after(self, old, new, state, rates, xp):
         step = new - old

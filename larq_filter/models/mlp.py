@@ -5,6 +5,7 @@ from typing import Any
 
 from larq_filter._keras import tf
 from larq_filter._validation import validate_integer
+from larq_filter.models._parts import LATENT, classifier
 from larq_filter.models._shapes import image_shape
 
 import larq
@@ -36,12 +37,8 @@ def mlp(
         x = larq.layers.QuantDense(
             validate_integer("width", width),
             input_quantizer="ste_sign" if layer else None,
-            kernel_quantizer="ste_sign",
-            kernel_constraint="weight_clip",
-            kernel_initializer="glorot_normal",
-            use_bias=False,
+            **LATENT,
         )(x)
         x = tf.keras.layers.BatchNormalization(momentum=0.9, scale=False)(x)
-    x = tf.keras.layers.Dense(validate_integer("num_classes", num_classes, 2))(x)
-    x = tf.keras.layers.Activation("softmax", dtype="float32")(x)
+    x = classifier(x, validate_integer("num_classes", num_classes, 2))
     return tf.keras.Model(image, x, name="mlp")

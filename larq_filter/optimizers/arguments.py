@@ -1,13 +1,12 @@
 """Checks of the arguments of ``FilterOptimizer``: received, allowed, what to do."""
 
-import math
 import re
 
 from larq_filter import binary
 from larq_filter._keras import keras, tf
 from larq_filter._validation import (
+    NOT_NEGATIVE,
     POSITIVE,
-    Interval,
     is_number,
     shown,
     validate_number,
@@ -116,7 +115,7 @@ def validate_clipping(name: str, value):
     """``value`` as a float in [0, inf); None stays None, both None and 0 clip nothing."""
     if value is None:
         return None
-    return validate_number(name, value, Interval(0.0, math.inf, high_open=True))
+    return validate_number(name, value, NOT_NEGATIVE)
 
 
 def validate_name(name) -> str:

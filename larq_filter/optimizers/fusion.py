@@ -24,6 +24,7 @@ import functools
 import warnings
 
 from larq_filter._keras import tf
+from larq_filter._validation import first_line
 
 WEIGHTS = 2**20
 KERNELS = 32
@@ -36,11 +37,10 @@ def is_available() -> bool:
         with tf.init_scope():
             tf.function(lambda x: x + x, jit_compile=True, autograph=False)(tf.constant(1.0))
     except (tf.errors.OpError, NotImplementedError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         warnings.warn(
-            f"XLA is not available here ({reason}), so the updates of binary kernels run as plain "
-            "operations, about three times slower. FilterOptimizer(jit_compile=False) asks for "
-            "that and silences this warning.",
+            f"XLA is not available here ({first_line(error)}), so the updates of binary kernels "
+            "run as plain operations, about three times slower. FilterOptimizer(jit_compile=False) "
+            "asks for that and silences this warning.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -13,7 +13,7 @@ holds of the rules.
 from collections.abc import Sequence
 from typing import Any
 
-from larq_filter import binary, latent_rules, serialization
+from larq_filter import binary, filters, latent_rules, serialization
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import forgotten_scope, nested, wrapped_files
 from larq_filter.optimizers.arguments import (
@@ -23,8 +23,9 @@ from larq_filter.optimizers.arguments import (
     validate_default_optimizer,
 )
 from larq_filter.optimizers.delegating import Delegating
+from larq_filter.optimizers.rates import Rates
 from larq_filter.optimizers.rule_files import RulesInFiles
-from larq_filter.optimizers.rule_steps import RuleRates, RuleSteps
+from larq_filter.optimizers.rule_steps import RuleSteps
 from larq_filter.optimizers.saved_layout import no_states_yet
 from larq_filter.quantizers import connecting
 
@@ -77,8 +78,8 @@ class LatentOptimizer(Delegating):
         learning_rate: the default optimizer's, as ``FilterOptimizer`` has it; Keras' callbacks for
             the learning rate move it.
         kernel_learning_rate: that of the latent kernels.
-        limit_0, beta_1, ...: every rate of the rules by its name and the rule's position. A
-            constant one is a variable that may be set (``optimizer.limit_0 = 0.5``); a scheduled
+        share_0, limit_1, ...: every rate of the rules by its name and the rule's position. A
+            constant one is a variable that may be set (``optimizer.limit_1 = 0.5``); a scheduled
             one reads as its value at the last step.
         rules: the rules, a tuple.
         iterations: steps so far; where you set it, the counters of both optimizers follow.
@@ -122,7 +123,7 @@ class LatentOptimizer(Delegating):
                 raise TypeError(f"`{part}` must be a Keras optimizer, not None.")
         self._chain = latent_rules.Chain(rules)
         self._refuse_averages()
-        self._rates = RuleRates(self._chain, self.add_variable, dir(self))
+        self._rates = Rates(filters.Value(), self._chain, self.add_variable, dir(self))
         self._steps = RuleSteps(
             self._chain, self._rates, self._var_key, self.add_variable_from_reference
         )

@@ -17,27 +17,10 @@ Rejected: the steps of Keras' ``apply_gradients`` written again without the cons
 between versions, and a subclass of the user's may have its own.
 """
 
-from larq_filter import binary, filters
+from larq_filter import binary
 from larq_filter._keras import tf
 from larq_filter.latent_rules import Chain
 from larq_filter.optimizers.rates import Rates
-
-
-class RuleRates(Rates):
-    """The scalar variables of all rules: ``limit_0``, ``beta_1``, ...
-
-    Args:
-        rules: the rules.
-        add_variable: creates and tracks a variable, ``add_variable(shape, name=...)``.
-        taken: names that the optimizer uses for something else.
-    """
-
-    def __init__(self, rules: Chain, add_variable, taken):
-        super().__init__(filters.Value(), rules, add_variable, taken)
-
-    def of_rules(self, dtype) -> dict:
-        """This step's numbers, as tensors of ``dtype``."""
-        return self.of_flip_rule(dtype)
 
 
 class RuleSteps:
@@ -51,7 +34,7 @@ class RuleSteps:
             that lies where ``variable`` does.
     """
 
-    def __init__(self, rules: Chain, rates: RuleRates, key_of, add_variable):
+    def __init__(self, rules: Chain, rates: Rates, key_of, add_variable):
         self._rules, self._rates = rules, rates
         self._key_of, self._add_variable = key_of, add_variable
         self._states: dict[str, list] = {}
@@ -111,7 +94,7 @@ class RuleSteps:
     def _given(self, state, weight) -> tuple:
         """State, rates and library for a rule."""
         values = tuple(tf.convert_to_tensor(array) for array in state)
-        return values, self._rates.of_rules(weight.dtype), tf
+        return values, self._rates.of_flip_rule(weight.dtype), tf
 
 
 def _assign(arrays, values) -> None:

@@ -7,8 +7,6 @@ colour (Okabe and Ito's palette), so they can be told apart in grey and by the c
 Matplotlib is an extra, ``pip install "larq_filter[plot]"``; only drawing needs it.
 """
 
-from typing import TYPE_CHECKING
-
 from larq_filter.plots.filters import bode, impulse_responses
 from larq_filter.plots.style import (
     COLOURS,
@@ -40,15 +38,3 @@ __all__ = [
     "logarithmic",
     "panels",
 ]
-
-if not TYPE_CHECKING:  # else a type checker would take any name for one of these
-
-    def __getattr__(name: str) -> object:
-        if name == "knobs_table":
-            raise AttributeError("plots.knobs_table is gone: print(translation) shows the table.")
-        if name in ("search_contour", "search_points"):
-            raise AttributeError(
-                f"plots.{name} is gone: optuna.visualization.matplotlib draws the study of a "
-                "search."
-            )
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,10 +21,9 @@ import dataclasses
 import math
 from typing import ClassVar
 
-from larq_filter._validation import POSITIVE, Interval, validate_constant
+from larq_filter._validation import NOT_NEGATIVE, POSITIVE, Interval, validate_constant
 from larq_filter.quantizers.parts import Surrogate, axes_of, constant, count_of, log, mean, signs
 
-_NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
 _AT_LEAST_ONE = Interval(1.0, math.inf, high_open=True)
 _SHARE = Interval(0.5, 1.0, high_open=True)
 
@@ -187,7 +186,7 @@ class Tent(_Sharpening):
 
     def __post_init__(self):
         super().__post_init__()
-        validate_constant("least", self.least, _NOT_NEGATIVE)
+        validate_constant("least", self.least, NOT_NEGATIVE)
 
     def slope(self, z, given, xp):
         t = _sharpness(self.start, self.end, given, xp)

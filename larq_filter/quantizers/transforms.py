@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from larq_filter._validation import (
+    NOT_NEGATIVE,
     POSITIVE,
     Interval,
     validate_choice,
@@ -28,7 +29,6 @@ from larq_filter._validation import (
 )
 from larq_filter.quantizers.parts import Transform, axes_of, constant, count_of, mean, signs
 
-_NOT_NEGATIVE = Interval(0.0, math.inf, high_open=True)
 _INSIDE = Interval(0.0, 1.0, low_open=True, high_open=True)
 
 
@@ -68,7 +68,7 @@ class Standardize(Transform):
 
     def __post_init__(self):
         validate_choice("per", self.per, ("filter", "kernel"))
-        validate_constant("eps", self.eps, _NOT_NEGATIVE)
+        validate_constant("eps", self.eps, NOT_NEGATIVE)
         validate_constant("gain", self.gain, POSITIVE)
         for name in ("fan_in", "centre", "fixed"):
             validate_flag(name, getattr(self, name))

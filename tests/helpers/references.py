@@ -45,25 +45,6 @@ class BopReference:
         return self.w
 
 
-class VelocityReference:
-    """Keras' SGD with momentum and decoupled weight decay on a real-valued weight, float64.
-
-    u = mu u + eps_t g;  w = (1 - eps_t lambda) w - u;  the binary weight is the sign of w.
-    """
-
-    def __init__(self, weights, learning_rates, weight_decay, momentum):
-        self.w = np.array(weights, np.float64)
-        self.u = np.zeros_like(self.w)
-        self.eps, self.decay, self.mu, self.t = learning_rates, weight_decay, momentum, 0
-
-    def step(self, g):
-        eps = self.eps(self.t)
-        self.u = self.mu * self.u + eps * g
-        self.w = (1 - eps * self.decay) * self.w - self.u
-        self.t += 1
-        return np.where(self.w < 0, -1.0, 1.0)
-
-
 def linear(start, steps):
     """Linear decay from ``start`` to 0 over ``steps``, as a function of the step."""
     return lambda t: start * max(0.0, 1 - t / steps)
@@ -72,14 +53,6 @@ def linear(start, steps):
 def inverse_time(start, steps):
     """``start / (1 + t/steps)`` as a function of the step."""
     return lambda t: start / (1 + t / steps)
-
-
-def crop_and_flip(image, pad, top, left, mirror):
-    """One CIFAR augmentation of an ``(h, w, c)`` image: zero-pad, cut out, mirror."""
-    height, width, _ = image.shape
-    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    cut = padded[top : top + height, left : left + width]
-    return cut[:, ::-1] if mirror else cut
 
 
 class LatentReference:

@@ -6,7 +6,7 @@ summaries    means, spread, differences, curves
 report       tables for people, rows of files for programs
 """
 
-from larq_filter.experiments.comparison.jobs import Comparison, Job, Outcome, duration, make_jobs
+from larq_filter.experiments.comparison.jobs import Comparison, Job, Outcome, make_jobs
 from larq_filter.experiments.comparison.settings import Setting, choose_methods, load_settings
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Outcome",
     "Setting",
     "choose_methods",
-    "duration",
     "load_settings",
     "make_jobs",
 ]

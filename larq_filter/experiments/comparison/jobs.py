@@ -11,7 +11,6 @@ ends. That was chosen over a file that says "taken", which a killed process woul
 network file system must pass locks on to all its machines (NFS 4 does).
 """
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -24,7 +23,7 @@ from larq_filter import serialization
 from larq_filter._validation import first_line
 from larq_filter.experiments import files, methods, run_data, run_folder, training, user_inputs
 from larq_filter.experiments.comparison.settings import Setting
-from larq_filter.experiments.files import FileLock
+from larq_filter.experiments.epoch_lines import duration
 
 logger = logging.getLogger(__name__)
 
@@ -152,29 +151,27 @@ class Comparison:
         """Runs each job that is neither finished nor claimed; returns those claimed elsewhere."""
         elsewhere = []
         for index, job in enumerate(left):
-            with self._claim(job) as lock:
-                if lock is None:
+            with self._claim(job) as ours:
+                if not ours:
                     elsewhere.append(job)
                 elif not self._finished(job):  # else another process finished it meanwhile
                     remaining = sum(not self._finished(each) for each in left[index:])
-                    progress.run(job, lambda job=job, lock=lock: self._run(job, lock), remaining)
+                    progress.run(job, lambda job=job: self._run(job), remaining)
         return elsewhere
 
     def outcomes(self) -> list[Outcome]:
         """What is known of each job now."""
         return [self._outcome(job) for job in self.jobs]
 
-    @contextlib.contextmanager
     def alone(self):
         """While inside, other processes wait at the same place: for writing tables."""
-        with FileLock(self.folder / "locks" / "tables.lock"):
-            yield
+        return files.locked(self.folder / "locks" / "tables.lock")
 
     def _outcome(self, job: Job) -> Outcome:
         if self._finished(job):
             return Outcome(job, "finished", self._look_up(job))
-        with self._claim(job) as lock:
-            if lock is None:
+        with self._claim(job) as ours:
+            if not ours:
                 return Outcome(job, "running")
             error = self._error_file(job)
             if error.exists():
@@ -187,18 +184,16 @@ class Comparison:
     def _error_file(self, job: Job) -> pathlib.Path:
         return self.folder / "errors" / f"{job.name}.txt"
 
-    @contextlib.contextmanager
-    def _claim(self, job: Job):
-        """The lock of a job, taken; None while a live process has it."""
-        lock = FileLock(self.folder / "locks" / f"{job.name}.lock")
-        try:
-            yield lock if lock.acquire(wait=False) else None
-        finally:
-            lock.release()
+    def _lock(self, job: Job) -> pathlib.Path:
+        return self.folder / "locks" / f"{job.name}.lock"
 
-    def _run(self, job: Job, lock) -> run_folder.Result:
+    def _claim(self, job: Job):
+        """Holds the lock of a job; gives False while a live process has it."""
+        return files.locked(self._lock(job), wait=False)
+
+    def _run(self, job: Job) -> run_folder.Result:
         """Runs a claimed job; leaves its traceback if it fails."""
-        with lock.path.open("a") as file:
+        with self._lock(job).open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started by process {os.getpid()}\n")
         try:
             result = training.run(job.config, self.folder / job.name, verbose=0, **self.given)
@@ -260,13 +255,6 @@ class _Progress:
         left = (now - self.began) / self.done * (remaining - 1)
         end = f", about {duration(left)} left" if remaining > 1 else ""
         logger.log(level, "%s: %s in %s%s", head, text, duration(now - began), end)
-
-
-def duration(seconds: float) -> str:
-    """For people: 24 s, 30 min, 2.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _describe_shared(config: run_folder.Config, data=None, model=None) -> dict:

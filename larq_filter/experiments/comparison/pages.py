@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from larq_filter.experiments import html_pages, run_folder
+from larq_filter.experiments import html_pages, run_folder, tables
 from larq_filter.experiments.comparison import report
 from larq_filter.experiments.comparison.summaries import Summary, difference, knobs_used
 
@@ -36,7 +36,7 @@ def page(
             [
                 {
                     "method": each.method,
-                    "used": _listed(used),
+                    "used": tables.listed(used),
                     "reason": each.outcomes[0].job.reason,
                 }
                 for each, used in zip(summaries, map(knobs_used, summaries), strict=True)
@@ -45,10 +45,6 @@ def page(
     }
     mark, sentences = verdict(summaries)
     return html_pages.page(title, mark, sentences, parts)
-
-
-def _listed(knobs: Mapping) -> str:
-    return ", ".join(f"{name}={value}" for name, value in knobs.items())
 
 
 def verdict(summaries: Sequence[Summary]) -> tuple[str, list[str]]:

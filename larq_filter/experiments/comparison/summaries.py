@@ -54,9 +54,7 @@ class Difference:
     n: int
 
 
-def paired_difference(
-    one: Mapping[int, float], other: Mapping[int, float], confidence: float = CONFIDENCE
-) -> Difference:
+def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> Difference:
     """``one - other`` over the seeds that both have.
 
     mean +- t * deviation / sqrt(n), t the quantile of Student's distribution of n - 1 degrees of
@@ -65,12 +63,11 @@ def paired_difference(
     Args:
         one: seed to value.
         other: the same kind.
-        confidence: of the two-sided interval, in (0, 1).
     """
     spread = Spread.of([one[seed] - other[seed] for seed in sorted({*one} & {*other})])
     if spread.n < 2:
         return Difference(spread.mean, math.nan, math.nan, spread.n)
-    t = float(scipy.stats.t.ppf((1 + confidence) / 2, spread.n - 1))
+    t = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, spread.n - 1))
     half = t * spread.deviation / math.sqrt(spread.n)
     return Difference(spread.mean, spread.mean - half, spread.mean + half, spread.n)
 

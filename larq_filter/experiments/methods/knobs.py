@@ -13,6 +13,7 @@ from typing import Any
 
 from larq_filter import filters, quantizers
 from larq_filter._keras import keras
+from larq_filter._validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE
 
 SCHEDULES = ("linear", "cosine", "constant")
 ALPHA_SCHEDULES = (*SCHEDULES, "default")
@@ -20,10 +21,7 @@ RESTS = ("adam", "same")
 NESTEROV = ("no", "yes")
 STANDARDIZATIONS = ("none", "zscore", "scaled")
 
-_POSITIVE = filters.Interval(0.0, math.inf, low_open=True, high_open=True)
-_AT_LEAST_0 = filters.Interval(0.0, math.inf, high_open=True)
 _POSITIVE_OR_INF = filters.Interval(0.0, math.inf, low_open=True)
-_BELOW_ONE = filters.Interval(0.0, 1.0, high_open=True)
 _COUNT = filters.Interval(1, 1e12)
 
 
@@ -87,25 +85,25 @@ class Knobs:
     threshold: float | None = _knob(
         "Signal needed for a flip, in units of the signal (of the gradient, for bop); above 0 for "
         "prob_bop.",
-        _AT_LEAST_0,
+        NOT_NEGATIVE,
     )
     gain: float | None = _knob(
         "Factor on what is accumulated, called learning rate in the publications: of gradients for "
         "sgdat and bold, of signs for diode. For dqt the flips per unit of Adam's step, half of "
         "its learning rate.",
-        _POSITIVE,
+        POSITIVE,
     )
-    leak: float | None = _knob("Share of boat's accumulator lost per step.", _BELOW_ONE)
+    leak: float | None = _knob("Share of boat's accumulator lost per step.", BELOW_ONE)
     hysteresis: float | None = _knob(
-        "boat's eta: growth of the squared threshold with the squared gradient.", _AT_LEAST_0
+        "boat's eta: growth of the squared threshold with the squared gradient.", NOT_NEGATIVE
     )
     probability_decay: float | None = _knob(
         "prob_bop's a: share of the indecision that is left after a fiftieth of the run.",
         filters.UP_TO_ONE,
     )
-    learning_rate: float | None = _knob("Of the real-valued variables.", _POSITIVE)
+    learning_rate: float | None = _knob("Of the real-valued variables.", POSITIVE)
     kernel_learning_rate: float | None = _knob(
-        "Of latent kernels; under rest=same of all variables.", _POSITIVE
+        "Of latent kernels; under rest=same of all variables.", POSITIVE
     )
     rest: str | None = _knob(
         "Who trains the real-valued variables beside latent kernels: adam, at learning_rate; or "
@@ -116,7 +114,7 @@ class Knobs:
     learning_rate_schedule: str | None = _knob(
         "Decay of the learning rates over the run.", choices=SCHEDULES, kind=str
     )
-    momentum: float | None = _knob("Momentum of SGD.", _BELOW_ONE)
+    momentum: float | None = _knob("Momentum of SGD.", BELOW_ONE)
     nesterov: str | None = _knob(
         "Whether momentum looks one step ahead (Sutskever et al. 2013).", choices=NESTEROV, kind=str
     )
@@ -125,7 +123,7 @@ class Knobs:
         "gradient (Keras' l2(c) is weight_decay 2 c). For two_step of its first step, for "
         "real_to_binary of all but the last. Default, where no number is named: the model's own "
         "regularizers.",
-        _AT_LEAST_0,
+        NOT_NEGATIVE,
     )
     weight_clip: float | None = _knob(
         "Latent weights are clipped to +- this; inf is no clipping. Default: the model's own.",

@@ -158,12 +158,20 @@ def binary_activations_first(knobs: Knobs, epochs: int) -> Stage:
     return Stage("step1", "binary_activations", own, epochs // 2, epochs - epochs // 2)
 
 
-def two_step(model, knobs, steps, earlier, seed):
-    """``prepare`` of Adam on the latent weights that the first step has trained."""
-    own = dataclasses.replace(knobs, weight_decay=0.0)  # as published: none in the second step
-    model, optimizer = adam(model, own, steps, earlier, seed)
-    copy_weights(earlier, model, "binary_activations")
-    return model, optimizer
+def on_weights_of(stage: str):
+    """``prepare`` of Adam on the latent weights that the stage before has trained."""
+
+    def prepare(model, knobs, steps, earlier, seed):
+        own = dataclasses.replace(knobs, weight_decay=0.0)  # as published: none in the last step
+        model, optimizer = adam(model, own, steps, earlier, seed)
+        copy_weights(earlier, model, stage)
+        return model, optimizer
+
+    return prepare
+
+
+two_step = on_weights_of("binary_activations")
+"""``prepare`` of the second of two steps."""
 
 
 def copy_weights(earlier, model, stage: str) -> None:

@@ -73,19 +73,11 @@ def _taught(method: str, prepare):
     return checked
 
 
-def _binary(model, knobs, steps, earlier, seed):
-    """``prepare`` of Adam on the latent weights that the teacher has trained."""
-    own = dataclasses.replace(knobs, weight_decay=0.0)
-    model, optimizer = latent.adam(model, own, steps, earlier, seed)
-    latent.copy_weights(earlier, model, "distilled_activations")
-    return model, optimizer
-
-
 METHODS: dict[str, Method] = {
     "real_to_binary": Method(
         "chain of teachers from real to binary (Martinez et al. 2020)",
         _BINARY,
-        _taught("real_to_binary", _binary),
+        _taught("real_to_binary", latent.on_weights_of("distilled_activations")),
         _activations_first,
         distils=True,
         lessons=attention.Lessons(distribution=0.8),

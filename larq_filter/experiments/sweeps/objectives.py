@@ -8,7 +8,7 @@ import socket
 
 import numpy as np
 
-from larq_filter.experiments import methods, run_folder, training
+from larq_filter.experiments import methods, run_folder, tables, training
 from larq_filter.experiments.sweeps import _optuna, results, storages
 from larq_filter.experiments.sweeps.spaces import Choices, Range
 
@@ -73,7 +73,7 @@ class _Trial:
         knobs = {name: _suggest(trial, name, part) for name, part in space.items()}
         trial.set_user_attr("knobs", knobs)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        logger.info("Trial %d: %s", trial.number, results.listed(knobs))
+        logger.info("Trial %d: %s", trial.number, tables.listed(knobs))
         configs = self.sweep.configs(knobs)
         try:
             trained = [self._train(index, config) for index, config in enumerate(configs)]

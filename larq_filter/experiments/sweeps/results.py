@@ -73,14 +73,13 @@ class Effort:
     """
 
     best: float
-    within: float
     tried: int
     close: int
     took: int
     expected: float
 
 
-def effort(trials: Sequence[Trial], within: float = HALF_A_POINT) -> Effort:
+def effort(trials: Sequence[Trial]) -> Effort:
     """Trials needed to come within half a point of the best, as they ran and in a random order.
 
     The order in which trials happened to run is one draw, and a sampler that learns makes the late
@@ -98,15 +97,10 @@ def effort(trials: Sequence[Trial], within: float = HALF_A_POINT) -> Effort:
         raise ValueError("No trial was completed, so there is no best one.")
     best = max(complete)
     # Accuracies are shares of a number of images: rounding must not decide.
-    good = [t.state == "complete" and t.accuracy >= best - within - 1e-9 for t in tried]
+    good = [t.state == "complete" and t.accuracy >= best - HALF_A_POINT - 1e-9 for t in tried]
     close = sum(good)
     expected = (len(tried) + 1) / (close + 1)
-    return Effort(best, within, len(tried), close, good.index(True) + 1, expected)
-
-
-def listed(knobs: Mapping[str, Any]) -> str:
-    """``alpha=0.01, gamma=0.1``."""
-    return ", ".join(f"{name}={value}" for name, value in knobs.items())
+    return Effort(best, len(tried), close, good.index(True) + 1, expected)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
@@ -153,7 +147,7 @@ def summary(
     needed = effort(trials)
     lines += [
         f"best: trial {best.number}, validation accuracy {best.accuracy:.4f}",
-        f"  {listed(best.knobs)}",
+        f"  {tables.listed(best.knobs)}",
         *(f"  {train_command(config, others)}" for config in configs),
         f"trials to within half a point of the best: {needed.took} as they ran, "
         f"{needed.expected:.1f} expected in a random order "
@@ -201,7 +195,7 @@ def write(
     best = best_trial(trials)
     outcome = None if best is None else dataclasses.asdict(effort(trials))
     content = {**about, "best_trial": best and dataclasses.asdict(best), "effort": outcome}
-    with files.FileLock(folder / "tables.lock"):
+    with files.locked(folder / "tables.lock"):
         tables.write_csv(folder / "trials.csv", rows, [*own[:2], *space, *own[2:]])
         files.write_json(folder / "sweep.json", content)
 
@@ -292,7 +286,7 @@ def draw(folder: pathlib.Path, study) -> list[pathlib.Path]:
                     matplotlib("ticker").MaxNLocator(integer=True)
                 )
             paths.append(folder / f"{name}.png")
-            with files.FileLock(folder / "tables.lock"), files.whole(paths[-1]) as part:
+            with files.locked(folder / "tables.lock"), files.whole(paths[-1]) as part:
                 figure.savefig(part, bbox_inches="tight")
             pyplot.close(figure)
     return paths

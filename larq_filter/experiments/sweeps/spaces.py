@@ -78,10 +78,6 @@ class Choices:
     def __str__(self):
         return "|".join(map(str, self.values))
 
-    def legible(self, value):
-        """The value itself."""
-        return value
-
 
 def build(
     method: str,

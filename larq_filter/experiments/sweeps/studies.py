@@ -17,7 +17,7 @@ import pathlib
 import time
 
 from larq_filter.datasets import sources, splits
-from larq_filter.experiments import run_data, run_folder, user_inputs
+from larq_filter.experiments import checkpoints, run_data, run_folder, user_inputs
 from larq_filter.experiments.methods.knobs import Knobs
 from larq_filter.experiments.sweeps import _optuna, results, storages
 from larq_filter.experiments.sweeps.objectives import Failed, Objective, reported_epochs
@@ -175,14 +175,10 @@ def _refuse_other_study(study, sweep: Sweep) -> None:
         run_folder.refuse_other_split(found, f"The study {study.study_name}")
     except run_folder.RunExists as error:
         raise StudyError(str(error)) from None
-    differs = [
-        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} now"
-        for name in sorted({*found, *wanted})
-        if found.get(name) != wanted.get(name)
-    ]
+    differs = checkpoints.differences(found, wanted)
     if differs:
         raise StudyError(
-            f"The study {study.study_name} searches something else ({'; '.join(differs)})."
+            f"The study {study.study_name} searches something else ({differs})."
             " Choose another name, or give the flags that it was begun with."
         )
 

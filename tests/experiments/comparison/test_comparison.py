@@ -429,13 +429,6 @@ def test_jobs_begin_with_all_methods_of_seed_0():
         comparison.make_jobs(SMALL, chosen, 0)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(24.2, "24 s"), (1800, "30 min"), (9000, "2.5 h"), (0, "0 s")]
-)
-def test_durations(seconds, words):
-    assert comparison.duration(seconds) == words
-
-
 # Numbers ------------------------------------------------------------------------------------------
 
 ACCURACIES = {
