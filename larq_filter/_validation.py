@@ -81,6 +81,14 @@ def validate_rate(name: str, rate: Rate, interval: "Interval") -> Rate:
             size that float32, in which filters train, does not hold.
     """
     if is_schedule(rate):
+        try:
+            rate.get_config()
+        except NotImplementedError as error:
+            raise TypeError(
+                f"The schedule {type(rate).__name__} of `{name}` has no get_config of its own, so "
+                "it can't be saved with the model: write one, which returns the arguments of its "
+                "constructor."
+            ) from error
         # A schedule may touch zero, where a constant may not: linear decay ends there.
         try:
             start = float(rate(0))

@@ -64,7 +64,7 @@ class FlipMonitor(keras.callbacks.Callback):
     ``skipped_steps`` (so far, because of gradients that were not finite),
     every rate of filter and flip rule under its name (``alpha``), ``time_constant`` (steps) and,
     for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white noise, at the
-    rates of 16 steps of the epoch, their mean.
+    rates of 16 steps of the epoch, their mean; NaN where a rate is 0.
     Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
 
     Args:
@@ -256,15 +256,19 @@ class FlipMonitor(keras.callbacks.Callback):
         last_step = max(int(self._filtered.iterations.numpy()) - 1, 0)
         scalars["skipped_steps"] = int(self._filtered.skipped_steps.numpy())
         scalars.update(self._filtered.rate_values())
+        if not self._filtered.gradient_filter.is_linear:
+            return scalars
+        predicts = isinstance(self._filtered.flip_rule, flips.Sign)
+        scalars["time_constant"] = math.nan
+        if predicts:
+            scalars["predicted_flip_ratio"] = math.nan
         try:
             gradient_filter = self._filtered.current_filter()
         except ValueError:  # a callback has set a rate that is no filter's, 0 at the end of a decay
             return scalars
-        if gradient_filter.is_linear:
-            scalars["time_constant"] = analysis.time_constant(gradient_filter, last_step)
-            rule = self._filtered.flip_rule
-            if isinstance(rule, flips.Sign) and np.isfinite(scalars["time_constant"]):
-                scalars["predicted_flip_ratio"] = self._predicted(gradient_filter, last_step)
+        scalars["time_constant"] = analysis.time_constant(gradient_filter, last_step)
+        if predicts and np.isfinite(scalars["time_constant"]):
+            scalars["predicted_flip_ratio"] = self._predicted(gradient_filter, last_step)
         return scalars
 
     def _predicted(self, f, last_step: int) -> float:

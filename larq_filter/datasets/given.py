@@ -122,7 +122,8 @@ def from_datasets(
             f"it. Pass {' and '.join(missing)} too; train.take(n) and train.skip(n) make them of "
             "a dataset that comes in the same order each time."
         )
-    _refuse_changing_order(single["train"], reader.beginning)
+    for part, data in single.items():
+        _refuse_changing_order(part, data, reader.beginnings[part])
     names = arrays.names_of(parts, num_classes, class_names)
     source = Streamed(single, {part: len(labels) for part, (_, labels) in parts.items()})
     return sources.image_data(name, source, names, reader.fingerprint())
@@ -163,6 +164,11 @@ def _single(part, data, image_size):
         raise TypeError(
             f"`{part}` gives images of type {image.dtype.name}; they must be uint8 or floats."
         )
+    if label.shape.rank == 1 and image.shape.rank == 3 and _are_one_hot(data):
+        raise ValueError(
+            f"`{part}` gives images of shape {image.shape} with one-hot labels; labels must be "
+            "integers, one an image: data.map(lambda x, y: (x, tf.argmax(y)))."
+        )
     batched = label.shape.rank > 0
     column = label.shape.rank == 2 and label.shape[-1] == 1
     if not (label.shape.rank <= 1 or column) or image.shape.rank - batched not in (2, 3):
@@ -180,6 +186,15 @@ def _single(part, data, image_size):
     return (data.unbatch() if batched else data).map(plain)
 
 
+def _are_one_hot(data) -> bool:
+    """Whether the first labels of rank 1 are rows of a single 1: no batch of 8 in a row is so."""
+    _, label = data.element_spec
+    if label.shape[0] is None:
+        return False
+    rows = [row for _, row in data.take(8).as_numpy_iterator()]
+    return bool(rows) and all(row.max() == 1 and np.count_nonzero(row) == 1 for row in rows)
+
+
 class _Reader:
     """Reads datasets once: arrays of what fits into memory, else labels alone.
 
@@ -189,7 +204,7 @@ class _Reader:
 
     def __init__(self, limit: int):
         self.left, self.too_large, self._sum = limit, False, 0
-        self.beginning = None  # hashes of the first images for training
+        self.beginnings = {}  # by part, hashes of its first images
 
     def read(self, part: str, data) -> tuple:
         """(images, labels), sorted by content; one image and all labels once it is too large."""
@@ -212,8 +227,7 @@ class _Reader:
             ) from error
         if not hashes:
             raise ValueError(f"`{part}` holds no image.")
-        if part == "train":
-            self.beginning = hashes[:TRIED]
+        self.beginnings[part] = hashes[:TRIED]
         salted = (hashlib.sha256(part.encode() + each).digest() for each in hashes)
         self._sum = (self._sum + sum(int.from_bytes(each, "big") for each in salted)) % 2**256
         if self.too_large:
@@ -230,12 +244,12 @@ def _hash(image, label) -> bytes:
     return hashlib.sha256(image.tobytes() + bytes(str(int(label)), "ascii")).digest()
 
 
-def _refuse_changing_order(data, beginning) -> None:
+def _refuse_changing_order(part, data, beginning) -> None:
     again = [_hash(*pair) for pair in itertools.islice(data.as_numpy_iterator(), TRIED)]
     if again != beginning:
         raise ValueError(
-            "`train` comes in another order each time it is read, and is too large for memory: a "
-            "run could not be continued. Leave out .shuffle() (shuffle=False in "
+            f"`{part}` comes in another order each time it is read, and the set is too large for "
+            "memory: a run could not be continued. Leave out .shuffle() (shuffle=False in "
             "image_dataset_from_directory); the run shuffles by its seed."
         )
 

@@ -169,6 +169,11 @@ def _in_memory(parts):
     """`Memory` of (images, labels) by part; what is missing is held out of `train`."""
     for missing in _missing(parts):
         images, labels = parts["train"]
+        if len(labels) < 2:
+            raise ValueError(
+                f"There are too few images for training to hold one out for {missing}: at least "
+                "one is needed for each of training, validation and test."
+            )
         split = _sklearn("holding out images").model_selection.train_test_split
         chosen = splits.stratified(labels, splits.held_out_size(len(labels)), split)
         parts["train"], parts[missing] = ((images[part], labels[part]) for part in chosen)

@@ -2,7 +2,7 @@
 
 import math
 
-from larq_filter import filters
+from larq_filter import filters, serialization
 from larq_filter._keras import keras, tf
 from larq_filter._validation import validate_number
 from larq_filter.filters import is_schedule
@@ -31,12 +31,11 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         return f"{self.factor:.6g} * {show(self.schedule)}"
 
     def get_config(self) -> dict:
-        schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "factor": self.factor}
+        return {"schedule": serialization.serialize(self.schedule), "factor": self.factor}
 
     @classmethod
     def from_config(cls, config: dict) -> "Scaled":
-        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
+        schedule = serialization.revive(config["schedule"], f"The config of {cls.__name__}")
         return cls(schedule, config["factor"])
 
 

@@ -204,7 +204,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             "models.build(name, ..., weights=path), or pack it with these in `about`."
         )
     name = about["network"]
-    if name not in _OWN:
+    if not isinstance(name, str) or name not in _OWN:
         raise ValueError(
             f"{os.fspath(path)} is of the network {name!r}, which is none of this package. Build "
             "it, and model.set_weights(models.unpack(path).weights)."

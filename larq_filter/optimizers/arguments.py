@@ -128,6 +128,17 @@ def validate_name(name) -> str:
     return name
 
 
+def _new_style(identifier):
+    """A name as an optimizer: of names Keras makes legacy ones on Macs with Apple's processors."""
+    kinds = {
+        name.lower(): kind
+        for name, kind in vars(keras.optimizers).items()
+        if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)
+    }
+    is_name = isinstance(identifier, str) and identifier.lower() in kinds
+    return kinds[identifier.lower()]() if is_name else identifier
+
+
 def validate_default_optimizer(identifier, name: str = "default_optimizer"):
     """A new-style Keras optimizer from an instance, a name or a config; None stays None."""
     if identifier is None:
@@ -135,7 +146,7 @@ def validate_default_optimizer(identifier, name: str = "default_optimizer"):
     if isinstance(identifier, dict):
         refuse_foreign(identifier, f"The config of {name}")
     try:
-        optimizer = keras.optimizers.get(identifier)
+        optimizer = keras.optimizers.get(_new_style(identifier))
     except Exception as error:  # Keras raises a dozen types
         reason = str(error).split("Full object config")[0].strip()[:300]
         raise ValueError(

@@ -39,8 +39,8 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
         **kwargs: of a Keras layer, and Larq's ``metrics``.
 
     Raises:
-        TypeError, ValueError: a part of another kind, an unknown gradient; in training: a part that
-            follows the training, and ``connect`` was not called.
+        TypeError, ValueError: a part of another kind, an unknown gradient.
+        RuntimeError: in training, if a part follows it and ``connect`` was not called.
     """
 
     precision = 1
@@ -153,16 +153,22 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
             "of all epochs."
         )
         if self._steps is None:
-            raise ValueError(
-                f"{self.name} changes over the training, and does not know how long it is: {call}"
-            )
+            self._refuse(f"changes over the training, and does not know how long it is: {call}")
         count, steps, position, counter = self._steps
         if counter is not None and counter() is not count():
-            raise ValueError(
-                f"{self.name} follows the optimizer that its model was compiled with before, whose "
-                f"counter stands still: {call}"
+            self._refuse(
+                "follows the optimizer that its model was compiled with before, whose counter "
+                f"stands still: {call}"
             )
         return count(), steps, position
+
+    def _refuse(self, what: str) -> None:
+        """Raises, with Larq's scope closed, which a layer's call that raises would leave open.
+
+        Not a ValueError: TensorFlow would read a kernel that gave one again, out of the scope.
+        """
+        larq.context.quantized_scope(False).__enter__()  # and never left
+        raise RuntimeError(f"{self.name} {what}")
 
     def after_step(self, variable, optimizer) -> None:
         """Brings the variables of the parts up to the kernel that a step has changed.

@@ -253,6 +253,8 @@ def test_a_dataset_too_large_for_memory_is_streamed(monkeypatch):
         datasets.from_datasets(parts[0])
     with pytest.raises(ValueError, match="another order each time.*shuffle=False"):
         datasets.from_datasets(parts[0].shuffle(30), *parts[1:])
+    with pytest.raises(ValueError, match="`validation` comes in another order each time"):
+        datasets.from_datasets(parts[0], parts[1].shuffle(30), parts[2])
 
 
 SIZES = tf.data.Dataset.from_generator(
@@ -269,6 +271,9 @@ SIZES = tf.data.Dataset.from_generator(
         (as_dataset(IMAGES, LABELS).repeat(), "never ends"),
         (as_dataset(IMAGES, np.eye(3)[LABELS]), "labels of type float64"),
         (as_dataset(IMAGES, np.eye(3, dtype=int)[LABELS]).batch(5), "labels of shape"),
+        (as_dataset(IMAGES, np.eye(3, dtype=int)[LABELS]), "one-hot labels"),
+        (as_dataset(IMAGES, np.eye(6, dtype=int)[LABELS]), "one-hot labels"),  # of 6 rows too
+        (as_dataset(IMAGES[:2], LABELS[:2]), "too few images"),
         (as_dataset(IMAGES.astype(int), LABELS), "images of type int64"),
         (as_dataset(IMAGES[:, 0, 0], LABELS), "images of shape"),
         (as_dataset(IMAGES, LABELS).take(0), "holds no image"),

@@ -137,9 +137,15 @@ def test_cascaded_ema_is_the_cascade():
     )
 
 
+class WithoutConfig(schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.1
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
+        (lambda: EMA(WithoutConfig()), TypeError, ["WithoutConfig of `alpha`", "no get_config"]),
         (lambda: EMA(0.0), ValueError, ["alpha", "0.0", "(0, 1]"]),
         (lambda: EMA(1.5), ValueError, ["1.5", "(0, 1]"]),
         (lambda: EMA(float("nan")), ValueError, ["nan", "(0, 1]"]),

@@ -208,6 +208,30 @@ def test_the_filters_of_the_table():
     assert velocity == Cascade([LeakyIntegrator(cosine(), 0.1), LeakyIntegrator(5e-4, alpha)])
 
 
+@keras.utils.register_keras_serializable("tests")
+class Falling(schedules.LearningRateSchedule):
+    """A schedule of the user's own."""
+
+    def __init__(self, start):
+        self.start = start
+
+    def __call__(self, step):
+        return self.start / (1.0 + step)
+
+    def get_config(self):
+        return {"start": self.start}
+
+
+def test_a_scaled_schedule_comes_back_from_text():
+    """As HDF5 files have it; of one's own too."""
+    for schedule in (cosine(), Falling(0.5)):
+        text = json.dumps(Scaled(schedule, 2.0).get_config())
+        again = Scaled.from_config(json.loads(text))
+        assert type(again.schedule) is type(schedule)
+        for step in (0, 3):
+            assert float(again(step)) == pytest.approx(2 * float(schedule(step)))
+
+
 def test_complex_poles_are_a_heavy_ball_and_real_ones_two_averages():
     """(1 - mu + k)^2 < 4 k, at mu 0.9 from k = 2.6e-3 to 3.8."""
     assert isinstance(filter_from_sgd(0.1, 0.026, 0.9).filter, CascadedEMA)

@@ -130,6 +130,10 @@ def test_a_packed_file_builds_what_its_card_names(tmp_path, name, arguments):
     ("about", "message"),
     [
         ({"network": "mlp"}, "net.npz does not say input_shape and num_classes of its network"),
+        (
+            {"network": ["mlp"], "input_shape": (8, 8, 1), "num_classes": 4},
+            r"of the network \['mlp'\], which is none",
+        ),
         ({}, "net.npz does not say network and input_shape and num_classes"),
         ({"network": "QuickNet"}, "of the network 'QuickNet', which is none of this package"),
     ],

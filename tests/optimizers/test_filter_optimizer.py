@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -556,6 +557,18 @@ def test_wrong_arguments(make, error, words):
         make()
     for word in words:
         assert word in str(raised.value)
+
+
+def test_names_are_new_style_on_macs_too(monkeypatch):
+    """There Keras makes legacy optimizers of names, which are refused where they are given."""
+    of_keras = sys.modules[keras.optimizers.get.__module__]
+    monkeypatch.setattr(of_keras, "is_arm_mac", lambda: True)
+    assert type(keras.optimizers.get("adam")) is keras.optimizers.legacy.Adam
+    optimizer = FilterOptimizer()
+    assert type(optimizer.default_optimizer) is keras.optimizers.Adam
+    again = FilterOptimizer.from_config(optimizer.get_config())
+    assert type(again.default_optimizer) is keras.optimizers.Adam
+    assert type(FilterOptimizer(default_optimizer="SGD").default_optimizer) is keras.optimizers.SGD
 
 
 def test_a_rate_name_that_keras_uses_is_refused():

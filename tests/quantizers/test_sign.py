@@ -244,8 +244,20 @@ def test_a_training_that_does_not_know_its_length_is_refused():
     model.compile(LatentOptimizer("sgd", "sgd"), "sparse_categorical_crossentropy")
     x, y = data()
     model.evaluate(x, y, verbose=0)  # no gradient, no progress needed
-    with pytest.raises(ValueError, match="does not know how long it is"):
+    with pytest.raises(RuntimeError, match="does not know how long it is"):
         model.fit(x, y, verbose=0)
+
+
+def test_after_that_error_the_weights_are_still_latent():
+    """Raised in a layer's call, it would leave Larq's scope open, in which they read as signs."""
+    model = network("binaryconnect")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    with pytest.raises(RuntimeError, match="does not know how long it is"):
+        model.fit(*data(), verbose=0)
+    assert not lq.context.should_quantize()
+    for found, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_model_that_was_compiled_again_is_to_be_connected_again():
@@ -256,7 +268,7 @@ def test_a_model_that_was_compiled_again_is_to_be_connected_again():
     trained(model, epochs=1)  # the same counter
     assert steepest(model) == pytest.approx(10)
     model.compile(LatentOptimizer("sgd", "sgd"), "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match="compiled with before.*call larq_filter.quantizers.conn"):
+    with pytest.raises(RuntimeError, match="compiled with before.*call larq_filter.quantizers.conn"):
         trained(model)
     model.evaluate(*data(), verbose=0)
     quantizers.connect(model, 8)
