@@ -60,7 +60,7 @@ def _scale_per_channel(layer, prefix: str, quantizer, output: np.ndarray) -> np.
         return np.ones(1)
     sizes = _per_channel(layer, prefix, sizes)
     low, high = sizes.min(axis=0), sizes.max(axis=0)
-    if np.any(low <= 0) or np.any(high - low > 1e-5 * high):
+    if not (np.all(low > 0) and np.all(high - low <= 1e-5 * high)):  # nor NaN
         raise ValueError(
             f"{layer.name}: its {prefix}_quantizer {binary.name_of(quantizer)} gives "
             f"{describe(output)}, which is not one positive scale per output channel times -1 and "

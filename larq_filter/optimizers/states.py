@@ -361,7 +361,9 @@ class KernelStates:
         values = tuple(tf.convert_to_tensor(array) for array in state.filter)
         if state.started is None:
             return values
-        size = tf.sqrt(tf.reduce_mean(tf.square(gradient)))
+        largest = tf.reduce_max(tf.abs(gradient))  # whose square float32 may not hold
+        in_units = tf.math.divide_no_nan(gradient, largest)
+        size = largest * tf.sqrt(tf.reduce_mean(tf.square(in_units)))
         due = tf.logical_and(tf.equal(state.started, 0), size > 0)
         state.started.assign(tf.where(size > 0, tf.ones_like(size), state.started))
         return tf.cond(

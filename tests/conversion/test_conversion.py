@@ -317,6 +317,13 @@ def test_folding_in_numbers():
     np.testing.assert_allclose(rest, [[1.5], [2 * np.sqrt(12 / 9)], [7], [3], [2]], rtol=1e-6)
 
 
+def test_a_weight_that_is_not_finite_has_no_scale_to_fold():
+    model = chain(larq.layers.QuantDense(2, kernel_quantizer=SCALED), norm(), shape=(2,))
+    model.layers[0].set_weights([np.array([[1.0, 1.0], [np.nan, 1.0]]), np.zeros(2)])
+    with pytest.raises(ValueError, match="which is not one positive scale per output channel"):
+        to_latent_free(model)
+
+
 def test_folding_keeps_statistics_and_outputs_of_training():
     # Flat inputs: fused normalisation stores n / (n - 1) times the variance it divides by.
     model = chain(larq.layers.QuantDense(5, kernel_quantizer=SCALED), norm(), shape=(12,))

@@ -907,6 +907,18 @@ def test_warm_start_is_the_output_against_the_weights():
         np.testing.assert_array_equal(values(w), -np.sign(y))
 
 
+def test_warm_start_of_gradients_whose_square_float32_does_not_hold():
+    w = kernel()
+    start = values(w)
+    optimizer = FilterOptimizer(filters.EMA(0.25), default_optimizer=None, warm_start=1.0)
+    optimizer.build([w])
+    against = tf.constant(1e-30 * start, tf.float32)  # y is -1e-30 w before the first
+    for steps, expected in ((2, start), (1, -start)):  # (3/4)^2 > 1/2 > (3/4)^3
+        for _ in range(steps):
+            optimizer.apply_gradients([(against, w)])
+        np.testing.assert_array_equal(values(w), expected)
+
+
 @pytest.mark.slow
 def test_warm_start_keeps_what_a_cold_start_loses():
     """A trained binary model, two more steps: warm it keeps its accuracy, cold it does not."""
