@@ -4,6 +4,9 @@ What ``FilterOptimizer`` and ``LatentOptimizer`` have in common: the default opt
 rate as their own, counters of steps, clipping over all variables, configs, copies.
 """
 
+import re
+import warnings
+
 import numpy as np
 
 from larq_filter import binary, serialization
@@ -11,6 +14,7 @@ from larq_filter._keras import keras, tf
 from larq_filter.optimizers import nested, wrapped_files
 from larq_filter.optimizers.arguments import validate_clipping, validate_name
 
+_EXCLUDED = "excluded_from_weight_decay"  # in configs
 _WRAPPED = "variables_under_loss_scale"  # in configs
 
 
@@ -64,6 +68,28 @@ class Delegating(keras.optimizers.Optimizer):
         parts = {name: getattr(self, name) for name in self._PARTS}
         kind = keras.optimizers.Optimizer
         return {name: part for name, part in parts.items() if isinstance(part, kind)}
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Passed on to the Keras optimizers, which alone decay; saved by name."""
+        names = [*(var_names or ()), *(f"^{re.escape(v.name)}$" for v in var_list or ())]
+        self._require_default("weight_decay")
+        for part in self._nested().values():
+            part.exclude_from_weight_decay(var_names=names)
+
+    def _excluded(self) -> dict[str, list]:
+        """What ``exclude_from_weight_decay`` was told, which Keras' own configs leave out."""
+        found = {}
+        for name, part in self._nested().items():
+            if getattr(part, "_exclude_from_weight_decay", ()):
+                kind = type(self).__name__
+                warnings.warn(
+                    f"The variables excluded from weight decay on {name} itself are not saved. "
+                    f"Call {kind}.exclude_from_weight_decay, whose list is.",
+                    stacklevel=4,
+                )
+            if names := getattr(part, "_exclude_from_weight_decay_names", ()):
+                found[name] = list(names)
+        return found
 
     def _follow(self) -> None:
         """Before each step."""
@@ -137,6 +163,7 @@ class Delegating(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready."""
+        excluded = self._excluded()
         return {
             **{name: serialization.serialize(getattr(self, name)) for name in self._PARTS},
             "clipnorm": self.clipnorm,
@@ -144,6 +171,7 @@ class Delegating(keras.optimizers.Optimizer):
             "global_clipnorm": self.global_clipnorm,
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
+            **({_EXCLUDED: excluded} if excluded else {}),
             **({_WRAPPED: len(self.variables)} if self._is_loss_scaled() else {}),
         }
 
@@ -151,11 +179,15 @@ class Delegating(keras.optimizers.Optimizer):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         wrapped_variables = config.pop(_WRAPPED, None)
+        excluded = config.pop(_EXCLUDED, {})
         with keras.utils.custom_object_scope(custom_objects or {}):
             for name in cls._PARTS:
                 if isinstance(config.get(name), dict):
                     config[name] = serialization.revive(config[name], f"The config of {name}")
         optimizer = cls(**config)
+        for name, part in optimizer._nested().items():
+            if name in excluded:
+                part.exclude_from_weight_decay(var_names=excluded[name])
         optimizer._comes_from_config = True
         optimizer._wrapped_variables = wrapped_variables
         return optimizer

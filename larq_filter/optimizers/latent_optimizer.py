@@ -263,11 +263,6 @@ class LatentOptimizer(Delegating):
         self._step_with(self.default_optimizer, rest)
         return self.iterations.assign_add(1)
 
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Passed on to both optimizers."""
-        for optimizer in (self.kernel_optimizer, self.default_optimizer):
-            optimizer.exclude_from_weight_decay(var_list, var_names)
-
     def finalize_variable_values(self, var_list: Any) -> None:
         """Ends a training, as ``fit`` does: for optimizers with ``use_ema``."""
         for optimizer, part in self._parts(list(var_list), lambda variable: variable):

@@ -3,7 +3,6 @@
 Keras' protocol only: ``layout`` knows what a file has to hold.
 """
 
-import re
 import warnings
 
 from larq_filter import serialization
@@ -12,7 +11,6 @@ from larq_filter._validation import shown
 from larq_filter.optimizers import file_kernels, nested, wrapped_files
 from larq_filter.optimizers.delegating import Delegating
 
-_EXCLUDED = "excluded_from_weight_decay"  # in configs
 _SAVED_MODEL = "in_saved_model"  # in configs
 
 
@@ -145,7 +143,7 @@ class SavedByName(Delegating):
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
-        extra = {_EXCLUDED: list(names)} if (names := self._names_without_decay()) else {}
+        extra = {}
         if serialization.in_saved_model():
             extra[_SAVED_MODEL] = True
         else:
@@ -157,16 +155,6 @@ class SavedByName(Delegating):
             "jit_compile": self._jit_compile_argument,
             **({"rate_aliases": dict(self._rate_aliases)} if self._rate_aliases else {}),
         }
-
-    def _names_without_decay(self):
-        """What ``exclude_from_weight_decay`` was told, which Keras' own configs leave out."""
-        if getattr(self.default_optimizer, "_exclude_from_weight_decay", ()):
-            warnings.warn(
-                "The variables excluded from weight decay on default_optimizer itself are not "
-                "saved. Call FilterOptimizer.exclude_from_weight_decay, whose list is.",
-                stacklevel=3,
-            )
-        return getattr(self.default_optimizer, "_exclude_from_weight_decay_names", ())
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -182,13 +170,4 @@ class SavedByName(Delegating):
                 "training, or save as .keras.",
                 stacklevel=2,
             )
-        without_decay = config.pop(_EXCLUDED, None)
-        optimizer = super().from_config(config, custom_objects)
-        if without_decay:
-            optimizer.exclude_from_weight_decay(var_names=without_decay)
-        return optimizer
-
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Passed on to the default optimizer, the only one that decays; saved by name."""
-        names = [*(var_names or ()), *(f"^{re.escape(v.name)}$" for v in var_list or ())]
-        self._require_default("weight_decay").exclude_from_weight_decay(var_names=names)
+        return super().from_config(config, custom_objects)

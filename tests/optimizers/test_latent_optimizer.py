@@ -160,6 +160,19 @@ def test_an_optimizer_whose_state_is_left_out_begins_anew(part, tmp_path):
     assert taken == dict.fromkeys(taken, 5) | {part: 1} and int(optimizer.iterations) == 5
 
 
+def test_what_is_excluded_from_weight_decay_stays_excluded():
+    adamw = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    optimizer = LatentOptimizer(keras.optimizers.AdamW(1e-3, weight_decay=0.1), adamw)
+    bias = tf.Variable([1.0], name="bias")
+    optimizer.exclude_from_weight_decay(var_list=[bias], var_names=["gamma"])
+    again = LatentOptimizer.from_config(json.loads(json.dumps(optimizer.get_config())))
+    names = ["bias", "gamma", "kernel", "other_bias"]
+    for part in (again.kernel_optimizer, again.default_optimizer):
+        part.build([])
+        decays = [part._use_weight_decay(tf.Variable([1.0], name=name)) for name in names]
+        assert decays == [False, False, True, True]
+
+
 @pytest.mark.slow
 def test_weights_of_a_file_take_learning_rates_along_and_need_a_built_optimizer(tmp_path):
     model, other = latent_model(), latent_model()
