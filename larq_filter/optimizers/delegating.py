@@ -15,6 +15,7 @@ from larq_filter.optimizers import nested, wrapped_files
 from larq_filter.optimizers.arguments import validate_clipping, validate_name
 
 _EXCLUDED = "excluded_from_weight_decay"  # in configs
+_SAVED_MODEL = "in_saved_model"  # in configs
 _WRAPPED = "variables_under_loss_scale"  # in configs
 
 
@@ -75,6 +76,16 @@ class Delegating(keras.optimizers.Optimizer):
         self._require_default("weight_decay")
         for part in self._nested().values():
             part.exclude_from_weight_decay(var_names=names)
+
+    def _warn_of_loss_scale(self) -> None:
+        if self._is_loss_scaled():
+            warnings.warn(
+                "Keras' files .keras and .weights.h5 leave out the current scale of "
+                "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
+                "model in .h5 Keras loads no state of a wrapped optimizer at all. "
+                "tf.train.Checkpoint, and save_weights without .h5, keep everything.",
+                stacklevel=3,
+            )
 
     def _excluded(self) -> dict[str, list]:
         """What ``exclude_from_weight_decay`` was told, which Keras' own configs leave out."""
@@ -163,7 +174,9 @@ class Delegating(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready."""
-        excluded = self._excluded()
+        excluded, in_saved_model = self._excluded(), serialization.in_saved_model()
+        if not in_saved_model:
+            self._warn_of_loss_scale()
         return {
             **{name: serialization.serialize(getattr(self, name)) for name in self._PARTS},
             "clipnorm": self.clipnorm,
@@ -172,12 +185,20 @@ class Delegating(keras.optimizers.Optimizer):
             "name": self.name,
             "is_legacy_optimizer": False,  # Keras reads it to choose the optimizer's generation
             **({_EXCLUDED: excluded} if excluded else {}),
+            **({_SAVED_MODEL: True} if in_saved_model else {}),
             **({_WRAPPED: len(self.variables)} if self._is_loss_scaled() else {}),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
+        if config.pop(_SAVED_MODEL, False):
+            warnings.warn(
+                f"Keras loads no optimizer state from a SavedModel: this {cls.__name__} begins "
+                "anew. To go on where it stopped call model.load_weights with the same path before "
+                "training, or save as .keras.",
+                stacklevel=3,
+            )
         wrapped_variables = config.pop(_WRAPPED, None)
         excluded = config.pop(_EXCLUDED, {})
         with keras.utils.custom_object_scope(custom_objects or {}):

@@ -295,8 +295,12 @@ class LatentOptimizer(Delegating):
         """Writes the counter, learning rates, and what belongs to the rules.
 
         Keras saves the rest of both optimizers by itself.
+
+        Warns:
+            UserWarning: a ``LossScaleOptimizer`` is around this one: Keras does not save its scale.
         """
         forgotten_scope.warn_of_signs()
+        self._warn_of_loss_scale()
         store["iterations"] = self.iterations.numpy()
         nested.write(store, self._nested())
         self._files.write(store)

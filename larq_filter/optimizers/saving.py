@@ -5,13 +5,10 @@ Keras' protocol only: ``layout`` knows what a file has to hold.
 
 import warnings
 
-from larq_filter import serialization
 from larq_filter._keras import tf
 from larq_filter._validation import shown
 from larq_filter.optimizers import file_kernels, nested, wrapped_files
 from larq_filter.optimizers.delegating import Delegating
-
-_SAVED_MODEL = "in_saved_model"  # in configs
 
 
 class SavedByName(Delegating):
@@ -98,16 +95,6 @@ class SavedByName(Delegating):
         self._warn_of_loss_scale()
         self._layout.write(store)
 
-    def _warn_of_loss_scale(self) -> None:
-        if self._is_loss_scaled():
-            warnings.warn(
-                "Keras' files .keras and .weights.h5 leave out the current scale of "
-                "LossScaleOptimizer, so that a loaded one begins with its initial_scale; of a "
-                "model in .h5 Keras loads no state of a wrapped optimizer at all. "
-                "tf.train.Checkpoint, and save_weights without .h5, keep everything.",
-                stacklevel=3,
-            )
-
     def load_own_variables(self, store):
         """Reads what ``save_own_variables`` wrote.
 
@@ -143,14 +130,8 @@ class SavedByName(Delegating):
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready. Rates set later are state, not config."""
-        extra = {}
-        if serialization.in_saved_model():
-            extra[_SAVED_MODEL] = True
-        else:
-            self._warn_of_loss_scale()
         return {
             **super().get_config(),
-            **extra,
             "on_nonfinite": self.on_nonfinite,
             "jit_compile": self._jit_compile_argument,
             **({"rate_aliases": dict(self._rate_aliases)} if self._rate_aliases else {}),
@@ -161,13 +142,5 @@ class SavedByName(Delegating):
         if not isinstance(config, dict):
             raise TypeError(
                 f"The config must be a dict as get_config gives it, not {shown(config)}."
-            )
-        config = dict(config)
-        if config.pop(_SAVED_MODEL, False):
-            warnings.warn(
-                "Keras loads no optimizer state from a SavedModel: this FilterOptimizer begins "
-                "anew. To go on where it stopped call model.load_weights with the same path before "
-                "training, or save as .keras.",
-                stacklevel=2,
             )
         return super().from_config(config, custom_objects)

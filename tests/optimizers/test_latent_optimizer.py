@@ -96,7 +96,8 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(rules, form, interrupted
             saved.restore(path)
     elif form == "saved_model":
         model.save(tmp_path / "model")
-        loaded = keras.models.load_model(tmp_path / "model")
+        with pytest.warns(UserWarning, match="this LatentOptimizer begins anew"):
+            loaded = keras.models.load_model(tmp_path / "model")
         loaded.optimizer.build(loaded.trainable_variables)
         loaded.load_weights(tmp_path / "model")
     else:
@@ -158,6 +159,16 @@ def test_an_optimizer_whose_state_is_left_out_begins_anew(part, tmp_path):
         np.testing.assert_allclose(old - new, rate, rtol=1e-3)
     taken = {name: int(each.iterations) for name, each in optimizer._nested().items()}
     assert taken == dict.fromkeys(taken, 5) | {part: 1} and int(optimizer.iterations) == 5
+
+
+@pytest.mark.slow
+def test_a_loss_scale_that_a_file_leaves_out_is_named(tmp_path):
+    model = latent_model()
+    scaled = keras.mixed_precision.LossScaleOptimizer(make("adam"))
+    model.compile(scaled, "sparse_categorical_crossentropy")
+    fit(model, 1)
+    with pytest.warns(UserWarning, match="leave out the current scale of LossScaleOptimizer"):
+        model.save(tmp_path / "model.keras")
 
 
 def test_what_is_excluded_from_weight_decay_stays_excluded():
