@@ -131,7 +131,9 @@ class SignQuantizer(larq.quantizers._BaseQuantizer):
         """What ``parts`` name in ``inputs``."""
         names = {name for part in parts for name in part.inputs}
         given = {"training": training, "buffers": self._buffers}
-        if training is False:  # it is over, and signs are not random
+        # In a SavedModel of a network that was loaded to be used, nobody knows of its training.
+        unknown = self._steps is None and serialization.in_saved_model()
+        if training is False or unknown:  # it is over, and signs are not random
             given["progress"] = tf.ones([], x.dtype)
             given["uniform"] = tf.constant(0.5, x.dtype)
             return given

@@ -186,6 +186,20 @@ def test_a_resumed_training_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_network_that_was_loaded_to_be_used_is_saved_in_any_format(tmp_path):
+    """Nobody has connected it: Keras' SavedModel traces its training all the same."""
+    trained(compiled(network("ir_net", "binaryconnect", "rbnn"), 8)).save(tmp_path / "net.keras")
+    loaded = keras.models.load_model(tmp_path / "net.keras", compile=False)
+    loaded.save(tmp_path / "folder")
+    again = keras.models.load_model(tmp_path / "folder", compile=False)
+    x, _ = data()
+    expected = loaded.predict(x, verbose=0)
+    np.testing.assert_allclose(again.predict(x, verbose=0), expected, rtol=1e-5)
+    with pytest.raises(RuntimeError, match="does not know how long it is"):
+        loaded(x, training=True)
+
+
+@pytest.mark.slow
 def test_replicas_share_one_training():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
