@@ -209,7 +209,7 @@ def named_filters() -> dict[str, filters.Filter]:
     return {
         "Bop, 1e-4": filters.EMA(1e-4),
         "IR-Net": translate(0.1, 1e-4, 0.9).filter,
-        "Equal-Bits, ReCU": translate(0.1, 5e-4, 0.9).filter,
+        "Equal-Bits": translate(0.1, 5e-4, 0.9).filter,
     } | {
         f"default, step {t:,}": filters.CascadedEMA(alpha=float(alpha(t)), gamma=0.1)
         for t in (0, 3000, 30_000)
