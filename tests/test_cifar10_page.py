@@ -220,6 +220,10 @@ def test_a_long_run_is_named_with_its_knobs(results):
     assert found == {"long/filter": ["0.8500", "0.8000", "20%", "alpha 0.0005, gamma 0.117"]}
     (axes,) = cifar10_pictures.draw()["long"].axes
     assert [len(line.get_xdata()) for line in axes.get_lines()] == [20]
+    assert "On test images" not in cifar10_page.section()
+    long["result"]["test_accuracy"] = 0.812
+    (results / "long" / "two_step.json").write_text(json.dumps(long))
+    assert "On test images the filter is 1.2 points below `two_step`." in cifar10_page.section()
 
 
 def test_the_order_of_the_best_three_is_told(results):
