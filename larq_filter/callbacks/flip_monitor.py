@@ -14,7 +14,7 @@ import pathlib
 
 import numpy as np
 
-from larq_filter import analysis, binary, flips
+from larq_filter import analysis, binary, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.optimizers import FilterOptimizer
 
@@ -273,6 +273,8 @@ class FlipMonitor(keras.callbacks.Callback):
 
     def _predicted(self, f, last_step: int) -> float:
         """The expected flip ratio, the mean over the epoch: in the last one alpha may fall to 0."""
+        if not any(map(filters.is_schedule, f.rates().values())):
+            return analysis.expected_flip_ratio(f, last_step)
         count = min(int(self._counters[0].steps.numpy()), last_step + 1)
         middles = (np.arange(PREDICTED_STEPS) + 0.5) / PREDICTED_STEPS
         steps = {last_step - math.floor(count * share) for share in middles}

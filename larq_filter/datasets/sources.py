@@ -171,8 +171,8 @@ def _in_memory(parts):
         images, labels = parts["train"]
         if len(labels) < 2:
             raise ValueError(
-                f"There are too few images for training to hold one out for {missing}: at least "
-                "one is needed for each of training, validation and test."
+                f"There are too few images: {len(labels)} is left for training, and none to hold "
+                f"out for {missing}. Give at least one for each of training, validation and test."
             )
         split = _sklearn("holding out images").model_selection.train_test_split
         chosen = splits.stratified(labels, splits.held_out_size(len(labels)), split)

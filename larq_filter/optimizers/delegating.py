@@ -201,6 +201,8 @@ class Delegating(keras.optimizers.Optimizer):
             )
         wrapped_variables = config.pop(_WRAPPED, None)
         excluded = config.pop(_EXCLUDED, {})
+        if isinstance(excluded, list):  # as files have it that hold one part's alone
+            excluded = {"default_optimizer": excluded}
         with keras.utils.custom_object_scope(custom_objects or {}):
             for name in cls._PARTS:
                 if isinstance(config.get(name), dict):

@@ -273,7 +273,7 @@ SIZES = tf.data.Dataset.from_generator(
         (as_dataset(IMAGES, np.eye(3, dtype=int)[LABELS]).batch(5), "labels of shape"),
         (as_dataset(IMAGES, np.eye(3, dtype=int)[LABELS]), "one-hot labels"),
         (as_dataset(IMAGES, np.eye(6, dtype=int)[LABELS]), "one-hot labels"),  # of 6 rows too
-        (as_dataset(IMAGES[:2], LABELS[:2]), "too few images"),
+        (as_dataset(IMAGES[:2], LABELS[:2]), "too few images: 1 is left .* Give at least one"),
         (as_dataset(IMAGES.astype(int), LABELS), "images of type int64"),
         (as_dataset(IMAGES[:, 0, 0], LABELS), "images of shape"),
         (as_dataset(IMAGES, LABELS).take(0), "holds no image"),

@@ -257,6 +257,15 @@ def test_what_is_excluded_from_weight_decay_stays_excluded(tmp_path):
     assert excluded == [v.name for v in kept]
 
 
+def test_an_exclusion_of_a_file_that_holds_one_list_stays():
+    adamw = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    config = FilterOptimizer(FILTER, default_optimizer=adamw).get_config()
+    optimizer = FilterOptimizer.from_config({**config, "excluded_from_weight_decay": ["gamma"]})
+    optimizer.default_optimizer.build([])
+    decays = optimizer.default_optimizer._use_weight_decay
+    assert [decays(tf.Variable(1.0, name=name)) for name in ("gamma", "beta")] == [False, True]
+
+
 def test_an_exclusion_that_can_not_be_saved_is_named(tmp_path):
     adamw = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
     model = saving_cases.build(FilterOptimizer(FILTER, default_optimizer=adamw))
