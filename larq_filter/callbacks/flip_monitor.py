@@ -5,6 +5,7 @@ Everything is counted inside the training step: a callback is called once per
 in the optimizer, which could not measure latent training, the method to compare with.
 """
 
+import contextlib
 import csv
 import dataclasses
 import importlib.util
@@ -64,7 +65,8 @@ class FlipMonitor(keras.callbacks.Callback):
     ``skipped_steps`` (so far, because of gradients that were not finite),
     every rate of filter and flip rule under its name (``alpha``), ``time_constant`` (steps) and,
     for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white noise, at the
-    rates of 16 steps of the epoch, their mean; NaN where a rate is 0.
+    rates of 16 steps of the epoch, their mean; NaN where a rate is 0. Left out of it are the first
+    steps of a Kalman filter, at which it forgets nothing yet.
     Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
 
     Args:
@@ -277,8 +279,11 @@ class FlipMonitor(keras.callbacks.Callback):
             return analysis.expected_flip_ratio(f, last_step)
         count = min(int(self._counters[0].steps.numpy()), last_step + 1)
         middles = (np.arange(PREDICTED_STEPS) + 0.5) / PREDICTED_STEPS
-        steps = {last_step - math.floor(count * share) for share in middles}
-        return float(np.mean([analysis.expected_flip_ratio(f, step) for step in sorted(steps)]))
+        predictions = []
+        for step in sorted({last_step - math.floor(count * share) for share in middles}):
+            with contextlib.suppress(ValueError):  # a Kalman filter forgets only as it settles
+                predictions.append(analysis.expected_flip_ratio(f, step))
+        return float(np.mean(predictions)) if predictions else math.nan
 
     def _write_csv(self, epoch: int) -> None:
         columns = ["epoch", "layer", *(field.name for field in dataclasses.fields(Activity))]

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from larq_filter import binary, callbacks, filters, flips
+from larq_filter import analysis, binary, callbacks, filters, flips
 from larq_filter._keras import keras, tf
 from larq_filter.callbacks import flip_monitor
 from larq_filter.optimizers import FilterOptimizer
@@ -291,6 +291,22 @@ def test_the_prediction_is_the_mean_over_the_epoch():
     first, second = each[:32].mean(), each[32:].mean()
     assert logs["predicted_flip_ratio"] == pytest.approx([first, second], rel=0.03)
     assert each[-1] < 0.3 * second
+
+
+@pytest.mark.slow
+def test_steps_that_forget_nothing_are_no_part_of_the_prediction():
+    x, y = data()
+    model = model_of()
+    kalman = filters.Kalman(0.01, 2.0, transition=5.0, initial_variance=0.01)
+    decay = keras.optimizers.schedules.PolynomialDecay(0.1, 4, 0.02)
+    f = filters.Cascade([kalman, filters.EMA(decay)])
+    model.compile(FilterOptimizer(f), "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor()
+    logs = model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[monitor]).history
+    with pytest.raises(ValueError, match="never forgets"):
+        analysis.expected_flip_ratio(f, 1)
+    expected = np.mean([analysis.expected_flip_ratio(f, step) for step in (2, 3)])
+    assert logs["predicted_flip_ratio"] == pytest.approx([expected])
 
 
 @pytest.mark.slow

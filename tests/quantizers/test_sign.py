@@ -1,5 +1,6 @@
 """Quantizers of the family in models: trained, saved, resumed, converted, exported."""
 
+import contextlib
 import subprocess
 import sys
 import warnings
@@ -99,7 +100,9 @@ def test_files_hold_quantizers_and_their_variables(everything, tmp_path, file):
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
     model = everything[0] if file == "model.keras" else trained(compiled(network(*names)))
     model.save(tmp_path / file)
-    copy = keras.models.load_model(tmp_path / file)
+    begins_anew = pytest.warns(UserWarning, match="begins anew")
+    with begins_anew if file == "model" else contextlib.nullcontext():
+        copy = keras.models.load_model(tmp_path / file)
     x, _ = data()
     np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
     for name in names:
