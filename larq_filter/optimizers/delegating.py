@@ -43,7 +43,13 @@ class Delegating(keras.optimizers.Optimizer):
                 global_clipnorm=validate_clipping("global_clipnorm", global_clipnorm),
                 **kwargs,
             )
-        self._counters = nested.Counters()
+
+    def _count(self) -> None:
+        """At the end of a subclass's constructor."""
+        self._counters = nested.Counters(*self._all_counters())
+
+    def _all_counters(self) -> tuple:
+        return self.iterations, [each.iterations for each in self._nested().values()]
 
     @property
     def learning_rate(self):
@@ -104,13 +110,11 @@ class Delegating(keras.optimizers.Optimizer):
 
     def _follow(self) -> None:
         """Before each step."""
-        self._counters.follow(
-            self.iterations, [each.iterations for each in self._nested().values()]
-        )
+        self._counters.follow(*self._all_counters())
 
-    def _counters_are_loaded(self) -> None:
-        """After loading from a file that holds all counters."""
-        self._counters.take(self.iterations)
+    def _counters_are_right(self) -> None:
+        """After each step, and after loading from a file that holds all counters."""
+        self._counters.take(*self._all_counters())
 
     def _refuse_new(self, variables) -> None:
         """Raises if there are variables that the optimizer was built without."""
@@ -169,8 +173,8 @@ class Delegating(keras.optimizers.Optimizer):
 
     def _values(self) -> list:
         """All variables, and the counters."""
-        counters = [each.iterations for each in self._nested().values()]
-        return [*self.variables, *counters, self._counters.seen]
+        _, counters = self._all_counters()
+        return [*self.variables, *counters, *self._counters.seen]
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-ready."""

@@ -99,7 +99,7 @@ class FilterOptimizer(Attributes, SavedByName):
             that may be set (``optimizer.alpha = 1e-4``; Larq's ``HyperparameterScheduler``); a
             scheduled one reads as its value at the last step and refuses to be set. Other names
             are refused, and the error lists those that there are.
-        iterations: steps so far; where you set it, the default optimizer's counter follows.
+        iterations: steps so far; where you move it, the default optimizer's counter follows.
         skipped_steps: steps not taken because a gradient was not finite or a rate outside its
             interval; a variable, saved.
 
@@ -169,6 +169,7 @@ class FilterOptimizer(Attributes, SavedByName):
             None if filters.stays_finite(self.gradient_filter) else self._tally.kept.assign_add,
         )
         self._layout = saved_layout.Contents(self, self._rates, self._states)  # name in checkpoints
+        self._count()
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Ends a training, as ``fit`` does: the default optimizer's (``use_ema``), then a report.
@@ -386,6 +387,7 @@ class FilterOptimizer(Attributes, SavedByName):
             self._step_with(self.default_optimizer, real)
         self._rates.advance(self.iterations)
         self._internal_apply_gradients([pair for pair in pairs if binary.is_binary(pair[1])])
+        self._counters_are_right()
 
     def _skip(self, gradients, variables):
         """Leaves everything as it is but the counter of such steps; or raises."""

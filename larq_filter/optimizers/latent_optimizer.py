@@ -82,7 +82,7 @@ class LatentOptimizer(Delegating):
             constant one is a variable that may be set (``optimizer.limit_1 = 0.5``); a scheduled
             one reads as its value at the last step.
         rules: the rules, a tuple.
-        iterations: steps so far; where you set it, the counters of both optimizers follow.
+        iterations: steps so far; where you move it, the counters of both optimizers follow.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -130,6 +130,7 @@ class LatentOptimizer(Delegating):
         files = RulesInFiles(self.name, self._chain, self._rates, self._steps)
         self._files = self._no_dependency(files)  # see _trackable_children
         self._nothing_to_train = False  # so far; for loading
+        self._count()
         self._is_complete = True
 
     def _refuse_averages(self):
@@ -261,7 +262,9 @@ class LatentOptimizer(Delegating):
             if hasattr(kernel.quantizer, "after_step"):
                 kernel.quantizer.after_step(kernel, self.kernel_optimizer)
         self._step_with(self.default_optimizer, rest)
-        return self.iterations.assign_add(1)
+        self.iterations.assign_add(1)
+        self._counters_are_right()
+        return self.iterations
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Ends a training, as ``fit`` does: for optimizers with ``use_ema``."""
@@ -326,7 +329,7 @@ class LatentOptimizer(Delegating):
         with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
             self._files.read(store)
             self.iterations.assign(taken)
-            self._counters_are_loaded()
+            self._counters_are_right()
             if taken:
                 nested.read(store, self._nested(), self.name)
 

@@ -1,9 +1,11 @@
 """Optimizers inside an optimizer: their counters of steps, and what Keras' files leave out of them.
 
 Each counts its own steps, as its bias correction needs: one whose state a file did not have begins
-at 0, as Keras' own would. Only where somebody moves the outer counter do the others follow.
-Rejected: to set them to the outer counter at each step, which gave an Adam without moments the bias
-correction of step 2,000, and first steps of three times the learning rate.
+at 0, as Keras' own would. Only where somebody moves the outer counter alone (a step that a loss
+scale skips, ``iterations.assign``) do the others move along, by as much. A checkpoint moves all.
+Rejected: to set them to the outer counter, which gave an Adam without moments the bias correction
+of step 2,000, and first steps of three times the learning rate; to save what was seen, which files
+of before do not have.
 """
 
 import contextlib
@@ -18,27 +20,35 @@ _IN_FILES = "nested.{}.{}"
 
 
 class Counters:
-    """Has nested optimizers follow where the outer counter is moved; neither saved nor restored.
+    """Has nested optimizers follow where only the outer counter is moved; saved in no file.
+
+    Args:
+        outer: the outer optimizer's counter.
+        others: those of the nested ones.
 
     Attributes:
-        seen: what the outer counter is while nobody moves it.
+        seen: what the outer counter, then the others are while nobody moves them.
     """
 
-    def __init__(self):
+    def __init__(self, outer, others):
         with tf.init_scope():
             once = tf.VariableAggregation.ONLY_FIRST_REPLICA  # as Keras' own counters
-            self.seen = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once)
+            self.seen = [
+                tf.Variable(each.read_value(), trainable=False, aggregation=once)
+                for each in [outer, *others]
+            ]
 
     def follow(self, outer, others) -> None:
-        """At the start of a step: sets the others to the outer one, if that has been moved."""
-        is_moved = outer != self.seen
-        for each in others:
-            each.assign(tf.where(is_moved, outer, each))
-        self.seen.assign(outer + 1)
+        """At the start of a step: moves those of the others on that have not been moved."""
+        seen, *each_seen = self.seen
+        moved = outer - seen
+        for each, before in zip(others, each_seen, strict=True):
+            each.assign_add(tf.where(each == before, moved, tf.zeros_like(moved)))
 
-    def take(self, outer) -> None:
-        """What the outer counter says now is no reason to follow it."""
-        self.seen.assign(outer)
+    def take(self, outer, others) -> None:
+        """After a step or a file: what the counters say now is no reason to follow."""
+        for seen, now in zip(self.seen, [outer, *others], strict=True):
+            seen.assign(now)
 
 
 def learning_rate_of(optimizer):

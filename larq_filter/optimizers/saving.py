@@ -51,7 +51,7 @@ class SavedByName(Delegating):
             variables = early
         with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
             self._assign_all(variables, weights)
-        self._counters_are_loaded()
+        self._counters_are_right()
         if of_hdf5:
             self._states.await_kernels({})
         else:
@@ -61,7 +61,7 @@ class SavedByName(Delegating):
         """Sets what there is of an optimizer in ``.h5`` that trained more than this one."""
         store = file_kernels.store_of_hdf5(weights, self._layout.entries())
         self._layout.read(store)
-        self._counters_are_loaded()
+        self._counters_are_right()
         self._states.await_kernels({})
         default = [] if self.default_optimizer is None else self.default_optimizer.variables
         count = next((int(n) for name, n in store.items() if name.startswith("default_")), 0)
@@ -120,7 +120,7 @@ class SavedByName(Delegating):
             return
         with nested.rates_of_file(self._constant_rates, self.name, self._comes_from_config):
             self._layout.read(store)
-        self._counters_are_loaded()
+        self._counters_are_right()
 
     def _constant_rates(self) -> dict:
         return {

@@ -241,6 +241,43 @@ def test_iterations_set_by_the_user_reach_the_default_optimizer():
     assert int(optimizer.default_optimizer.iterations) == int(optimizer.iterations) == 9
 
 
+@pytest.mark.parametrize("is_built", [False, True], ids=["early restore", "restore"])
+def test_counters_that_differ_go_on_as_they_were(is_built, tmp_path):
+    """An Adam that has trained before; then a checkpoint, and a step that a loss scale skips."""
+    w, real, twins = kernel(), dense("a"), dense("b")
+    for a, b in zip(real, twins, strict=True):
+        b.assign(a)
+    ours, keras_own = (keras.optimizers.Adam(1e-2) for _ in range(2))
+    random = np.random.default_rng(0)
+
+    def step(optimizer, *more):
+        gs = [tf.constant(random.normal(size=v.shape), tf.float32) for v in real]
+        optimizer.apply_gradients([*zip(gs, real, strict=True), *more])
+        keras_own.apply_gradients(zip(gs, twins, strict=True))
+
+    def filtering(default):
+        optimizer = FilterOptimizer(default_optimizer=default)
+        if is_built or default is ours:
+            optimizer.build([w, *real])
+        return optimizer, tf.train.Checkpoint(optimizer=optimizer)
+
+    for _ in range(4):
+        step(ours)
+    first, saved = filtering(ours)
+    for _ in range(2):
+        step(first, (tf.ones(SHAPE), w))
+    second, restored = filtering(keras.optimizers.Adam(1e-2))
+    restored.read(saved.write(tmp_path / "c"))
+    for skips in (0, 1, 0, 2):
+        step(second, (tf.ones(SHAPE), w))
+        for optimizer in (second, keras_own):  # as LossScaleOptimizer does where it skips a step
+            optimizer.iterations.assign_add(skips)
+    step(second, (tf.ones(SHAPE), w))
+    assert (int(second.iterations), int(second.default_optimizer.iterations)) == (10, 14)
+    for a, b in zip(real, twins, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
 def test_learning_rate_is_the_default_optimizers():
     optimizer = FilterOptimizer(default_optimizer=keras.optimizers.Adam(0.5))
     assert float(optimizer.learning_rate) == 0.5
