@@ -5,6 +5,7 @@ Everything is counted inside the training step: a callback is called once per
 in the optimizer, which could not measure latent training, the method to compare with.
 """
 
+import collections
 import contextlib
 import csv
 import dataclasses
@@ -76,7 +77,8 @@ class FlipMonitor(keras.callbacks.Callback):
             flips per weight since training began (of 100,000 weights of a kernel at most).
 
     Attributes:
-        per_layer: dict from layer name to its ``Activity`` in the last epoch.
+        per_layer: dict from layer name to its ``Activity`` in the last epoch. The second layer of
+            one name, as nested models may have, is there as ``name (2)``.
         total: ``Activity`` of all layers together.
 
     Raises:
@@ -120,7 +122,8 @@ class FlipMonitor(keras.callbacks.Callback):
                 f"{binary.NO_BINARY_KERNEL}"
             )
         with model.distribute_strategy.scope():
-            self._counters = [_Counter(layer.name, variable) for layer, variable in kernels]
+            names = _names([layer for layer, _ in kernels])
+            self._counters = [_Counter(names[layer], variable) for layer, variable in kernels]
         self.counters.list = self._counters
         self._attached_to = model
 
@@ -360,6 +363,16 @@ class _Counter(tf.Module):
         never = self.size - int(tf.math.count_nonzero(self.flips))
         per_step = flips / max(self.steps.numpy(), 1)
         return np.array([self.size, per_step, flips, net, never], np.float64)
+
+
+def _names(layers: list) -> dict:
+    """A name for each layer that no other has."""
+    names, times = {}, collections.Counter()
+    for layer in dict.fromkeys(layers):
+        times[layer.name] += 1
+        again = f" ({times[layer.name]})" if times[layer.name] > 1 else ""
+        names[layer] = layer.name + again
+    return names
 
 
 def _activity(counters: list[_Counter]) -> Activity:

@@ -124,6 +124,27 @@ def test_frozen_kernels_count_zero():
 
 
 @pytest.mark.slow
+def test_layers_of_one_name_are_counted_apart(tmp_path):
+    """Two nested models of the same layers, of which one is frozen."""
+    x, y = data()
+    image = keras.Input((8,))
+    towers = [keras.Sequential(layers_of()[:4], name=name) for name in "ab"]
+    both = keras.layers.Concatenate()([tower(image) for tower in towers])
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(both))
+    towers[1].trainable = False
+    model.compile(FilterOptimizer(), "sparse_categorical_crossentropy")
+    monitor = callbacks.FlipMonitor(tmp_path / "flips.csv", tmp_path / "tensorboard")
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
+    ratios = {name: activity.flip_ratio for name, activity in monitor.per_layer.items()}
+    assert list(ratios) == ["first", "second", "first (2)", "second (2)"]
+    assert min(ratios["first"], ratios["second"]) > 0
+    assert ratios["first (2)"] == ratios["second (2)"] == 0
+    with (tmp_path / "flips.csv").open(newline="") as file:
+        assert [row["layer"] for row in csv.DictReader(file)] == list(ratios)
+    assert monitor.flipped_layers() == {name: ratio > 0 for name, ratio in ratios.items()}
+
+
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was():
     x, y = data()
     model = model_of()
