@@ -66,8 +66,8 @@ class FlipMonitor(keras.callbacks.Callback):
     ``skipped_steps`` (so far, because of gradients that were not finite),
     every rate of filter and flip rule under its name (``alpha``), ``time_constant`` (steps) and,
     for a linear filter with ``flips.Sign``, ``predicted_flip_ratio``: that of white noise, at the
-    rates of 16 steps of the epoch, their mean; NaN where a rate is 0. Left out of it are the first
-    steps of a Kalman filter, at which it forgets nothing yet.
+    rates of 16 steps of the epoch, their mean; NaN where a rate is 0. Steps at which a filter never
+    forgets, as the first of a Kalman filter, are left out of it.
     Put it before ``CSVLogger`` and ``TensorBoard`` in the list of callbacks: they write the logs.
 
     Args:
@@ -284,7 +284,7 @@ class FlipMonitor(keras.callbacks.Callback):
         middles = (np.arange(PREDICTED_STEPS) + 0.5) / PREDICTED_STEPS
         predictions = []
         for step in sorted({last_step - math.floor(count * share) for share in middles}):
-            with contextlib.suppress(ValueError):  # a Kalman filter forgets only as it settles
+            with contextlib.suppress(ValueError):  # a step at which it never forgets
                 predictions.append(analysis.expected_flip_ratio(f, step))
         return float(np.mean(predictions)) if predictions else math.nan
 

@@ -2,7 +2,7 @@
 
 Each counts its own steps, as its bias correction needs: one whose state a file did not have begins
 at 0, as Keras' own would. Only where somebody moves the outer counter alone (a step that a loss
-scale skips, ``iterations.assign``) do the others move along, by as much. A checkpoint moves all.
+scale skips, ``iterations.assign``) do the others move along, by as much: a checkpoint moves all.
 Rejected: to set them to the outer counter, which gave an Adam without moments the bias correction
 of step 2,000, and first steps of three times the learning rate; to save what was seen, which files
 of before do not have.
@@ -39,7 +39,7 @@ class Counters:
             ]
 
     def follow(self, outer, others) -> None:
-        """At the start of a step: moves those of the others on that have not been moved."""
+        """At the start of a step: moves the others by as much as the outer one was moved alone."""
         seen, *each_seen = self.seen
         moved = outer - seen
         for each, before in zip(others, each_seen, strict=True):

@@ -161,6 +161,20 @@ def test_an_optimizer_whose_state_is_left_out_begins_anew(part, tmp_path):
     assert taken == dict.fromkeys(taken, 5) | {part: 1} and int(optimizer.iterations) == 5
 
 
+def test_counters_that_differ_move_along_by_as_much():
+    """One of an Adam that has trained before; between the steps one that a loss scale skips."""
+    variables, optimizer = latent_model().trainable_variables, make("adam")
+    optimizer.kernel_optimizer.iterations.assign(7)
+    pairs = [(tf.fill(v.shape, 1e-2), v) for v in variables]
+    optimizer.build(variables)
+    for skips in (0, 1, 2):
+        optimizer.iterations.assign_add(skips)
+        optimizer.apply_gradients(pairs)
+    taken = {name: int(each.iterations) for name, each in optimizer._nested().items()}
+    assert taken == {"kernel_optimizer": 13, "default_optimizer": 6}
+    assert int(optimizer.iterations) == 6
+
+
 @pytest.mark.slow
 def test_a_loss_scale_that_a_file_leaves_out_is_named(tmp_path):
     model = latent_model()
