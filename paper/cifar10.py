@@ -35,12 +35,11 @@ FLAGS = flags.FLAGS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "cifar10"
-DATASET = "cifar10_jpeg"
+DATASET, NETWORK = "cifar10_jpeg", "birealnet20"
 FORMAT = 1  # of the files in results/
 
 TRIALS, WIDENED = 12, 4
 SEARCH_STEPS, EPOCH_STEPS = 500, 351  # 2 epochs of 250 steps; 45,000 images in batches of 128
-ALL_IMAGES_STEPS = 390  # 50,000 images
 REST_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 # What is searched of each row: logarithmic intervals, for a run of SEARCH_STEPS. `1-momentum` is
@@ -94,6 +93,14 @@ UNTUNED = {
         "learning_rate_schedule": "constant",
     },
 }
+# Wave 9: `long/filter` goes on, on all 50,000 images. The knobs are not searched (change 13).
+ONCE_MORE = {
+    "alpha": 2.5e-5,
+    "gamma": 0.117,
+    "warm_start": 1.25e-3,
+    "learning_rate": 2e-3,
+    "learning_rate_schedule": "cosine",
+}
 ROWS = (*SPACES, "frozen")
 METHOD = {"first_order": "filter"}
 FIXED = {"first_order": {"gamma": 1.0}}
@@ -123,6 +130,7 @@ class Job:
     test: bool = True
     keep: bool = True  # the model
     all_images: bool = False  # trained on the validation images too
+    start: str | None = None  # the network it goes on from, in results/cifar10; None: a new one
 
 
 def read(name: str) -> dict | None:
@@ -259,35 +267,28 @@ def chosen(row: str) -> tuple[int, float] | None:
     return (place if source == row else 0), share
 
 
-def carried(
-    name: str,
-    row: str,
-    epochs: int,
-    seed: int = 0,
-    how: tuple | None = None,
-    all_images: bool = False,
-) -> Job:
+def carried(name: str, row: str, epochs: int, seed: int = 0, how: tuple | None = None) -> Job:
     """A run of whole epochs with the values that the search of its row found.
 
     ``how`` is the place in the search and the share; left out, what the row has chosen.
     """
     how = how or chosen(row)
     values, rate = best(row, how[0]) if how else None, rest_rate()
-    length = epochs * (ALL_IMAGES_STEPS if all_images else EPOCH_STEPS) / SEARCH_STEPS
     known = values is not None and rate is not None
+    length = epochs * EPOCH_STEPS / SEARCH_STEPS
     knobs = knobs_of(row, values, rate, length, how[1]) if known else None
-    return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed, all_images=all_images)
+    return Job(name, METHOD.get(row, row), knobs, epochs, seed=seed)
 
 
-def longest(name: str, wave: str = "long", epochs: int = 100, all_images: bool = False) -> Job:
-    """As the best 20-epoch run of seed 0 by validation, those in by_rule among them, but longer."""
+def longest(name: str) -> Job:
+    """100 epochs as the best 20-epoch run of seed 0 by validation, those in by_rule among them."""
     known = {f"main/{row}-seed0": (row, None) for row in LONG[name]}
     known[f"by_rule/{name}-seed0"] = (name, (0, 1.0))
     found = {run: read(run) for run in known}
     if not all(found.values()):
-        return Job(f"{wave}/{name}", name, None, epochs, all_images=all_images)
+        return Job(f"long/{name}", name, None, 100)
     row, how = known[max(found, key=lambda run: found[run]["result"]["accuracy"])]
-    return carried(f"{wave}/{name}", row, epochs, how=how, all_images=all_images)
+    return carried(f"long/{name}", row, 100, how=how)
 
 
 def jobs() -> list[Job]:
@@ -307,7 +308,7 @@ def jobs() -> list[Job]:
     listed.append(carried("by_rule/adam-seed0", "adam", 20, how=(1, 1.0)))
     listed += [longest(name) for name in LONG]
     listed += [carried(f"main/{r}-seed{s}", r, 20, s) for s in (1, 2) for r in FIRST]
-    listed.append(longest("filter", "all_images", epochs=200, all_images=True))
+    listed.append(once_more())
     listed += [Job(f"defaults/{name}", "filter", knobs, 20) for name, knobs in UNTUNED.items()]
     listed += [twin(name, seed) for seed in range(3) for name in TWINS]
     others = [row for row in rows if row not in FIRST]
@@ -315,6 +316,13 @@ def jobs() -> list[Job]:
     for row in LATER:
         listed += searches(row)
     return listed + [carried(f"main/{r}-seed{s}", r, 20, s) for s in range(3) for r in LATER]
+
+
+def once_more() -> Job:
+    """`long/filter` goes on, on all images; waits for its network."""
+    start = "long/filter.npz"
+    knobs = ONCE_MORE if (RESULTS / start).exists() else None
+    return Job("all_images/filter", "filter", knobs, 24, all_images=True, start=start)
 
 
 def twin(name: str, seed: int) -> Job:
@@ -350,8 +358,19 @@ def load_data(dataset: str, data_dir: str | None, all_images: bool = False):
     )
 
 
+def network(job: Job):
+    """What makes the trained network that a run begins with; named as the network is."""
+    from larq_filter import models
+
+    def birealnet20(input_shape, num_classes):
+        return models.load(RESULTS / job.start)
+
+    return birealnet20
+
+
 def make(job: Job) -> None:
     """Trains one run and writes its file."""
+    from larq_filter import models, serialization, to_latent_free
     from larq_filter.cli import command_line
     from larq_filter.experiments import files, run_folder, training
     from larq_filter.experiments.methods import knobs
@@ -359,9 +378,10 @@ def make(job: Job) -> None:
     command_line.show_progress()
     images = {"dataset": FLAGS.dataset, "data_dir": FLAGS.data_dir}
     data = load_data(**images, all_images=True) if job.all_images else None
+    model = network(job) if job.start else None
     config = run_folder.Config(
         **({} if job.all_images else images),
-        model="birealnet20",
+        **({} if job.start else {"model": NETWORK}),
         method=job.method,
         knobs=knobs.Knobs(**job.knobs),
         batch_size=128,
@@ -370,23 +390,29 @@ def make(job: Job) -> None:
         seed=job.seed,
     )
     folder = pathlib.Path(runs_folder(), *job.name.split("/"))
-    result = training.run(config, folder, verbose=2, test=job.test, data=data)
+    result = training.run(config, folder, verbose=2, test=job.test, data=data, model=model)
     saved = json.loads((folder / "config.json").read_text())
     stages = [path for path in (folder / "step1", folder) if (path / "result.json").exists()]
     content = {
         "format": FORMAT,
         "name": job.name,
-        "config": _without_paths(saved["config"]),
+        "config": {**_without_paths(saved["config"]), "model": NETWORK},
         "versions": saved["versions"],
         "commit": _git("rev-parse", "HEAD"),
         "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")),
         "result": _without_paths(dataclasses.asdict(result)),
         "metrics": [_columns(path / "metrics.csv") for path in stages],
     }
+    if job.start:
+        content["start"] = job.start
     if job.keep:
         content["flips"] = _columns(folder / "flips.csv")
     path = RESULTS / f"{job.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.with_suffix(".npz") == RESULTS / once_more().start:
+        trained = to_latent_free(serialization.load_model(folder / "model.keras"))
+        about = {"network": NETWORK, "input_shape": [32, 32, 3], "num_classes": 10}
+        path.with_suffix(".npz").write_bytes(models.pack(trained, about))
     files.write_json(path, content, indent=None)
     if not job.keep:
         shutil.rmtree(folder)

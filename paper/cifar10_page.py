@@ -413,12 +413,13 @@ def shipped_text() -> str:
     """What the package says of the network that it carries."""
     about = models.model_card(cifar10_ship.NAME)
     recipe, found = about["recipe"], about["accuracy"]
+    start = f", from the network of `{recipe['start']}`" if "start" in recipe else ""
     size = models.pretrained_file(cifar10_ship.NAME).stat().st_size
     return (
         f"**The network that comes with the package**, "
         f"[`{cifar10_ship.NAME}`](models.md#a-network-that-comes-trained), is that of the run "
         f"`{recipe['run']}`: {recipe['epochs']} epochs with seed {recipe['seed']} on "
-        f"{about['examples']['training']:,} images. On the "
+        f"{about['examples']['training']:,} images{start}. On the "
         f"{about['examples']['test']:,} test images the weights, {size / 1000:.0f} kB, reach "
         f"{found['test, these files in Keras']:.4f} in Keras; the proven export, "
         f"{about['export']['bytes'] / 1000:.0f} kB, {found['test, these files in LCE']:.4f} in the "

@@ -87,6 +87,7 @@ def card(run: dict, found: dict, report: export.Report, flatbuffer: bytes, data,
         },
         "recipe": {
             "run": run["name"],
+            **({"start": run["start"]} if "start" in run else {}),
             "method": config["method"],
             "knobs": given,
             "batch_size": config["batch_size"],

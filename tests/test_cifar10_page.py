@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from larq_filter import hyperparameters
+from larq_filter import hyperparameters, models
+from larq_filter.models import packed
 from paths import ROOT
 
 sys.path.append(str(ROOT / "paper"))
@@ -290,12 +291,21 @@ def test_the_longest_run_goes_on_as_the_best_of_20_epochs_did(results, best, row
         (results / name).parent.mkdir(exist_ok=True)
         (results / f"{name}-seed0.json").write_text(json.dumps(content))
     job = cifar10.longest("filter")
-    assert (job.name, job.epochs, job.all_images) == ("long/filter", 100, False)
+    assert (job.name, job.epochs) == ("long/filter", 100)
     assert job.knobs["alpha"] == pytest.approx(cifar10.best(row)["alpha"] / length, rel=5e-3)
+
+
+def test_the_last_run_goes_on_from_the_network_of_the_longest(tmp_path, monkeypatch):
     (job,) = [job for job in cifar10.jobs() if job.all_images]
-    assert (job.name, job.epochs) == ("all_images/filter", 200)
-    length = 1 if length == 1 else 200 * 390 / 500
-    assert job.knobs["alpha"] == pytest.approx(cifar10.best(row)["alpha"] / length, rel=5e-3)
+    assert (job.name, job.start) == ("all_images/filter", "long/filter.npz")
+    model = cifar10.network(job)((32, 32, 3), 10)
+    path = cifar10.RESULTS / job.start
+    assert packed.unpack(path).about["recipe"]["run"] == "long/filter"
+    for given, kept in zip(model.get_weights(), models.load(path).get_weights(), strict=True):
+        np.testing.assert_array_equal(given, kept)
+    monkeypatch.setattr(cifar10, "RESULTS", tmp_path)  # another copy of the images
+    (job,) = [job for job in cifar10.jobs() if job.all_images]
+    assert job.knobs is None
 
 
 def test_all_images_are_those_of_training_and_validation():

@@ -85,7 +85,9 @@ def test_the_card_travels_with_the_weights(data, shipped):
 
 
 def test_of_a_network_that_has_seen_the_validation_images_none_is_counted(run, data, tmp_path):
-    card = cifar10_ship.ship(run[0], run[1], data, tmp_path, validated=False)
+    content = {**run[1], "start": "long/filter.npz"}
+    card = cifar10_ship.ship(run[0], content, data, tmp_path, validated=False)
+    assert card["recipe"]["start"] == "long/filter.npz"
     assert card["examples"] == {"training": 1137, "validation": 0, "test": 360}
     assert "validation" not in card["accuracy"]
 

@@ -11,6 +11,7 @@ from larq_filter import binary, callbacks, conversion, models, presets
 from larq_filter._keras import keras, tf
 from larq_filter.experiments import methods
 from larq_filter.experiments.methods import Knobs, distillation
+from larq_filter.optimizers import FilterOptimizer
 from larq_filter.optimizers.latent_optimizer import LatentOptimizer
 
 import larq as lq
@@ -136,6 +137,19 @@ def test_every_preset_is_a_method_with_its_published_defaults():
     arguments = inspect.signature(presets.diode).parameters
     assert methods.METHODS["diode"].knobs["gamma"] == pytest.approx(1 - arguments["beta1"].default)
     assert methods.METHODS["diode"].knobs["alpha"] == pytest.approx(1 - arguments["beta2"].default)
+
+
+@pytest.mark.parametrize("method", sorted(LATENT_FREE - {"translated", "larq_bop", "distilled"}))
+def test_every_filter_that_can_start_anywhere_has_the_knob_for_it(method):
+    optimizer = methods.compile_for(method, latent_mlp(), Knobs(), 10).optimizer
+    assert (optimizer.warm_start is None) == (method != "diode")  # which starts at random
+    try:
+        FilterOptimizer(optimizer.gradient_filter, warm_start=0.02)
+    except ValueError:
+        assert "warm_start" not in methods.METHODS[method].knobs
+    else:
+        knobs = Knobs(warm_start=0.02)
+        assert methods.compile_for(method, latent_mlp(), knobs, 10).optimizer.warm_start == 0.02
 
 
 def test_larq_bop_is_larqs_own():

@@ -101,6 +101,12 @@ class Knobs:
         "prob_bop's a: share of the indecision that is left after a fiftieth of the run.",
         filters.UP_TO_ONE,
     )
+    warm_start: float | None = _knob(
+        "What the filter remembers of each binary weight as it starts, in root mean squares of "
+        "the kernel's first gradient. Default: 0.3 for a model that was trained before, else "
+        "the publication's, for most nothing: the first step then sets each weight.",
+        POSITIVE,
+    )
     learning_rate: float | None = _knob("Of the real-valued variables.", POSITIVE)
     kernel_learning_rate: float | None = _knob(
         "Of latent kernels; under rest=same of all variables.", POSITIVE

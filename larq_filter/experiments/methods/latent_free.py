@@ -62,7 +62,10 @@ class Preset:
             else:
                 own[argument] = _over_the_run(knob, knobs, steps)
         own["default_optimizer"] = _adam(knobs, steps)
-        optimizer = self._warm(own) if binary.is_trained(model) else self._make(**own)
+        if knobs.warm_start is not None:
+            optimizer = self._make(**own, warm_start=knobs.warm_start)
+        else:
+            optimizer = self._warm(own) if binary.is_trained(model) else self._make(**own)
         model = to_latent_free(model)
         optimizer.build(model.trainable_variables)
         return model, optimizer

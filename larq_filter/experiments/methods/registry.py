@@ -166,6 +166,7 @@ def dataset_for(method: str, dataset: Any, earlier: Any = None) -> Any:
 _REST = {"learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 _LINEAR = {"alpha_schedule": "linear", "alpha_halving_steps": None}
 _DECAY = {"alpha_schedule": "linear"}  # of the gain
+_WARM = {"warm_start": None}  # of those that can start anywhere
 _QUIST = {**latent_free.quist2023.defaults, "alpha": 1e-2}  # published without a number
 _CLIP = {"weight_clip": None, "standardization": "none", "quantizer": None}
 _SGD = {"kernel_learning_rate": 0.1, **_REST, "rest": "adam", "weight_decay": None, **_CLIP}
@@ -177,12 +178,12 @@ _RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "linear"}  # ReActNe
 _LATENT_FREE = {
     "filter": Method(
         "gradient filter, latent-free (Quist et al. 2023)",
-        {**_QUIST, **_LINEAR, **_REST},
+        {**_QUIST, **_LINEAR, **_REST, **_WARM},
         latent_free.quist2023,
     ),
     "bop": Method(
         "average and threshold (Helwegen et al. 2019)",
-        {**latent_free.bop.defaults, **_LINEAR, **_REST},
+        {**latent_free.bop.defaults, **_LINEAR, **_REST, **_WARM},
         latent_free.bop,
     ),
     "bop_second_order": Method(
@@ -192,37 +193,37 @@ _LATENT_FREE = {
     ),
     "diode": Method(
         "average of signs of an average (Guo et al. 2024)",
-        {**latent_free.diode.defaults, **_DECAY, **_REST},
+        {**latent_free.diode.defaults, **_DECAY, **_REST, **_WARM},
         latent_free.diode,
     ),
     "sgdat": Method(
         "sum and a threshold that grows with each flip (Shan et al. 2023)",
-        {**latent_free.sgdat.defaults, **_DECAY, **_REST},
+        {**latent_free.sgdat.defaults, **_DECAY, **_REST, **_WARM},
         latent_free.sgdat,
     ),
     "boat": Method(
         "leaky sum and a hysteresis that grows (2025)",
-        {**latent_free.boat.defaults, **_REST},
+        {**latent_free.boat.defaults, **_REST, **_WARM},
         latent_free.boat,
     ),
     "bold": Method(
         "integrate and fire (Nguyen et al. 2024)",
-        {**latent_free.bold.defaults, **_DECAY, **_REST},
+        {**latent_free.bold.defaults, **_DECAY, **_REST, **_WARM},
         latent_free.bold,
     ),
     "prob_bop": Method(
         "average and a random threshold (He et al. 2025)",
-        {**latent_free.prob_bop.defaults, **_LINEAR, **_REST},
+        {**latent_free.prob_bop.defaults, **_LINEAR, **_REST, **_WARM},
         latent_free.prob_bop,
     ),
     "equal_bits": Method(
         "filter, half of the bits of each output filter +1 (Li et al. 2022)",
-        {**latent_free.equal_bits.defaults, **_LINEAR, **_REST},
+        {**latent_free.equal_bits.defaults, **_LINEAR, **_REST, **_WARM},
         latent_free.equal_bits,
     ),
     "bayes_binn": Method(
         "average of the gradients, Bayesian (Meng et al. 2020)",
-        {**latent_free.bayes_binn.defaults, **_LINEAR, **_REST},
+        {**latent_free.bayes_binn.defaults, **_LINEAR, **_REST, **_WARM},
         latent_free.bayes_binn,
     ),
     "dqt": Method(
@@ -232,22 +233,22 @@ _LATENT_FREE = {
     ),
     "fgd_ma": Method(
         "moving sum, then average (filter gradient descent, Yang 2020)",
-        {"alpha": 1e-2, **_LINEAR, **_REST},
+        {"alpha": 1e-2, **_LINEAR, **_REST, **_WARM},
         latent_free.fgd_ma,
     ),
     "fgd_ar": Method(
         "autoregressive filter, then average (filter gradient descent, Yang 2020)",
-        {"alpha": 1e-2, **_LINEAR, **_REST},
+        {"alpha": 1e-2, **_LINEAR, **_REST, **_WARM},
         latent_free.fgd_ar,
     ),
     "fgd_kalman": Method(
         "Kalman filter, then average (filter gradient descent, Yang 2020)",
-        {"alpha": 1e-2, **_LINEAR, **_REST},
+        {"alpha": 1e-2, **_LINEAR, **_REST, **_WARM},
         latent_free.fgd_kalman,
     ),
     "erlang": Method(
         "filter whose memory is two equal averages; not published",
-        {**latent_free.erlang.defaults, **_LINEAR, **_REST},
+        {**latent_free.erlang.defaults, **_LINEAR, **_REST, **_WARM},
         latent_free.erlang,
     ),
     "translated": Method(
@@ -264,7 +265,7 @@ _LATENT_FREE = {
     ),
     "one_step": Method(
         "gradient filter with the rates of two_step",
-        {**_QUIST, **_LINEAR, **_RECIPE},
+        {**_QUIST, **_LINEAR, **_RECIPE, **_WARM},
         latent_free.quist2023,
     ),
     "distilled": Method(
