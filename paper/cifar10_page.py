@@ -413,7 +413,12 @@ def shipped_text() -> str:
     """What the package says of the network that it carries."""
     about = models.model_card(cifar10_ship.NAME)
     recipe, found = about["recipe"], about["accuracy"]
-    start = f", from the network of `{recipe['start']}`" if "start" in recipe else ""
+    start = (
+        f", from the network of `{pathlib.Path(recipe['start']).with_suffix('')}` "
+        "([change 13](protocol.md#changes) says what was known then)"
+        if "start" in recipe
+        else ""
+    )
     size = models.pretrained_file(cifar10_ship.NAME).stat().st_size
     return (
         f"**The network that comes with the package**, "
