@@ -412,6 +412,7 @@ def make(job: Job) -> None:
     if path.with_suffix(".npz") == RESULTS / once_more().start:
         trained = to_latent_free(serialization.load_model(folder / "model.keras"))
         about = {"network": NETWORK, "input_shape": [32, 32, 3], "num_classes": 10}
+        about["recipe"] = {"run": job.name}
         path.with_suffix(".npz").write_bytes(models.pack(trained, about))
     files.write_json(path, content, indent=None)
     if not job.keep:
