@@ -130,11 +130,11 @@ def next_steps(folder: pathlib.Path, config: run_folder.Config) -> str:
     path = shlex.quote(str(folder))
     own = [f"--model={config.model}"] if user_inputs.is_function(config.model) else []
     export = " ".join(["larq-filter export", f"--run={path}", *own, *user_code.imports()])
-    knobs_of_method = ", ".join(methods.METHODS[config.method].knobs)
+    first = list(methods.METHODS[config.method].knobs)[:3]  # all would be 160 characters
     return (
         f"Next: {export}    # a .tflite file, and its proof\n"
         f"      tensorboard --logdir {path}\n"
-        f"      larq-filter train --help    # the knobs: {knobs_of_method}"
+        f"      larq-filter train --help    # the first knobs: {', '.join(first)}"
     )
 
 

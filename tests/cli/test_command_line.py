@@ -189,6 +189,7 @@ ONE_PROCESS = """
 import dataclasses, pathlib, sys
 from absl import flags
 from larq_filter.cli import command_line, run_flags, train
+from larq_filter.experiments import methods
 
 flags.DEFINE_string("this", None, "")
 flags.DEFINE_string("that", None, "")
@@ -214,6 +215,9 @@ for given in "text.txt", "text.txt/run", "/proc/x", None, "a/b/run":
 print(sorted(path.name for path in pathlib.Path().iterdir()))
 config = dataclasses.replace(train.config_from_flags(), model="mine:build")
 print(train.next_steps(pathlib.Path("my runs/1"), config))
+for method in methods.METHODS:
+    config = dataclasses.replace(config, method=method)
+    print(len(train.next_steps(pathlib.Path("my runs/1"), config).splitlines()[-1]))
 parse("--that=b")
 """
 
@@ -258,7 +262,9 @@ def test_flags_that_are_wrong_folders_that_can_not_be_made_and_lines_to_paste(tm
     assert lines[2].endswith(". Choose another folder, or make this one writable.")
     assert lines[3:5] == [str(pathlib.Path("runs", "a-0")), str(pathlib.Path("a", "b", "run"))]
     assert lines[5] == "['text.txt']"  # nothing else was made
-    export, board, _ = (shlex.split(line, comments=True) for line in lines[6:])
+    export, board, help_line = (shlex.split(line, comments=True) for line in lines[6:9])
+    assert help_line == ["larq-filter", "train", "--help"]
+    assert len(lines) > 40 and max(map(int, lines[9:])) <= 120  # the knobs of each method
     assert export[1:] == [
         *("larq-filter", "export", "--run=my runs/1", "--model=mine:build"),
         "--import=a module",
@@ -269,7 +275,7 @@ def test_flags_that_are_wrong_folders_that_can_not_be_made_and_lines_to_paste(tm
 
 @pytest.mark.slow
 def test_a_good_run_is_silent_on_stderr_and_short_on_stdout(tmp_path):
-    """What TensorFlow notes while it starts does not show; a line an epoch, of 160 characters."""
+    """What TensorFlow notes while it starts does not show; a line an epoch, of 120 characters."""
     run = ["--model=mlp", "--width=16", "--epochs=2", "--steps_per_epoch=3", "--control=no"]
     command = ["-m", "larq_filter_cli", "train", "--output_dir=run", *run]
     lines = []
@@ -277,7 +283,7 @@ def test_a_good_run_is_silent_on_stderr_and_short_on_stdout(tmp_path):
         ended = started(command, cwd=tmp_path)
         assert (ended.returncode, ended.stderr) == (0, "")
         lines.append(ended.stdout.splitlines())
-        assert max(map(len, lines[-1])) <= 160 and len(lines[-1]) <= 14
+        assert max(map(len, lines[-1])) <= 120 and len(lines[-1]) <= 14
         (tmp_path / "run" / "result.json").unlink()
     assert lines[0][0].startswith("Epoch 1/2: loss ") and lines[0][1].startswith("Epoch 2/2: ")
     assert lines[1][0].startswith("Continues the run in run after epoch 2 of 2")
