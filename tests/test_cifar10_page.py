@@ -160,14 +160,22 @@ def test_a_row_as_good_and_as_easy_makes_it_uninteresting(results, adam, bop, an
     for row, apart in (("adam", adam), ("bop", bop)):
         write_test(results, row, TEST[:, 0] + apart * spread)
     assert answers()[3][0] == answer
+    write_test(results, "frozen", [0.5])
+    said = f" At 20 epochs `adam` is {-adam * spread * 100:.1f} points below `filter`, within the "
+    said += "spread over seeds, and as easy to tune: "
+    assert (said in cifar10_page.front()) == (answer == "yes")
+    assert cifar10_page.front().count(" as easy to tune") == (answer == "yes")
     said = answers()[3][1].split("; ")
     assert (
         said[0]
         == f"minus `adam` {-adam * spread:+.4f}, 3 seeds, spread {spread:.4f}, 3 of 12 trials"
     )
     assert said[1].startswith("minus `bop`") and said[1].endswith(", 1 of 12 trials")
-    write_test(results, "bop", (TEST[:, 0] + bop * spread)[:2])
-    assert answers()[3][0].endswith(", so far")
+    for seeds, open_one in ((2, "no, so far"), (1, "not known yet"), (0, "not known yet")):
+        write_test(results, "bop", (TEST[:, 0] + bop * spread)[:seeds])
+        assert answers()[3][0] == ("yes" if answer == "yes" else open_one)  # one row is enough
+    write_test(results, "adam", TEST[:2, 0] + 0.9 * spread)
+    assert answers()[3][0] == "yes, so far"
 
 
 def test_predicted_flips_are_those_of_noise_through_the_filter(results):
