@@ -19,6 +19,7 @@ import pytest
 from scipy import stats
 
 from html_reading import Page
+from larq_filter import datasets
 from larq_filter.datasets import splits
 from larq_filter.experiments import comparison, methods, run_folder, tables, training
 from larq_filter.experiments.comparison import pages, report, settings, summaries
@@ -78,6 +79,28 @@ def starts(folder):
     """Job to how often it was started."""
     locks = (path for path in (folder / "locks").glob("*.lock") if path.stem != "tables")
     return {path.stem: len(path.read_text().splitlines()) for path in locks}
+
+
+@pytest.mark.slow
+def test_no_run_reads_a_test_image_before_its_last_epoch(tmp_path, monkeypatch):
+    """Also of a method that chooses what its second stage starts from."""
+
+    def refuse(self, batch_size):
+        raise AssertionError("a test image was read")
+
+    given = {"filter": settings.Setting(), "two_step": settings.Setting()}
+    jobs = comparison.make_jobs(SMALL, given, 1)
+    compared = comparison.Comparison(tmp_path, jobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets.ImageData, "test", refuse)
+        compared.train()
+    errors = [(each.status, each.error.split(": ")[-1]) for each in compared.outcomes()]
+    assert errors == [("failed", "a test image was read")] * 2
+    own = methods.first_stage("two_step", jobs[1].config.knobs, SMALL.epochs).own_epochs
+    epochs = [len(rows(tmp_path / job.name / "metrics.csv")) for job in jobs]
+    assert epochs == [SMALL.epochs, own] and 0 < own < SMALL.epochs  # all is trained and saved
+    compared.train()
+    assert [each.status for each in compared.outcomes()] == ["finished"] * 2
 
 
 # Real runs ----------------------------------------------------------------------------------------
