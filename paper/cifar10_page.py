@@ -239,6 +239,22 @@ def _image(name: str, alt: str, folder: str = "figures") -> str:
     return f"![{alt}]({folder}/{pictures.FILES[name]})"
 
 
+def _missing_seeds() -> str:
+    """Of which rows of 20 epochs which seeds have no run yet, in a sentence."""
+    missing = {}
+    for job in cifar10.jobs():
+        if job.name.startswith("main/") and numbers.read(job.name) is None:
+            row, seed = job.name.removeprefix("main/").split("-seed")
+            missing.setdefault(row, []).append(seed)
+    rows = {}  # by their seeds
+    for row, seeds in missing.items():
+        rows.setdefault(", ".join(sorted(seeds)), []).append(f"`{row}`")
+    words = [
+        f"seed{'s' * (',' in seeds)} {seeds} of {', '.join(names)}" for seeds, names in rows.items()
+    ]
+    return f" Missing of `main`: {'; '.join(words)}." if words else ""
+
+
 def section() -> str:
     """The text of the page between its two marks."""
     counted = numbers.waves()
@@ -246,7 +262,7 @@ def section() -> str:
     parts = [
         f"Finished: {done} of {sum(of for _, of in counted.values())} runs ("
         + ", ".join(f"{wave} {each} of {of}" for wave, (each, of) in counted.items())
-        + ")."
+        + f"; [what each is](protocol.md#waves)).{_missing_seeds()}"
     ]
     if numbers.runs_of(cifar10_verdict.OUR):
         parts += [

@@ -63,7 +63,7 @@ def table(text, title):
 
 def test_the_page_says_what_the_files_say(results):
     text = cifar10_page.section()
-    rest = "all_images 0 of 1, defaults 0 of 3, twins 0 of 6)."
+    rest = "all_images 0 of 1, defaults 0 of 3, twins 0 of 6; ["
     assert f", main 6 of 45, by_rule 0 of 3, long 0 of 2, {rest}" in text
     assert "**100 epochs" not in text and "without a search" not in text
     found = table(text, "20 epochs.")
@@ -141,6 +141,18 @@ def write_test(folder, row, values):
         if seed < len(values):
             result = {"accuracy": 0, "test_accuracy": values[seed]}
             path.write_text(json.dumps({"format": 1, "result": result}))
+
+
+def test_missing_seeds_are_named_by_row(results):
+    text = cifar10_page.section().splitlines()[0]
+    assert all(f"`{row}`" not in text for row in ROWS)  # these have three
+    missing = [f"`{row}`" for row in cifar10.ROWS if row not in ROWS]
+    assert text.count("seeds 0, 1, 2 of ") == 1 and all(row in text for row in missing)
+    (results / "main" / "two_step-seed2.json").unlink()
+    for seed in (1, 2):
+        (results / "main" / f"filter-seed{seed}.json").unlink()
+    text = cifar10_page.section().splitlines()[0]
+    assert text.endswith("; seeds 1, 2 of `filter`; seed 2 of `two_step`.")
 
 
 def test_what_one_seed_says_is_not_decided_by_its_spread(results):
